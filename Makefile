@@ -1,0 +1,46 @@
+# make demo    set up, then run the main job: a three-node cluster that is loaded, split and hurt
+# make test    set up, then run every check and test
+# make lint    format, lint, types, layers
+# make bench   micro benchmarks, then throughput of a local three-node cluster
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format unit integration bench clean
+
+demo: .venv/.installed
+	$(BIN)/multiraft demo
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+test: lint unit integration
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+unit: .venv/.installed-dev
+	$(BIN)/pytest -m 'not integration'
+
+integration: .venv/.installed-dev
+	$(BIN)/pytest -m integration
+
+bench: .venv/.installed-dev
+	$(BIN)/pytest bench --benchmark-only --benchmark-columns=median,iqr,ops
+	$(BIN)/multiraft bench
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .benchmarks

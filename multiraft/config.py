@@ -1,0 +1,138 @@
+"""Every knob, one frozen struct per package, units in the names.
+
+A setting that makes the system unsafe or unable to work is refused by `check` with the reason.
+"""
+
+import msgspec
+
+from multiraft import errors
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+class RaftConfig(msgspec.Struct, frozen=True):
+    """One group. A tick happens only while there is something to wait for."""
+
+    tick_ms: int = 100
+    election_timeout_ticks: int = 10
+    """Before a candidate tries again; jitter of the same length is added."""
+    support_loss_jitter_ticks: int = 4
+    """After support for a leader is withdrawn its followers wait up to this long (rule L4)."""
+    retry_ticks: int = 3
+    """A leader repeats to a silent follower after this many ticks, then with back-off."""
+    append_bytes_max: int = 256 * KIB
+    inflight_bytes_max: int = 4 * MIB
+    inflight_messages_max: int = 128
+    committed_bytes_max: int = 4 * MIB
+    """Committed entries handed out per Ready: fairness between ranges."""
+    uncommitted_bytes_max: int = 16 * MIB
+
+
+class LivenessConfig(msgspec.Struct, frozen=True):
+    """Support between stores (design §7)."""
+
+    heartbeat_ms: int = 200
+    support_ms: int = 1_000
+    clock_offset_ms_max: int = 250
+
+
+class StorageConfig(msgspec.Struct, frozen=True):
+    """The engine."""
+
+    raft_write_buffer_bytes: int = 8 * MIB
+    data_write_buffer_bytes: int = 64 * MIB
+    block_cache_bytes: int = 128 * MIB
+    wal_bytes_max: int = 256 * MIB
+    free_reserve_bytes: int = 256 * MIB
+    """Client writes are refused below this much free space."""
+    unsafe_no_fsync: bool = False
+    watermark_interval_ms: int = 1_000
+
+
+class NetConfig(msgspec.Struct, frozen=True):
+    """Connections and frames."""
+
+    frame_bytes_max: int = 32 * MIB
+    hello_bytes_max: int = 4 * KIB
+    handshake_timeout_ms: int = 5_000
+    connect_timeout_ms: int = 2_000
+    connections_max: int = 12_000
+    send_buffer_bytes_max: int = 64 * MIB
+    """A peer that lets this much pile up is closed as a slow reader."""
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
+    tls_ca_file: str = ""
+    """When set, the other end must present a certificate that this authority signed."""
+
+
+class RangesConfig(msgspec.Struct, frozen=True):
+    """Replicas and the store that drives them."""
+
+    log_keep_bytes: int = 8 * MIB
+    """A log is truncated when it has more bytes than this and everybody has them."""
+    log_bytes_max: int = 64 * MIB
+    """... and then even if a follower is behind: it will need a snapshot."""
+    hold_messages_ms: int = 20_000
+    hold_messages_max: int = 1_000
+    inflight_bytes_per_range_max: int = 16 * MIB
+    inflight_bytes_per_store_max: int = 128 * MIB
+    snapshot_chunk_bytes: int = 1 * MIB
+    snapshot_bytes_per_s: int = 64 * MIB
+    snapshots_concurrent_max: int = 2
+    recent_writes_max: int = 65_536
+    timestamp_cache_entries_max: int = 65_536
+    replication_factor: int = 3
+
+
+class LimitsConfig(msgspec.Struct, frozen=True):
+    """Published limits on requests; docs/operations.md lists them."""
+
+    key_bytes_max: int = 8 * KIB
+    value_bytes_max: int = 1 * MIB
+    batch_operations_max: int = 10_000
+    batch_bytes_max: int = 8 * MIB
+    scan_bytes_max: int = 1 * MIB
+    """The most that one scan part returns; a larger scan goes on by itself."""
+    scan_keys_max: int = 10_000
+
+
+class ClientConfig(msgspec.Struct, frozen=True):
+    """The client library, and stores as clients of each other."""
+
+    deadline_s: float = 10.0
+    backoff_ms_min: int = 5
+    backoff_ms_max: int = 500
+    attempt_timeout_ms: int = 3_000
+    """An attempt without a reply is sent again (to the same or another node) after this long."""
+    scan_prefetch: bool = True
+
+
+class Config(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    raft: RaftConfig = RaftConfig()
+    liveness: LivenessConfig = LivenessConfig()
+    storage: StorageConfig = StorageConfig()
+    net: NetConfig = NetConfig()
+    ranges: RangesConfig = RangesConfig()
+    limits: LimitsConfig = LimitsConfig()
+    client: ClientConfig = ClientConfig()
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError if the settings cannot work together (rule L5 among others)."""
+    live = config.liveness
+    least = 2 * live.clock_offset_ms_max + 2 * live.heartbeat_ms
+    if live.support_ms < least:
+        raise errors.ConfigError(
+            f"support_ms is {live.support_ms}, but must be at least 2 x clock_offset_ms_max + "
+            f"2 x heartbeat_ms = {least}: otherwise no request could ever be served"
+        )
+    if config.limits.batch_bytes_max * 2 > config.net.frame_bytes_max:
+        raise errors.ConfigError(
+            f"frame_bytes_max is {config.net.frame_bytes_max}, but must be at least twice "
+            f"batch_bytes_max ({config.limits.batch_bytes_max})"
+        )
+    if config.limits.value_bytes_max + config.limits.key_bytes_max > config.limits.batch_bytes_max:
+        raise errors.ConfigError("batch_bytes_max must hold at least one largest key and value")

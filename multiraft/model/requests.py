@@ -1,0 +1,240 @@
+"""What a client asks of one range, and what it gets back.
+
+A `BatchRequest` is one part: operations on keys of one range, evaluated together and atomically.
+The client's router makes parts; the leaseholder of the range evaluates them.
+
+Invariants
+    - A part that writes names every key it writes; spans only read (rule S8). So a batch either
+      holds scans only, or any mix of the operations on single keys.
+    - `(id)` is the same in every attempt; `attempt` counts them from 1 (rules S7, S12).
+Format
+    Structs are msgpack arrays: fields are only ever appended, tags never reused. Golden tests pin
+    both.
+"""
+
+import msgspec
+
+from multiraft.errors import ErrorDetail
+from multiraft.ids import NodeId, RangeId, Timestamp
+
+
+class Get(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Read one key. Answered by GetResult."""
+
+    key: bytes
+
+
+class Put(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Set one key. Answered by PutResult."""
+
+    key: bytes
+    value: bytes
+
+
+class Delete(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """Remove one key. Answered by DeleteResult."""
+
+    key: bytes
+
+
+class ConditionalPut(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """Set (or, with `value` None, remove) the key if it holds `expected` (None: is absent).
+
+    Answered by ConditionalPutResult. When the condition does not hold, the whole part writes
+    nothing.
+    """
+
+    key: bytes
+    value: bytes | None
+    expected: bytes | None
+
+
+class Increment(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """Add to a counter: eight bytes, big-endian, signed; an absent key counts as 0.
+
+    Answered by IncrementResult.
+    """
+
+    key: bytes
+    delta: int
+
+
+class Scan(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """Read the live keys of `[start, end)`, ascending, or descending when `reverse`.
+
+    At most `limit_keys` keys (0: no limit) and about `limit_bytes` bytes of keys and values (0: the
+    server's own limit), but always at least one key if there is one. Answered by ScanResult.
+    """
+
+    start: bytes
+    end: bytes
+    reverse: bool = False
+    limit_keys: int = 0
+    limit_bytes: int = 0
+
+
+class PutMeta(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Write the addressing record at `key` unless a generation at or above is there (design §10).
+
+    `value` is a packed RangeDescriptor. Answered by PutResult either way. Sent by stores only.
+    """
+
+    key: bytes
+    value: bytes
+    generation: int
+
+
+class AdminSplit(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Split the range at `key`, which becomes the start of the right half.
+
+    Answered by AdminResult with both descriptors; also when `key` already is a boundary.
+    """
+
+    key: bytes
+
+
+class AdminTransfer(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Hand the range's leadership to `target`. Answered by AdminResult once it has left."""
+
+    target: NodeId
+
+
+class AdminChangeReplicas(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """Give the range exactly these voters, one per node; `generation` is what the caller saw.
+
+    Adds learners, sends snapshots, and goes through a joint configuration. Answered by AdminResult
+    when the new configuration alone is in force.
+    """
+
+    voters: tuple[NodeId, ...]
+    generation: int
+
+
+class RangeStatus(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """Ask any replica what it knows of the range. Answered by RangeStatusResult."""
+
+
+Operation = (
+    Get
+    | Put
+    | Delete
+    | ConditionalPut
+    | Increment
+    | Scan
+    | PutMeta
+    | AdminSplit
+    | AdminTransfer
+    | AdminChangeReplicas
+    | RangeStatus
+)
+
+READS = (Get, Scan)
+WRITES = (Put, Delete, ConditionalPut, Increment, PutMeta)
+ADMIN = (AdminSplit, AdminTransfer, AdminChangeReplicas, RangeStatus)
+
+
+class GetResult(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """The value, or None for an absent key, and the time of the version (0 when absent)."""
+
+    value: bytes | None
+    timestamp: Timestamp
+
+
+class PutResult(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Done."""
+
+
+class DeleteResult(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """Whether the key was there."""
+
+    existed: bool
+
+
+class ConditionalPutResult(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """Whether the condition held; if not, what the key held instead."""
+
+    succeeded: bool
+    actual: bytes | None = None
+
+
+class IncrementResult(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """The counter after the increment."""
+
+    value: int
+
+
+class ScanResult(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """Keys and values in scan order: `rows` alternates key, value, key, value.
+
+    `resume` is None when the span was read to its end. Otherwise a forward scan goes on with
+    `start=resume`, a reverse scan with `end=resume`.
+    """
+
+    rows: tuple[bytes, ...]
+    resume: bytes | None
+
+
+class AdminResult(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Packed descriptors of the ranges concerned, as they are now."""
+
+    descriptors: tuple[bytes, ...]
+
+
+class RangeStatusResult(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """A replica's `status()` as JSON bytes; see ranges/replica.py."""
+
+    status: bytes
+
+
+Result = (
+    GetResult
+    | PutResult
+    | DeleteResult
+    | ConditionalPutResult
+    | IncrementResult
+    | ScanResult
+    | AdminResult
+    | RangeStatusResult
+)
+
+EMPTY_ID = b""
+
+
+class BatchRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One part of a client's request, for one range.
+
+    `id` is 16 bytes for a part that writes, empty for one that reads. `issued_at` is a lower bound
+    of the cluster's clock when the request was first issued (rule S12). `timestamp` is 0 when the
+    leaseholder is to choose; scans that go on over several ranges carry the first part's.
+    """
+
+    range_id: RangeId
+    operations: tuple[Operation, ...]
+    id: bytes = EMPTY_ID
+    attempt: int = 1
+    issued_at: Timestamp = Timestamp(0)
+    timestamp: Timestamp = Timestamp(0)
+
+
+class BatchReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The answer to a part: a result for each operation in order, or an error and no results.
+
+    `timestamp` is the one the part was read or written at. `clock` is the answering node's HLC.
+    """
+
+    results: tuple[Result, ...]
+    timestamp: Timestamp = Timestamp(0)
+    clock: Timestamp = Timestamp(0)
+    error: ErrorDetail | None = None
+
+
+class RequestFrame(msgspec.Struct, frozen=True, array_like=True):
+    """Client to node: everything that became ready in one loop iteration, each with a call ID."""
+
+    calls: tuple[tuple[int, BatchRequest], ...]
+
+
+class ReplyFrame(msgspec.Struct, frozen=True, array_like=True):
+    """Node to client: answers by call ID, in any order."""
+
+    replies: tuple[tuple[int, BatchReply], ...]
