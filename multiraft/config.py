@@ -55,8 +55,14 @@ class NetConfig(msgspec.Struct, frozen=True):
 
     frame_bytes_max: int = 32 * MIB
     hello_bytes_max: int = 4 * KIB
+    """The most that is read from a stranger: one frame of this size."""
+    welcome_bytes_max: int = 1 * MIB
     handshake_timeout_ms: int = 5_000
     connect_timeout_ms: int = 2_000
+    goodbye_timeout_ms: int = 1_000
+    """How long a closed connection may take to send what was queued and its reason."""
+    dead_peer_ms: int = 15_000
+    """A peer that acknowledges nothing for this long is taken for dead (TCP keep-alive)."""
     connections_max: int = 12_000
     send_buffer_bytes_max: int = 64 * MIB
     """A peer that lets this much pile up is closed as a slow reader."""

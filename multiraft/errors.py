@@ -43,7 +43,7 @@ class MultiraftError(Exception):
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401
+    def __init__(self, message: str, /, **facts: Any) -> None:  # noqa: ANN401
         super().__init__(message)
         self.message = message
         self.facts = facts
@@ -327,6 +327,7 @@ class ProtocolError(MultiraftError):
 
     def __init__(self, *, reason: str) -> None:
         super().__init__(f"protocol error: {reason}", reason=reason)
+        self.reason = reason
 
 
 class ClockOffsetError(MultiraftError):

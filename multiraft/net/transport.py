@@ -91,6 +91,8 @@ class Connection(Protocol):
     """What the connecting side said."""
     welcome: Welcome
     """What the accepting side answered."""
+    peer_address: str
+    """Where the other end's socket is, for people to read; empty if that is not known."""
 
     @property
     def buffered_bytes(self) -> int:
@@ -105,13 +107,25 @@ class Connection(Protocol):
         """
         ...
 
+    def pause_reading(self) -> None:
+        """Take nothing more from the network, so that the peer's sends pile up at the peer.
+
+        Frames that were read already, one read of the socket at most, are still delivered. A peer
+        that dies meanwhile is noticed only after `resume_reading`.
+        """
+        ...
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`; either may be called any number of times."""
+        ...
+
     def close(self, reason: str = "") -> None:
         """Say goodbye with `reason` and close. The handler's `closed` is called later, once."""
         ...
 
 
 class Handler(Protocol):
-    """What the owner of a connection provides. Called on the loop; an exception closes the connection."""
+    """What a connection's owner provides. Called on the loop; an exception closes the connection."""
 
     def received(self, kind: FrameKind, payload: bytes) -> None:
         """Take a frame whose checksum and length were checked."""

@@ -1,0 +1,41 @@
+"""Addresses as people write them: "host:port", "[::1]:7000".
+
+A host is a name, an IPv4 address, or an IPv6 address in brackets. It is never empty: an address is
+told to other nodes, so it must say which machine it is on.
+"""
+
+from multiraft import errors
+
+PORT_MAX = 65_535
+
+
+def split(address: str) -> tuple[str, int]:
+    """Return host (without brackets) and port. Raises ConfigError that says what is wrong."""
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        raise _refusal(address, "it has no port")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise _refusal(address, "an IPv6 address needs brackets")
+    elif "[" in host or "]" in host:
+        raise _refusal(address, "its brackets do not match")
+    if not host:
+        raise _refusal(address, "it has no host (0.0.0.0 listens on all interfaces)")
+    if any(c.isspace() or not c.isprintable() for c in host):
+        raise _refusal(address, "its host holds blanks")
+    if not (port.isascii() and port.isdigit()) or int(port) > PORT_MAX:
+        raise _refusal(address, f"its port is not a number from 0 to {PORT_MAX}")
+    return host, int(port)
+
+
+def join(host: str, port: int) -> str:
+    """Return the address that `split` takes apart."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _refusal(address: str, why: str) -> errors.ConfigError:
+    return errors.ConfigError(
+        f'"{address}" is not an address: {why}; '
+        "write host:port, such as 127.0.0.1:7000 or [::1]:7000"
+    )
