@@ -54,8 +54,8 @@ class View(Protocol):
     ) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and values of `[start, end)` in order, descending when `reverse`.
 
-        Raises CorruptionError where the engine finds damage; never ends early without it. Only one
-        scan of a view may be in progress per family.
+        Raises CorruptionError where the engine finds damage; never ends early without it. Gets and
+        other scans may come in between, at the price of a seek.
         """
         ...
 
@@ -77,7 +77,10 @@ class Engine(Protocol):
         ...
 
     def write(self, batch: Batch) -> None:
-        """Apply `batch`: atomic, ordered, visible at once, not yet durable. Never waits for a sync."""
+        """Apply `batch`: atomic, ordered, visible at once, not yet durable.
+
+        Never waits for a sync. Uses the batch up.
+        """
         ...
 
     def sync(self, done: Callable[[BaseException | None], None]) -> None:
@@ -112,5 +115,9 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Sync, then release the directory. Every view must be closed before."""
+        """Sync, then release the directory. Every view and scan must be done with before.
+
+        Callbacks of `sync` that have not run by then never do. Drop `raft` and `data` too: in
+        RocksDB they keep the directory locked.
+        """
         ...

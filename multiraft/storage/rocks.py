@@ -1,0 +1,473 @@
+"""The durable engine: RocksDB through rocksdict, with every trap of the binding closed here.
+
+Purpose
+    Implements storage/engine.py on a directory. Nothing outside this file and rocks_options.py
+    imports rocksdict.
+Invariants
+    - Scans never use `items()`, `keys()`, `values()` or a `Snapshot`: the first three end silently
+      on damage, the last shows the newest data. They use a raw iterator, which is consistent from
+      its creation, and ask its status whenever it ends.
+    - Bounds are compared here: RocksDB's lower bound does not work through the binding, and its
+      upper bound keeps a pointer into memory that Python frees.
+    - The first error of any call is final. RocksDB may well sync again after a failed write, but
+      what that sync says about the write is nothing (safety rule S15).
+    - A sync never happens inside `write`, which would hold the interpreter lock for its length.
+    - An engine that opens holds everything that was ever reported durable, or raises
+      CorruptionError: see watermark.py and docs/decisions/0002-wal-recovery.md.
+    - Iterators and family handles keep the database open after `close`, and the directory locked:
+      the engine lets go of all it has, and the caller keeps neither `raft` nor `data`.
+Source
+    tests/storage/test_rocks_traps.py holds one test per trap, to be run against each new version.
+"""
+
+import asyncio
+import contextlib
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import rocksdict
+
+from multiraft import errors, runtime
+from multiraft.config import StorageConfig
+from multiraft.storage import directory as data_directory
+from multiraft.storage import rocks_options, watermark
+from multiraft.storage.engine import Family
+from multiraft.storage.syncer import Done, Syncer, SyncThread
+from multiraft.storage.watermark import Watermark
+
+_FREE_SPACE_AGE_S = 1.0
+_MONOTONIC = runtime.SystemClock().monotonic
+
+
+class EngineStatus(NamedTuple):
+    """What an engine is doing."""
+
+    last_sequence: int
+    """Of the newest write, in RocksDB's count of keys written."""
+    durable_sequence: int
+    """... of the newest write covered by a sync that the watermark knows."""
+    sync_count: int
+    failure: str
+    """Why it stopped; empty while it works."""
+
+
+class RocksEngine:
+    """See the module and storage/engine.py."""
+
+    def __init__(
+        self,
+        database: rocksdict.Rdict,
+        directory: Path,
+        config: StorageConfig,
+        mark: Watermark,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.raft: Family = database.get_column_family_handle(rocks_options.RAFT)
+        self.data: Family = database.get_column_family_handle(rocks_options.DATA)
+        self.new_batch: Callable[[], Any] = _new_batch
+        self._database = database
+        self._writer: Any = database
+        # What reads of each family go to; replaced by a _Refusal when the engine fails or closes.
+        self._families: Any = {
+            self.raft: database.get_column_family(rocks_options.RAFT),
+            self.data: database.get_column_family(rocks_options.DATA),
+        }
+        self._directory = directory
+        self._config = config
+        self._monotonic = monotonic
+        self._views: weakref.WeakSet[_RocksView] = weakref.WeakSet()
+        self._error: errors.MultiraftError | None = None
+        self._closed = False
+        self._free: tuple[float, int] | None = None
+        # The three below belong to the sync thread while it runs.
+        self._watermark = mark
+        self._synced_sequence = -1
+        self._watermark_error: OSError | None = None
+        self._watermark_flushed_at = monotonic()
+        self._syncer = Syncer(self._start_sync)
+        self._thread = SyncThread(
+            work=self._sync_now,
+            rest=self._flush_watermark_when_due,
+            rest_interval_s=config.watermark_interval_ms / 1000,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path | str,
+        config: StorageConfig | None = None,
+        *,
+        monotonic: Callable[[], float] = _MONOTONIC,
+    ) -> "RocksEngine":
+        """Open the store in `directory`, making it if it is empty or missing.
+
+        Raises DirectoryInUseError, DirectoryFormatError, or CorruptionError when what is there is
+        not all that was once durable.
+        """
+        directory = Path(directory)
+        config = config or StorageConfig()
+        complete = data_directory.prepare(directory)
+        database = _open_database(directory, config, create=not complete)
+        try:
+            if not complete:
+                _finish_creation(directory, database)
+            mark = _open_watermark(directory, database)
+            return cls(database, directory, config, mark, monotonic)
+        except BaseException:
+            database.close()
+            raise
+
+    # Writing
+
+    def write(self, batch: Any) -> None:  # noqa: ANN401
+        """As Engine.write. The batch is consumed."""
+        try:
+            self._writer.write(batch)
+        except Exception as error:
+            raise self._fail(error) from error
+
+    def sync(self, done: Done) -> None:
+        """As Engine.sync. With `unsafe_no_fsync`, `done` is only put off to the next turn."""
+        self._syncer.request(done)
+
+    # Reading
+
+    def get(self, key: bytes, family: Family) -> bytes | None:
+        """As Engine.get."""
+        try:
+            value: bytes | None = self._families[family].get(key)
+        except Exception as error:
+            raise self._fail(error) from error
+        return value
+
+    def first(self, start: bytes, end: bytes, family: Family) -> tuple[bytes, bytes] | None:
+        """As Engine.first."""
+        try:
+            iterator = self._families[family].iter()
+            iterator.seek(start)
+            key = iterator.key()
+            if key is None:
+                iterator.status()
+                return None
+            return (key, iterator.value()) if key < end else None
+        except Exception as error:
+            raise self._fail(error) from error
+
+    def scan(
+        self, start: bytes, end: bytes, family: Family, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As Engine.scan: the iterator is made here, so what is written later is not seen."""
+        return self._cursor(family).scan(start, end, reverse=reverse)
+
+    def view(self) -> "_RocksView":
+        """As Engine.view: one iterator per family, made with no write in between."""
+        view = _RocksView({family: self._cursor(family) for family in (self.raft, self.data)})
+        self._views.add(view)
+        return view
+
+    def _cursor(self, family: Family) -> "_Cursor":
+        try:
+            return _Cursor(self._families[family].iter(), self._fail)
+        except Exception as error:
+            raise self._fail(error) from error
+
+    # State
+
+    def free_bytes(self) -> int:
+        """As Engine.free_bytes; at most a second old."""
+        now = self._monotonic()
+        if self._free is None or now - self._free[0] > _FREE_SPACE_AGE_S:
+            found = os.statvfs(self._directory)
+            self._free = (now, found.f_bavail * found.f_frsize)
+        return self._free[1]
+
+    def status(self) -> EngineStatus:
+        """Return numbers for people."""
+        return EngineStatus(
+            last_sequence=0 if self._closed else self._database.latest_sequence_number(),
+            durable_sequence=self._watermark.sequence,
+            sync_count=self._syncer.sync_count,
+            failure="" if self._error is None else self._error.message,
+        )
+
+    def close(self) -> None:
+        """As Engine.close. Raises if the last sync fails; the directory is free either way."""
+        if self._closed:
+            return
+        self._closed = True
+        self._syncer.close()
+        # RocksDB cannot be closed next to a running sync.
+        self._thread.close()
+        try:
+            if self._error is None:
+                self._sync_now()
+                self._watermark.flush()
+        except Exception as error:
+            raise self._fail(error) from error
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        for view in list(self._views):
+            view.close()
+        self._refuse(errors.StoppedError(what=f"the engine in {self._directory}"))
+        self.raft = self.data = None
+        self._watermark.close()
+        # It flushes, which after a failed write raises; but it closes.
+        with contextlib.suppress(Exception):
+            self._database.close()
+        del self._database
+
+    # Failing
+
+    def _fail(self, error: BaseException) -> errors.MultiraftError:
+        """Make `error` final, and return what to raise for it."""
+        if isinstance(error, errors.MultiraftError):
+            return error
+        translated = _translate(error, self._directory)
+        if self._error is None:
+            self._error = translated
+            self._refuse(translated)
+        return translated
+
+    def _refuse(self, error: errors.MultiraftError) -> None:
+        self._writer = self._families = _Refusal(error)
+
+    # Syncing
+
+    def _start_sync(self, finished: Done) -> None:
+        def on_loop(error: BaseException | None) -> None:
+            finished(None if error is None else self._fail(error))
+
+        if self._config.unsafe_no_fsync:
+            asyncio.get_running_loop().call_soon(on_loop, self._error)
+        else:
+            self._thread.start(on_loop)
+
+    def _sync_now(self) -> None:
+        """Sync everything written. In the sync thread; after it has ended, in the loop's."""
+        if self._error is not None:
+            raise self._error
+        if self._watermark_error is not None:
+            raise self._watermark_error
+        # Read first: what is written while the sync runs may not be covered by it.
+        covered = self._database.latest_sequence_number()
+        if covered == self._synced_sequence:
+            return  # RocksDB would wait for the disk all the same
+        self._database.flush_wal(True)
+        self._synced_sequence = covered
+        self._watermark.raise_to(covered)
+
+    def _flush_watermark_when_due(self) -> None:
+        if self._watermark.is_flushed or self._watermark_error is not None:
+            return
+        now = self._monotonic()
+        if now - self._watermark_flushed_at < self._config.watermark_interval_ms / 1000:
+            return
+        self._watermark_flushed_at = now
+        try:
+            self._watermark.flush()
+        except OSError as error:
+            self._watermark_error = error  # the next sync reports it
+
+
+class _RocksView:
+    """See View in storage/engine.py.
+
+    Gets and scans share one iterator per family, since no other can be had that sees the same
+    state; a scan that finds it moved goes back to where it was.
+    """
+
+    __slots__ = ("__weakref__", "_cursors")
+
+    def __init__(self, cursors: "dict[Family, _Cursor]") -> None:
+        self._cursors = cursors
+
+    def get(self, key: bytes, family: Family) -> bytes | None:
+        """As View.get."""
+        return self._cursor(family).get(key)
+
+    def scan(
+        self, start: bytes, end: bytes, family: Family, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As View.scan."""
+        return self._cursor(family).scan(start, end, reverse=reverse)
+
+    def close(self) -> None:
+        """As View.close."""
+        for cursor in self._cursors.values():
+            cursor.close()
+        self._cursors = {}
+
+    def _cursor(self, family: Family) -> "_Cursor":
+        cursor = self._cursors.get(family)
+        if cursor is None:
+            raise errors.StoppedError(what="the view")
+        return cursor
+
+
+class _Cursor:
+    """A raw iterator, read safely: consistent from its creation, and never silent about damage."""
+
+    __slots__ = ("_fail", "_iterator", "_moves")
+
+    def __init__(
+        self,
+        iterator: rocksdict.RdictIter,
+        fail: Callable[[BaseException], errors.MultiraftError],
+    ) -> None:
+        self._iterator: Any = iterator
+        self._fail = fail
+        # Counts who placed the iterator: a scan that finds another number than its own was moved.
+        self._moves = 0
+
+    def close(self) -> None:
+        """Free the iterator, which pins memory and files, and keeps the database open."""
+        self._iterator = _Refusal(errors.StoppedError(what="the view"))
+        self._moves += 1
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value at `key`, or None."""
+        iterator = self._iterator
+        self._moves += 1
+        try:
+            iterator.seek(key)
+            found = iterator.key()
+            if found is None:
+                iterator.status()
+                return None
+            value: bytes | None = iterator.value() if found == key else None
+        except Exception as error:
+            raise self._fail(error) from error
+        return value
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values of `[start, end)`; other use in between does no harm."""
+        return self._backward(start, end) if reverse else self._forward(start, end)
+
+    def _forward(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            key = self._place_at_or_after(start)
+            moves = self._moves
+            while key is not None and key < end:
+                yield key, self._iterator.value()
+                if self._moves != moves:
+                    self._place_at_or_after(key)
+                    moves = self._moves
+                self._iterator.next()
+                key = self._iterator.key()
+            if key is None:
+                self._iterator.status()
+        except Exception as error:
+            raise self._fail(error) from error
+
+    def _backward(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            key = self._place_at_or_before(end)
+            if key == end:
+                self._iterator.prev()
+                key = self._iterator.key()
+            moves = self._moves
+            while key is not None and key >= start:
+                yield key, self._iterator.value()
+                if self._moves != moves:
+                    self._place_at_or_before(key)
+                    moves = self._moves
+                self._iterator.prev()
+                key = self._iterator.key()
+            if key is None:
+                self._iterator.status()
+        except Exception as error:
+            raise self._fail(error) from error
+
+    def _place_at_or_after(self, key: bytes) -> bytes | None:
+        self._moves += 1
+        self._iterator.seek(key)
+        found: bytes | None = self._iterator.key()
+        return found
+
+    def _place_at_or_before(self, key: bytes) -> bytes | None:
+        self._moves += 1
+        self._iterator.seek_for_prev(key)
+        found: bytes | None = self._iterator.key()
+        return found
+
+
+class _Refusal:
+    """Stands where RocksDB's objects stood once the engine has failed or closed.
+
+    So the calls that are made millions of times need not ask first.
+    """
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: errors.MultiraftError) -> None:
+        self._error = error
+
+    def __getitem__(self, family: Family) -> "_Refusal":
+        return self
+
+    def _refuse(self, *_: object) -> None:
+        raise self._error
+
+    get = iter = write = seek = seek_for_prev = next = prev = key = value = status = _refuse
+
+
+def _new_batch() -> rocksdict.WriteBatch:
+    return rocksdict.WriteBatch(raw_mode=True)
+
+
+def _open_database(directory: Path, config: StorageConfig, *, create: bool) -> rocksdict.Rdict:
+    rocks = directory / data_directory.ROCKS
+    options = rocks_options.database(config, directory / data_directory.OPTIONS, create=create)
+    if not create and not (rocks / "CURRENT").exists():
+        # RocksDB says "Invalid argument" here, as it does for an option it does not know.
+        raise errors.CorruptionError(reason=f"{rocks / 'CURRENT'} is missing")
+    try:
+        return rocksdict.Rdict(str(rocks), options, column_families=rocks_options.families(config))
+    except Exception as error:
+        if _is_lock_error(str(error)):
+            raise errors.DirectoryInUseError(
+                f"{directory} is in use by another process; stop it, or name another directory"
+            ) from error
+        raise _translate(error, directory) from error
+
+
+def _finish_creation(directory: Path, database: rocksdict.Rdict) -> None:
+    if database.latest_sequence_number() > 0:
+        raise errors.DirectoryFormatError(
+            f"{directory} holds data but no {data_directory.FORMAT_NAME} file, which is written "
+            "before the first data is: files were removed; name another directory"
+        )
+    watermark.create(directory / watermark.NAME)
+    data_directory.finish(directory)
+
+
+def _open_watermark(directory: Path, database: rocksdict.Rdict) -> Watermark:
+    """Return the watermark, having checked that the database reaches it."""
+    mark = watermark.open_file(directory / watermark.NAME)
+    reached = database.latest_sequence_number()
+    if reached < mark.sequence:
+        mark.close()
+        raise errors.CorruptionError(
+            reason=f"the log in {directory / data_directory.ROCKS} is damaged or incomplete: it "
+            f"ends at write {reached}, but up to {mark.sequence} was synced; replace the node"
+        )
+    return mark
+
+
+def _is_lock_error(text: str) -> bool:
+    return text.startswith("IO error:") and (
+        "lock hold by current process" in text or "While lock file" in text
+    )
+
+
+def _translate(error: BaseException, directory: Path) -> errors.StoreFailedError:
+    """RocksDB's errors are plain exceptions, told apart by how their text begins."""
+    reason = f"{error} (in {directory})"
+    if str(error).startswith("Corruption:"):
+        return errors.CorruptionError(reason=reason)
+    return errors.StoreFailedError(reason=reason)
