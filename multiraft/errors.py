@@ -43,7 +43,7 @@ class MultiraftError(Exception):
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, /, **facts: Any) -> None:  # noqa: ANN401
+    def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401
         super().__init__(message)
         self.message = message
         self.facts = facts
@@ -188,7 +188,8 @@ class RequestError(MultiraftError):
     code = "bad_request"
 
     def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401
-        super().__init__(message, **({"message": message} | facts))
+        super().__init__(message, **facts)
+        self.facts = {"message": message} | facts
 
 
 class KeyTooLargeError(RequestError):
@@ -287,7 +288,8 @@ class StartupError(MultiraftError):
     code = "startup"
 
     def __init__(self, message: str, **facts: Any) -> None:  # noqa: ANN401
-        super().__init__(message, **({"message": message} | facts))
+        super().__init__(message, **facts)
+        self.facts = {"message": message} | facts
 
 
 class ConfigError(StartupError):
