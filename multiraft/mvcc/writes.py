@@ -1,0 +1,114 @@
+"""Writing: the versions that one part of a request adds, and the difference they make.
+
+Purpose
+    While a part is evaluated, its `WriteSet` collects what it writes and lets later operations of
+    the part read it. At the end `effects()` gives the flat puts to replicate and the statistics.
+Invariants
+    - All versions of a write set have its timestamp and ID, at most one for each key: of several
+      writes to a key the last one counts.
+    - Nothing is written at or below a version that is there already (rule S11).
+    - An outcome is written only by a part that writes nothing else (rule S7).
+    - Replaying a part that was applied gives the results of its first evaluation: a replay reads
+      what lay below the write's own versions, which garbage collection keeps for as long as the
+      request may come again.
+"""
+
+import msgspec
+
+from multiraft.ids import Timestamp
+from multiraft.mvcc import reads, versions
+from multiraft.mvcc.reader import Reader
+from multiraft.mvcc.statistics import RangeStats
+from multiraft.mvcc.versions import OUTCOME, TOMBSTONE, VALUE, Version
+from multiraft.storage import layout
+
+
+class Effects(msgspec.Struct, frozen=True):
+    """`puts` alternates physical key and stored value, in the order of the first write to each."""
+
+    puts: tuple[bytes, ...]
+    stats: RangeStats
+
+
+class WriteSet:
+    """The writes of one part. Used for one evaluation, under the part's latches, then dropped.
+
+    With `replay`, reads what was there before the write at `timestamp`, for a part that was found
+    to be applied already: evaluate it again for its results and drop the effects.
+    """
+
+    __slots__ = ("_found", "_id", "_reader", "_replay", "_timestamp", "_written")
+
+    def __init__(
+        self, reader: Reader, timestamp: Timestamp, write_id: bytes, *, replay: bool = False
+    ) -> None:
+        assert len(write_id) == versions.ID_BYTES, "a write ID has 16 bytes"
+        self._reader = reader
+        self._timestamp = timestamp
+        self._id = write_id
+        self._replay = replay
+        self._found: dict[bytes, Version | None] = {}
+        self._written: dict[bytes, Version] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written yet."""
+        return not self._written
+
+    def newest(self, key: bytes) -> Version | None:
+        """Return the newest version of `key`, writes of this part included."""
+        written = self._written.get(key)
+        return self._below(key) if written is None else written
+
+    def put(self, key: bytes, value: bytes, result: bytes = b"") -> None:
+        """Set `key`."""
+        self._below(key)
+        self._written[key] = Version(self._timestamp, VALUE, self._id, result, value)
+
+    def delete(self, key: bytes, result: bytes = b"") -> None:
+        """Remove `key`; leaves a tombstone whether or not there was something to remove."""
+        self._below(key)
+        self._written[key] = Version(self._timestamp, TOMBSTONE, self._id, result)
+
+    def outcome(self, key: bytes, result: bytes) -> None:
+        """Leave at `key` that this write ended with `result` and changed nothing."""
+        assert not self._written, "an outcome stands for a part that wrote nothing"
+        self._below(key)
+        self._written[key] = Version(self._timestamp, OUTCOME, self._id, result)
+
+    def effects(self) -> Effects:
+        """Return what is to be replicated."""
+        assert not self._replay, "a replay is evaluated for its results only"
+        puts: list[bytes] = []
+        live_keys = live_bytes = version_bytes = 0
+        for key, version in self._written.items():
+            physical = layout.version_key(key, self._timestamp)
+            stored = versions.encode(version)
+            puts += (physical, stored)
+            version_bytes += len(physical) + len(stored)
+            if version.kind == OUTCOME:
+                continue
+            replaced = self._found[key]
+            if replaced is not None and replaced.kind == VALUE:
+                live_keys -= 1
+                live_bytes -= len(key) + len(replaced.value)
+            if version.kind == VALUE:
+                live_keys += 1
+                live_bytes += len(key) + len(version.value)
+        stats = RangeStats(live_keys, live_bytes, len(self._written), version_bytes)
+        return Effects(tuple(puts), stats)
+
+    def _below(self, key: bytes) -> Version | None:
+        """Return what the engine has of `key`, looked up once."""
+        found = self._found
+        if key in found:
+            return found[key]
+        if self._replay:
+            version = reads.get(self._reader, key, Timestamp(self._timestamp - 1))
+        else:
+            version = reads.newest(self._reader, key)
+            assert version is None or version.timestamp < self._timestamp, (
+                "a write must lie above every version of its key"
+            )
+        found[key] = version
+        return version
