@@ -5,7 +5,7 @@ Purpose
     number of groups; each interval costs one message and one reply per peer and one or two syncs.
 Invariants
     - Before a started store says anything, its wall clock has passed everything it ever asked for
-      and every clock at which it withdrew; its HLC never goes back over a restart (S3).
+      and every HLC at which it ended support; its HLC never goes back over a restart (S3).
     - At most one sync is under way; messages wait for the sync of their records (A6).
     - After the engine failed, or this node's clock proved wrong, nothing is sent any more.
 """

@@ -30,13 +30,13 @@ class Asked(msgspec.Struct, frozen=True, array_like=True):
 class Granted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """As supporter, to one store: supported at `epoch` until `until`; 0 for "not supported".
 
-    `withdrawn_at` is the HLC at the last withdrawal. It stays when support is given again: this
-    store's clock must never again show less (rule S3).
+    `ended_at` is the HLC when an epoch with support last ended. It stays when support is given
+    again: the clock of this store must never again show less (rule S3).
     """
 
     epoch: Epoch = NO_EPOCH
     until: Timestamp = hlc.ZERO
-    withdrawn_at: Timestamp = hlc.ZERO
+    ended_at: Timestamp = hlc.ZERO
 
 
 class Stored(NamedTuple):
@@ -48,7 +48,7 @@ class Stored(NamedTuple):
     @property
     def clock_floor(self) -> Timestamp:
         """The time that the wall clock must have passed before this store may speak (rule S3)."""
-        return max((self.asked.until, *(grant.withdrawn_at for _, grant in self.granted)))
+        return max((self.asked.until, *(grant.ended_at for _, grant in self.granted)))
 
 
 NOTHING = Stored(Asked(), ())

@@ -11,8 +11,8 @@ Invariants
       Within an epoch it is never shortened; epochs only grow.
     - `until` is durable here before anybody is asked for it, and nobody is asked while a sync is
       under way, so a store with a stalled disk loses its support (S3).
-    - A withdrawal is durable, together with the HLC at which it was decided, before anything here
-      acts on it (S3).
+    - The end of an epoch, by withdrawal or by the asker's restart, is durable together with the HLC
+      at which it came before anything here acts on it (S3).
     - Epochs belong to a pair; a start raises all of them (L3).
     - After a gap between two ticks nothing is withdrawn for one further interval (L4).
 Source
@@ -234,11 +234,15 @@ class Support:
             # A restarted asker speaks only after its clock has passed all that it asked for, and
             # its clock came with this message. So it did not restart properly: keep the promise.
             return
-        until = request.until
-        if request.epoch == grant.epoch and until <= grant.until:
-            until = grant.until  # Reordered or doubled: a grant is never shortened.
-        self._set_grant(node, Granted(request.epoch, until, grant.withdrawn_at))
         self._owed[node] = None
+        if request.epoch == grant.epoch:
+            # The later of the two: a grant is not shortened by a reordered or doubled request.
+            until = max(request.until, grant.until)
+            self._set_grant(node, Granted(grant.epoch, until, grant.ended_at))
+        else:
+            # The asker's restart ends the old epoch just as a withdrawal does.
+            ended_at = hlc_now if grant.until else grant.ended_at
+            self._set_grant(node, Granted(request.epoch, request.until, ended_at))
 
     def _set_grant(self, node: NodeId, grant: Granted) -> None:
         before = self._granted.get(node, _NEVER_GRANTED)
@@ -246,7 +250,7 @@ class Support:
             return
         assert grant.epoch >= before.epoch, "epochs only grow"
         assert grant.epoch > before.epoch or grant.until >= before.until, "a grant was shortened"
-        assert grant.withdrawn_at >= before.withdrawn_at, "the HLC went back"
+        assert grant.ended_at >= before.ended_at, "the HLC went back"
         self._granted[node] = grant
         self._to_record[node] = None
 
