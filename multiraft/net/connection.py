@@ -31,7 +31,10 @@ OPEN_KIND_MIN = 10
 class Side(abc.ABC):
     """What differs between the end that connected and the end that accepted."""
 
-    __slots__ = ()
+    __slots__ = ("on_error",)
+
+    def __init__(self, on_error: OnError) -> None:
+        self.on_error = on_error
 
     @abc.abstractmethod
     def connected(self, end: "ConnectionEnd") -> None:
@@ -56,15 +59,12 @@ class ConnectionEnd(abc.ABC):
     hello: Hello
     welcome: Welcome
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, config: NetConfig, side: Side, on_error: OnError
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: NetConfig, side: Side) -> None:
         self.ended = False
         self.peer_address = ""
         self._loop = loop
         self._config = config
         self._side = side
-        self._on_error = on_error
         self._handler: Handler | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -146,7 +146,7 @@ class ConnectionEnd(abc.ABC):
             self._part(error.message, error)
         else:
             # Handlers answer errors of requests themselves: one that escapes is our mistake.
-            self._on_error(error)
+            self._side.on_error(error)
             self._part(f"internal error: {type(error).__name__}")
 
     # -- the end ---------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class ConnectionEnd(abc.ABC):
         try:
             self._handler.closed(reason)
         except Exception as error:
-            self._on_error(error)
+            self._side.on_error(error)
 
     def _start_timer(self, timeout_ms: int, action: Callable[[], None]) -> None:
         """Start the one timer: the handshake's, later the goodbye's."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from multiraft import errors
 from multiraft.net import handshake
-from multiraft.net.connection import ConnectionEnd, Side
+from multiraft.net.connection import ConnectionEnd, OnError, Side
 from multiraft.net.transport import Acceptor, Connection, FrameKind, Handler, Hello
 
 RETRY_WHEN_FULL_MS = 1_000
@@ -46,22 +46,27 @@ class Admissions:
 class AcceptingSide(Side):
     """The connections that one listener accepted."""
 
-    __slots__ = ("_accept", "_admissions", "_empty", "connections")
+    __slots__ = ("_accept", "_admissions", "_connections", "_empty", "_is_stopped")
 
-    def __init__(self, accept: Acceptor, admissions: Admissions) -> None:
+    def __init__(self, accept: Acceptor, admissions: Admissions, on_error: OnError) -> None:
+        super().__init__(on_error)
         self._accept = accept
         self._admissions = admissions
         self._empty = asyncio.Event()
         self._empty.set()
-        self.connections: dict[ConnectionEnd, None] = {}
+        self._connections: dict[ConnectionEnd, None] = {}
+        self._is_stopped = False
 
     def connected(self, end: ConnectionEnd) -> None:
         """Start waiting for a Hello, or refuse if there are too many connections."""
+        if self._is_stopped:
+            end.took(errors.StoppedError(what="this listener"))
+            return
         if not self._admissions.enter():
             what = f"a node that accepts {self._admissions.limit} connections"
             end.took(errors.OverloadedError(what=what, retry_after_ms=RETRY_WHEN_FULL_MS))
             return
-        self.connections[end] = None
+        self._connections[end] = None
         self._empty.clear()
         end.expect_greeting()
 
@@ -78,15 +83,20 @@ class AcceptingSide(Side):
 
     def lost(self, end: ConnectionEnd) -> None:
         """Forget the connection."""
-        if end in self.connections:
-            del self.connections[end]
+        if end in self._connections:
+            del self._connections[end]
             self._admissions.leave()
-        if not self.connections:
+        if not self._connections:
             self._empty.set()
 
+    def stop(self) -> None:
+        """Accept nothing more, not even what is on its way already."""
+        self._is_stopped = True
+
     async def close_all(self, reason: str) -> None:
-        """Say goodbye on every connection, and return when all carriers are gone."""
-        for end in tuple(self.connections):
+        """Stop, say goodbye on every connection, and return when all carriers are gone."""
+        self.stop()
+        for end in tuple(self._connections):
             end.close(reason)
         await self._empty.wait()
 
@@ -102,7 +112,9 @@ class ConnectingSide(Side):
         address: str,
         hello: Hello,
         make_handler: Callable[[Connection], Handler],
+        on_error: OnError,
     ) -> None:
+        super().__init__(on_error)
         self._address = address
         self._hello = hello
         self._make_handler = make_handler

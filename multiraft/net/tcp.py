@@ -28,10 +28,8 @@ from multiraft.net.transport import Acceptor, Connection, FrameKind, Handler, He
 class TcpConnection(ConnectionEnd, asyncio.Protocol):
     """One end of a TCP connection."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, config: NetConfig, side: Side, on_error: OnError
-    ) -> None:
-        super().__init__(loop, config, side, on_error)
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: NetConfig, side: Side) -> None:
+        super().__init__(loop, config, side)
         accepting = isinstance(side, AcceptingSide)
         self._parser = frames.FrameParser(
             config.hello_bytes_max if accepting else config.welcome_bytes_max
@@ -214,10 +212,10 @@ class TcpTransport:
         context = tls.server_context(self._config)
         host, _ = addresses.split(address)
         sock = await listening.bind(loop, address)
-        side = AcceptingSide(accept, self._admissions)
+        side = AcceptingSide(accept, self._admissions, self._on_error)
         try:
             server = await loop.create_server(
-                lambda: TcpConnection(loop, self._config, side, self._on_error),
+                lambda: TcpConnection(loop, self._config, side),
                 sock=sock,
                 backlog=listening.BACKLOG,
                 ssl=context,
@@ -238,8 +236,8 @@ class TcpTransport:
         loop = asyncio.get_running_loop()
         host, port = addresses.split(address)
         context = tls.client_context(self._config)
-        side = ConnectingSide(loop, address, hello, make_handler)
-        connection = TcpConnection(loop, self._config, side, self._on_error)
+        side = ConnectingSide(loop, address, hello, make_handler, self._on_error)
+        connection = TcpConnection(loop, self._config, side)
         connection.peer_address = address
         try:
             async with asyncio.timeout(self._config.connect_timeout_ms / 1_000):

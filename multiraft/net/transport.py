@@ -125,7 +125,7 @@ class Connection(Protocol):
 
 
 class Handler(Protocol):
-    """What a connection's owner provides. Called on the loop; an exception closes the connection."""
+    """What a connection's owner provides. Called on the loop; an exception ends the connection."""
 
     def received(self, kind: FrameKind, payload: bytes) -> None:
         """Take a frame whose checksum and length were checked."""
