@@ -59,7 +59,7 @@ class MemoryEngine:
 
     # Writing
 
-    def write(self, batch: "MemoryBatch") -> None:
+    def write(self, batch: Any) -> None:  # noqa: ANN401
         """As Engine.write."""
         if self._next_write_error is not None:
             self._error = self._error or self._next_write_error
