@@ -1,0 +1,16 @@
+"""multiraft: a range-sharded, serializable, replicated key-value database.
+
+    import multiraft
+
+    async with multiraft.connect("127.0.0.1:7000") as db:
+        await db.put(b"answer", b"42")
+
+`multiraft.blocking` is the same without asyncio; `multiraft.errors` holds every exception.
+"""
+
+from multiraft import errors
+from multiraft.client import blocking
+from multiraft.client.batch import ANY, Batch
+from multiraft.client.database import Database, connect
+
+__all__ = ["ANY", "Batch", "Database", "blocking", "connect", "errors"]

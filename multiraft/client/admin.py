@@ -1,0 +1,217 @@
+"""What operators ask of a cluster: its nodes, its ranges, and changes to them.
+
+Purpose
+    The methods behind `db.admin` and the command line's tables. Changes are requests like any other
+    and are evaluated by the range's leaseholder; what is looked at is asked of single replicas, so
+    it may differ from node to node and is never the base of a decision.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from multiraft import errors
+from multiraft.client import batch
+from multiraft.client.batch import Builder
+from multiraft.client.router import Router
+from multiraft.ids import NO_NODE, NodeId, RangeId
+from multiraft.model import encoding, keys
+from multiraft.model.descriptor import RangeDescriptor
+from multiraft.model.requests import (
+    AdminChangeReplicas,
+    AdminResult,
+    AdminSplit,
+    AdminTransfer,
+    BatchReply,
+    Operation,
+    RangeStatus,
+    RangeStatusResult,
+    Scan,
+    ScanResult,
+)
+
+STATUS_TIMEOUT_S = 2.0
+STATUSES_CONCURRENT_MAX = 64
+CHANGE_REPLICAS_DEADLINE_S = 120.0
+"""A new replica needs the range's data first."""
+
+
+class RangeInfo(msgspec.Struct, frozen=True):
+    """A range as its addressing record and one of its replicas, the leader if possible, see it."""
+
+    descriptor: RangeDescriptor
+    leader: NodeId | None
+    status: dict[str, Any] | None
+    """What `ranges/replica.py` reports; None if no replica answered."""
+
+
+class NodeInfo(msgspec.Struct, frozen=True):
+    """A node, and whether this client reaches it."""
+
+    node_id: NodeId
+    address: str
+    is_reachable: bool
+    reason: str
+    """Why it is not reachable."""
+
+
+class ClusterStatus(msgspec.Struct, frozen=True):
+    """The cluster at a glance."""
+
+    cluster_id: str
+    nodes: tuple[NodeInfo, ...]
+    ranges: int
+
+
+class Admin:
+    """See the module; `Database.admin`."""
+
+    __slots__ = ("_builder", "_router")
+
+    def __init__(self, router: Router, builder: Builder) -> None:
+        self._router = router
+        self._builder = builder
+
+    async def ranges(self, *, with_status: bool = True) -> list[RangeInfo]:
+        """Return all ranges by start key, from their addressing records.
+
+        A record may be a moment old: right after a split the right half may be missing. With
+        `with_status`, replicas are asked too; one that does not answer costs up to two seconds.
+        """
+        descriptors = await self._records()
+        slots = asyncio.Semaphore(STATUSES_CONCURRENT_MAX)
+
+        async def look_at(descriptor: RangeDescriptor) -> RangeInfo:
+            if not with_status:
+                known = self._router.addressing.cache.by_id(descriptor.range_id)
+                return RangeInfo(descriptor, known.leader if known else None, None)
+            async with slots:
+                return await self._look_at(descriptor)
+
+        return list(await asyncio.gather(*(look_at(descriptor) for descriptor in descriptors)))
+
+    async def split(
+        self, key: bytes, *, deadline_s: float | None = None
+    ) -> tuple[RangeDescriptor, RangeDescriptor]:
+        """Split the range that holds `key`, so that a range starts there; return both halves.
+
+        Also if there already was a boundary: then the range before it, and the one that starts
+        there. AdminRefusedError if it makes no sense.
+        """
+        logical = self._builder.key(key)
+        found = await self._change(AdminSplit(logical), logical, deadline_s)
+        if len(found) != 2:
+            raise errors.ProtocolError(reason=f"a split was answered with {len(found)} ranges")
+        return found[0], found[1]
+
+    async def transfer(
+        self, range_id: RangeId, target: NodeId, *, deadline_s: float | None = None
+    ) -> RangeDescriptor:
+        """Hand the leadership of a range to the replica on `target`; return once it has left."""
+        descriptor = await self.find(range_id)
+        return (await self._change(AdminTransfer(target), descriptor.start, deadline_s))[0]
+
+    async def change_replicas(
+        self,
+        range_id: RangeId,
+        voters: tuple[NodeId, ...],
+        *,
+        deadline_s: float = CHANGE_REPLICAS_DEADLINE_S,
+    ) -> RangeDescriptor:
+        """Give a range exactly these voters; return when they, and nobody else, are in force."""
+        descriptor = await self.find(range_id)
+        change = AdminChangeReplicas(tuple(voters), descriptor.generation)
+        return (await self._change(change, descriptor.start, deadline_s))[0]
+
+    async def find(self, range_id: RangeId) -> RangeDescriptor:
+        """Return the descriptor of a range by its ID. Raises AdminRefusedError if there is none."""
+        for descriptor in await self._records():
+            if descriptor.range_id == range_id:
+                known = self._router.addressing.cache.by_id(range_id)
+                return descriptor if known is None else known.descriptor
+        raise errors.AdminRefusedError(reason=f"there is no range r{range_id}")
+
+    async def nodes(self) -> list[NodeInfo]:
+        """Return all nodes that the cluster knows of, and whether each can be reached from here."""
+        connections = self._router.connections
+        await connections.refresh()
+
+        async def look_at(node_id: NodeId, address: str) -> NodeInfo:
+            try:
+                async with asyncio.timeout(STATUS_TIMEOUT_S):
+                    await (await connections.open(node_id)).ask_info()
+            except errors.MultiraftError as error:
+                return NodeInfo(node_id, address, False, error.message)
+            except TimeoutError:
+                return NodeInfo(node_id, address, False, f"no answer in {STATUS_TIMEOUT_S:g} s")
+            return NodeInfo(node_id, address, True, "")
+
+        known = sorted((peer.node_id, peer.address) for peer in connections.peers.values())
+        return list(await asyncio.gather(*(look_at(*peer) for peer in known)))
+
+    async def status(self) -> ClusterStatus:
+        """Return the cluster at a glance."""
+        nodes = await self.nodes()
+        records = await self._records()
+        return ClusterStatus(self._router.connections.cluster_id, tuple(nodes), len(records))
+
+    async def _records(self) -> list[RangeDescriptor]:
+        """Read all addressing records, as of one time."""
+        found: list[RangeDescriptor] = []
+        span = Scan(keys.META, keys.SYSTEM)
+        reply = BatchReply(())
+        while True:
+            reply = await self._router.execute((span,), timestamp=reply.timestamp)
+            page = reply.results[0]
+            if not isinstance(page, ScanResult):
+                raise batch.unexpected(page)
+            found.extend(encoding.unpack_descriptor(packed) for packed in page.rows[1::2])
+            if page.resume is None:
+                break
+            span = Scan(page.resume, keys.SYSTEM)
+        self._router.learn(found)
+        return found
+
+    async def _change(
+        self, operation: Operation, anchor: bytes, deadline_s: float | None
+    ) -> list[RangeDescriptor]:
+        reply = await self._router.execute((operation,), anchor=anchor, deadline_s=deadline_s)
+        result = reply.results[0]
+        if not isinstance(result, AdminResult) or not result.descriptors:
+            raise batch.unexpected(result)
+        found = [encoding.unpack_descriptor(packed) for packed in result.descriptors]
+        self._router.learn(found)
+        return found
+
+    async def _look_at(self, descriptor: RangeDescriptor) -> RangeInfo:
+        """Ask the leader, or whoever is likely to know it, then whoever it names."""
+        known = self._router.addressing.cache.by_id(descriptor.range_id)
+        likely = known.leader if known is not None else None
+        order = sorted(
+            (replica.node_id for replica in descriptor.replicas), key=lambda n: n != likely
+        )
+        best: RangeInfo | None = None
+        while order:
+            node_id = order.pop(0)
+            status = await self._status_at(node_id, descriptor.range_id)
+            if status is None:
+                continue
+            leader = NodeId(int(status.get("leader") or NO_NODE)) or None
+            best = RangeInfo(descriptor, leader, status)
+            if leader is None or leader == node_id or leader not in order:
+                break
+            order = [leader]
+        return best or RangeInfo(descriptor, None, None)
+
+    async def _status_at(self, node_id: NodeId, range_id: RangeId) -> dict[str, Any] | None:
+        try:
+            reply = await self._router.send_to_node(
+                node_id, range_id, (RangeStatus(),), STATUS_TIMEOUT_S
+            )
+        except errors.MultiraftError:
+            return None
+        result = reply.results[0]
+        if not isinstance(result, RangeStatusResult):
+            raise batch.unexpected(result)
+        return msgspec.json.decode(result.status, type=dict[str, Any])

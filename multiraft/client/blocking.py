@@ -1,0 +1,265 @@
+"""The same database without asyncio: for scripts, threads and the interactive prompt.
+
+    with multiraft.blocking.connect("db1:7000") as db:
+        db.put(b"answer", b"42")
+
+Purpose
+    A thin shell: one thread runs an event loop with the asynchronous database on it, and each
+    method waits for one of its coroutines. What the methods do, promise and raise is told in
+    database.py; only what differs is told here.
+Invariants
+    - Any thread may call any method; calls of different threads run at the same time.
+    - Interrupting a call (Ctrl-C) cancels it, as cancelling the coroutine would.
+"""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Coroutine, Generator, Iterable, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, TypeVar
+
+from multiraft import config, errors, runtime
+from multiraft.client import database
+from multiraft.client.admin import ClusterStatus, NodeInfo, RangeInfo
+from multiraft.client.batch import ANY, Answer, Batch, Expected
+from multiraft.client.router import RouterStatus
+from multiraft.client.scan import Row
+from multiraft.ids import NodeId, RangeId
+from multiraft.model.descriptor import RangeDescriptor
+from multiraft.net.transport import Transport
+
+T = TypeVar("T")
+
+
+def connect(
+    *addresses: str,
+    deadline_s: float | None = None,
+    tls_ca_file: str = "",
+    tls_certificate_file: str = "",
+    tls_key_file: str = "",
+    settings: config.Config | None = None,
+    transport: Transport | None = None,
+) -> "Database":
+    """Return a database to be opened with `with`; the arguments are those of `multiraft.connect`."""
+    return Database(
+        database.connect(
+            *addresses,
+            deadline_s=deadline_s,
+            tls_ca_file=tls_ca_file,
+            tls_certificate_file=tls_certificate_file,
+            tls_key_file=tls_key_file,
+            settings=settings,
+            transport=transport,
+        )
+    )
+
+
+class Database:
+    """See the module; made by `connect`."""
+
+    def __init__(self, inner: database.Database) -> None:
+        self._inner = inner
+        self._opened: Future[None] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._run, name="multiraft client", daemon=True)
+
+    def __enter__(self) -> "Database":
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Start the thread and reach a node."""
+        self._thread.start()
+        try:
+            self._opened.result()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connections and end the thread. Calls of other threads end with StoppedError."""
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None and self._thread.is_alive():
+            try:
+                loop.call_soon_threadsafe(stop.set)
+            except RuntimeError:
+                pass  # The loop ended by itself just now: opening had failed.
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def status(self) -> RouterStatus:
+        """Return what this client is doing."""
+
+        async def ask() -> RouterStatus:
+            return self._inner.status()
+
+        return self._wait(ask())
+
+    def ping(self) -> float:
+        """Ask any node for a sign of life, and return how many seconds the answer took."""
+        return self._wait(self._inner.ping())
+
+    def get(self, key: bytes, *, deadline_s: float | None = None) -> bytes | None:
+        """Return the value of `key`, or None if it is absent."""
+        return self._wait(self._inner.get(key, deadline_s=deadline_s))
+
+    def put(
+        self,
+        key: bytes,
+        value: bytes,
+        *,
+        expected: Expected = ANY,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Set `key` to `value`, if it holds `expected`."""
+        self._wait(self._inner.put(key, value, expected=expected, deadline_s=deadline_s))
+
+    def delete(
+        self, key: bytes, *, expected: Expected = ANY, deadline_s: float | None = None
+    ) -> bool:
+        """Remove `key`, if it holds `expected`, and return whether it was there."""
+        return self._wait(self._inner.delete(key, expected=expected, deadline_s=deadline_s))
+
+    def increment(self, key: bytes, delta: int = 1, *, deadline_s: float | None = None) -> int:
+        """Add `delta` to the counter at `key`, and return the sum."""
+        return self._wait(self._inner.increment(key, delta, deadline_s=deadline_s))
+
+    def batch(self, given: Batch, *, deadline_s: float | None = None) -> list[Answer]:
+        """Carry out a batch; atomic per range only."""
+        return self._wait(self._inner.batch(given, deadline_s=deadline_s))
+
+    def get_many(
+        self, wanted: Iterable[bytes], *, deadline_s: float | None = None
+    ) -> dict[bytes, bytes | None]:
+        """Return the value of each key."""
+        return self._wait(self._inner.get_many(wanted, deadline_s=deadline_s))
+
+    def put_many(
+        self,
+        pairs: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]],
+        *,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Set many keys; not atomic."""
+        self._wait(self._inner.put_many(pairs, deadline_s=deadline_s))
+
+    def scan(
+        self,
+        start: bytes = b"",
+        end: bytes | None = None,
+        *,
+        prefix: bytes = b"",
+        reverse: bool = False,
+        limit: int | None = None,
+        deadline_s: float | None = None,
+    ) -> Generator[Row, None, None]:
+        """Yield `(key, value)` of `[start, end)` as of one time."""
+
+        async def begin() -> Any:  # noqa: ANN401 - the generator must be made on the loop
+            return self._inner.scan_pages(
+                start, end, prefix=prefix, reverse=reverse, limit=limit, deadline_s=deadline_s
+            )
+
+        pages = self._wait(begin())
+
+        async def next_page() -> list[Row] | None:
+            page: list[Row] | None = await anext(pages, None)
+            return page
+
+        try:
+            while (page := self._wait(next_page())) is not None:
+                yield from page
+        finally:
+            if self._thread.is_alive():
+                self._wait(pages.aclose())
+
+    @property
+    def admin(self) -> "Admin":
+        """What operators do: look at ranges, split them, move them."""
+        return Admin(self)
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop's thread and return what it returns."""
+        loop = self._loop
+        if loop is None or not self._thread.is_alive():
+            coroutine.close()
+            raise errors.StoppedError(what="the database")
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _run(self) -> None:
+        # The process's switch interval is the application's business, so it is left as it is.
+        runtime.run(self._serve(), switch_interval_s=sys.getswitchinterval())
+
+    async def _serve(self) -> None:
+        """Keep the database open until `close` is called."""
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        try:
+            await self._inner.open()
+        except BaseException as error:
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
+        try:
+            await self._stop.wait()
+        finally:
+            await self._inner.close()
+
+
+class Admin:
+    """The blocking face of client.admin.Admin."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, shell: Database) -> None:
+        self._database = shell
+
+    def ranges(self, *, with_status: bool = True) -> list[RangeInfo]:
+        """Return all ranges by start key."""
+        return self._database._wait(self._database._inner.admin.ranges(with_status=with_status))
+
+    def split(
+        self, key: bytes, *, deadline_s: float | None = None
+    ) -> tuple[RangeDescriptor, RangeDescriptor]:
+        """Split the range that holds `key`, and return both halves."""
+        return self._database._wait(self._database._inner.admin.split(key, deadline_s=deadline_s))
+
+    def transfer(
+        self, range_id: RangeId, target: NodeId, *, deadline_s: float | None = None
+    ) -> RangeDescriptor:
+        """Hand the leadership of a range to the replica on `target`."""
+        return self._database._wait(
+            self._database._inner.admin.transfer(range_id, target, deadline_s=deadline_s)
+        )
+
+    def change_replicas(
+        self, range_id: RangeId, voters: tuple[NodeId, ...], *, deadline_s: float = 120.0
+    ) -> RangeDescriptor:
+        """Give a range exactly these voters."""
+        return self._database._wait(
+            self._database._inner.admin.change_replicas(range_id, voters, deadline_s=deadline_s)
+        )
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return all nodes, and whether each can be reached."""
+        return self._database._wait(self._database._inner.admin.nodes())
+
+    def status(self) -> ClusterStatus:
+        """Return the cluster at a glance."""
+        return self._database._wait(self._database._inner.admin.status())

@@ -1,0 +1,439 @@
+"""What one call of the application still waits for, and when its outcome is certain.
+
+Purpose
+    A `Call` is what the application asked for; a `Part` is the share of one range. Parts are sent,
+    answered, sent again and cut in two; when the last one has ended, the call has its result.
+Invariants
+    - A part keeps its ID over all attempts, and hands it on when it is cut because its range was
+      split. Two parts never become one, so an ID found on a key always means the whole part
+      (rule S8).
+    - *Written* is believed from any attempt, *not written* only from the newest one sent (rule S7).
+    - `DeadlineExceededError` means that no attempt which may have been, or may yet be, evaluated is
+      without a definite answer. Otherwise the call ends with `OutcomeUnknownError`.
+    - When a call has ended, nothing of it is pending anywhere.
+Source
+    Safety rules S7, S8, S12.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from multiraft import errors
+from multiraft.client.connections import Link
+from multiraft.ids import NodeId, RangeId, Timestamp
+from multiraft.model import keys, requests
+from multiraft.model.requests import (
+    EMPTY_ID,
+    BatchReply,
+    BatchRequest,
+    ConditionalPut,
+    ConditionalPutResult,
+    DeleteResult,
+    GetResult,
+    Operation,
+    Result,
+    Scan,
+    ScanResult,
+)
+
+WRITES = frozenset(requests.WRITES)
+MUTATIONS = WRITES | (frozenset(requests.ADMIN) - {requests.RangeStatus})
+"""What changes something, so that an unanswered attempt leaves its outcome open."""
+
+NOT_EVALUATED = (
+    errors.RangeMismatchError,
+    errors.RangeNotFoundError,
+    errors.OverloadedError,
+    errors.ClockOffsetError,
+    errors.DiskFullError,
+)
+"""Refusals after which that attempt will never be evaluated. NotLeaseholderError is not one of
+them: a leader that loses its term sends it for commands that are already in the log."""
+
+
+class Owner(Protocol):
+    """The router, as its parts see it."""
+
+    def unsettled(
+        self, part: "Part", error: errors.MultiraftError, reply: BatchReply | None
+    ) -> None:
+        """The newest attempt failed with something that need not be the end."""
+        ...
+
+    def forget(self, part: "Part") -> None:
+        """The part has ended; stop working on it."""
+        ...
+
+    def led_by(self, range_id: RangeId, node_id: NodeId) -> None:
+        """The node has answered for the range."""
+        ...
+
+
+class Call:
+    """One request of the application, and the future that it awaits."""
+
+    __slots__ = (
+        "_errors",
+        "_owner",
+        "_parts_open",
+        "_results",
+        "_timestamp",
+        "anchor",
+        "deadline",
+        "deadline_s",
+        "future",
+        "is_mutation",
+        "last_error",
+        "operations",
+        "parts",
+        "something_written",
+        "timestamp",
+    )
+
+    def __init__(
+        self,
+        owner: Owner,
+        operations: tuple[Operation, ...],
+        future: asyncio.Future[BatchReply],
+        deadline_s: float,
+        deadline: float,
+        timestamp: Timestamp,
+        anchor: bytes | None,
+    ) -> None:
+        self._owner = owner
+        self.operations = operations
+        self.future = future
+        self.deadline_s = deadline_s
+        self.deadline = deadline
+        self.timestamp = timestamp
+        self.anchor = anchor
+        self.is_mutation = False
+        self.something_written = False
+        self.last_error: errors.MultiraftError | None = None
+        self.parts: list[Part] = []
+        self._parts_open = 0
+        self._results: list[Result | None] | None = None
+        self._errors: list[tuple[int, errors.MultiraftError]] | None = None
+        self._timestamp = timestamp
+
+    def add(self, part: "Part") -> None:
+        """Wait for `part` too."""
+        self.parts.append(part)
+        self._parts_open += 1
+
+    def part_succeeded(self, part: "Part", reply: BatchReply) -> None:
+        """Take a part's results, and end the call if it was the last part."""
+        if self._parts_open == 1 and len(self.parts) == 1:
+            self._parts_open = 0
+            if not self.future.done():
+                self.future.set_result(reply)
+            return
+        if self._results is None:
+            self._results = [None] * len(self.operations)
+        for index, result in zip(part.indices, reply.results, strict=True):
+            self._results[index] = result
+        self._timestamp = max(self._timestamp, reply.timestamp)
+        if part.is_mutation and wrote(part.operations, reply.results):
+            self.something_written = True
+        self._part_ended()
+
+    def part_failed(self, part: "Part", error: errors.MultiraftError) -> None:
+        """Take a part's definite error, and end the call if it was the last part."""
+        if self._errors is None:
+            self._errors = []
+        self._errors.append((part.indices[0], error))
+        self._part_ended()
+
+    def expire(self) -> None:
+        """The deadline has passed: end every part, and the call."""
+        is_open = self.something_written or any(
+            part.is_mutation and part.attempts_open > 0 for part in self.parts if not part.has_ended
+        )
+        last = "nothing was tried" if self.last_error is None else str(self.last_error)
+        self._end_parts()
+        if self.future.done():
+            return
+        if is_open:
+            reason = f"no answer within {self.deadline_s:g} s; last: {last}"
+            self.future.set_exception(errors.OutcomeUnknownError(reason=reason))
+        else:
+            self.future.set_exception(
+                errors.DeadlineExceededError(deadline_s=self.deadline_s, last_error=last)
+            )
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """Nobody wants the result any more; with `error`, tell it to whoever awaits the future."""
+        self._end_parts()
+        if error is not None and not self.future.done():
+            self.future.set_exception(error)
+
+    def _end_parts(self) -> None:
+        for part in self.parts:
+            part.end()
+
+    def _part_ended(self) -> None:
+        self._parts_open -= 1
+        if self._parts_open > 0 or self.future.done():
+            return
+        if self._errors is None:
+            assert self._results is not None, "every part has brought its results"
+            results = tuple(result for result in self._results if result is not None)
+            assert len(results) == len(self.operations), "the parts cover all operations"
+            self.future.set_result(BatchReply(results, self._timestamp))
+        else:
+            self.future.set_exception(min(self._errors, key=_worst_first)[1])
+
+
+def _worst_first(failure: tuple[int, errors.MultiraftError]) -> tuple[bool, int]:
+    index, error = failure
+    return not isinstance(error, errors.OutcomeUnknownError), index
+
+
+class Part:
+    """The share of a call that one range answers, over all its attempts."""
+
+    __slots__ = (
+        "_bounds",
+        "_earlier",
+        "_owner",
+        "attempt",
+        "attempts_open",
+        "call",
+        "call_id",
+        "expires",
+        "has_ended",
+        "id",
+        "indices",
+        "is_mutation",
+        "issued_at",
+        "link",
+        "operations",
+        "range_id",
+        "task",
+        "waiter",
+    )
+
+    def __init__(
+        self, owner: Owner, call: Call, indices: Sequence[int], operations: tuple[Operation, ...]
+    ) -> None:
+        self._owner = owner
+        self.call = call
+        self.indices = indices
+        self.operations = operations
+        self.is_mutation = False
+        self.id = EMPTY_ID
+        self.issued_at = Timestamp(0)
+        self.attempt = 0
+        self.attempts_open = 0
+        """How many attempts were sent that have no definite answer: they may yet be evaluated."""
+        self.expires = 0.0
+        self.link: Link | None = None
+        self.range_id = RangeId(0)
+        self.call_id = 0
+        self.has_ended = False
+        self.task: asyncio.Task[None] | None = None
+        """The pursuit, once the first attempt did not settle it."""
+        self.waiter: asyncio.Future[errors.MultiraftError | None] | None = None
+        """Where the pursuit waits for the newest attempt: for None, or for why it failed."""
+        self._earlier: list[tuple[Link, int]] = []
+        self._bounds: tuple[bytes | None, ...] | None = None
+        call.add(self)
+
+    @property
+    def node_id(self) -> NodeId:
+        """The node that the newest attempt went to."""
+        assert self.link is not None, "an attempt was sent"
+        return self.link.node_id
+
+    def send(
+        self,
+        link: Link,
+        range_id: RangeId,
+        expires: float,
+        operations: tuple[Operation, ...] | None = None,
+        bounds: tuple[bytes | None, ...] | None = None,
+    ) -> None:
+        """Send the next attempt. `operations` are those cut to the range, `bounds` where."""
+        if self.link is not None:
+            self._earlier.append((self.link, self.call_id))
+        self.attempt += 1
+        self.attempts_open += 1
+        self.link = link
+        self.range_id = range_id
+        self.expires = expires
+        self._bounds = bounds
+        request = BatchRequest(
+            range_id,
+            self.operations if operations is None else operations,
+            self.id,
+            self.attempt,
+            self.issued_at,
+            self.call.timestamp,
+        )
+        self.call_id = link.call(request, self)
+
+    def replied(self, call_id: int, reply: BatchReply) -> None:
+        """Take the reply to one attempt (connections.Caller)."""
+        detail = reply.error
+        is_newest = call_id == self.call_id
+        if detail is not None:
+            self._refused(errors.from_wire(detail), reply, is_newest=is_newest)
+        elif len(reply.results) != len(self.operations):
+            reason = f"{len(reply.results)} results for {len(self.operations)} operations"
+            self._refused(errors.ProtocolError(reason=reason), reply, is_newest=is_newest)
+        elif is_newest or self._may_believe(reply):
+            if is_newest and self.task is not None:
+                self._owner.led_by(self.range_id, self.node_id)
+            self._succeed(reply)
+        else:
+            self.attempts_open -= 1  # It was evaluated, and wrote nothing.
+
+    def unanswered(self, call_id: int, error: errors.MultiraftError) -> None:
+        """The connection broke before the reply (connections.Caller)."""
+        if call_id == self.call_id:
+            self._owner.unsettled(self, error, None)
+
+    def split_off(self, indices: Sequence[int]) -> "Part":
+        """Return a new part of this call that takes over the operations at `indices`.
+
+        It has the same history: its next attempt is numbered after this part's.
+        """
+        position = {index: place for place, index in enumerate(self.indices)}
+        other = Part(
+            self._owner,
+            self.call,
+            indices,
+            tuple(self.operations[position[index]] for index in indices),
+        )
+        other.is_mutation = self.is_mutation
+        other.id = self.id
+        other.issued_at = self.issued_at
+        other.attempt = self.attempt
+        other.attempts_open = self.attempts_open
+        return other
+
+    def keep_only(self, indices: Sequence[int]) -> None:
+        """Leave the other operations to parts that were split off.
+
+        Late replies to earlier attempts are about more than this part, so they are not awaited.
+        """
+        position = {index: place for place, index in enumerate(self.indices)}
+        self.operations = tuple(self.operations[position[index]] for index in indices)
+        self.indices = indices
+        self._forget_attempts()
+
+    def fail(self, error: errors.MultiraftError) -> None:
+        """End with a definite error."""
+        if not self.has_ended:
+            self.end()
+            self.call.part_failed(self, error)
+
+    def end(self) -> None:
+        """Drop everything that is under way; the call is not told."""
+        if self.has_ended:
+            return
+        self.has_ended = True
+        self._forget_attempts()
+        if self.task is not None:
+            self._owner.forget(self)
+
+    def _forget_attempts(self) -> None:
+        if self.link is not None:
+            self.link.forget(self.call_id)
+            self.link = None
+            self.call_id = 0
+        for link, call_id in self._earlier:
+            link.forget(call_id)
+        self._earlier.clear()
+
+    def _may_believe(self, reply: BatchReply) -> bool:
+        if self._bounds is not None:
+            return False  # That attempt may have been cut to another span.
+        return not self.is_mutation or wrote(self.operations, reply.results)
+
+    def _succeed(self, reply: BatchReply) -> None:
+        if self._bounds is not None:
+            reply = _with_bounds(reply, self._bounds)
+        self.end()
+        self.call.part_succeeded(self, reply)
+
+    def _refused(self, error: errors.MultiraftError, reply: BatchReply, *, is_newest: bool) -> None:
+        if isinstance(error, NOT_EVALUATED):
+            self.attempts_open -= 1
+        if not is_newest:
+            return
+        if isinstance(error, (errors.RequestError, errors.OutcomeUnknownError)):
+            self.fail(error)
+        else:
+            self._owner.unsettled(self, error, reply)
+
+
+def wrote(operations: tuple[Operation, ...], results: tuple[Result, ...]) -> bool:
+    """Return whether results say that the part changed something, and so left its ID behind."""
+    changed = False
+    for operation, result in zip(operations, results, strict=True):
+        if isinstance(result, ConditionalPutResult):
+            if not result.succeeded:
+                return False  # The whole part wrote nothing.
+            assert isinstance(operation, ConditionalPut), "the result fits the operation"
+            changed |= operation.value is not None or operation.expected is not None
+        elif isinstance(result, DeleteResult):
+            changed |= result.existed
+        elif not isinstance(result, (GetResult, ScanResult)):
+            changed = True
+    return changed
+
+
+def anchor_of(operation: Operation) -> tuple[bytes, bool]:
+    """Return the key that says which range an operation is for, and whether it is the one below.
+
+    A reverse scan begins in the range that holds the keys right below its end.
+    """
+    if isinstance(operation, Scan):
+        return (operation.end, True) if operation.reverse else (operation.start, False)
+    key = getattr(operation, "key", None)
+    if key is None:
+        return (
+            keys.MIN,
+            False,
+        )  # Admin operations without a key are sent with an anchor of their own.
+    assert isinstance(key, bytes), "keys are bytes"
+    return key, False
+
+
+def cut_to(
+    operations: tuple[Operation, ...], start: bytes, end: bytes
+) -> tuple[tuple[Operation, ...], tuple[bytes | None, ...] | None]:
+    """Cut scans to `[start, end)`. Return the operations and where each scan was cut (None: not)."""
+    if not any(type(operation) is Scan for operation in operations):
+        return operations, None
+    cut: list[Operation] = []
+    bounds: list[bytes | None] = []
+    for operation in operations:
+        bound: bytes | None = None
+        if isinstance(operation, Scan):
+            if operation.reverse:
+                # A range that does not hold where the scan begins is asked as it is: it says who does.
+                if operation.start < start < operation.end <= end:
+                    bound = start
+                    operation = msgspec.structs.replace(operation, start=start)
+            elif start <= operation.start < end < operation.end:
+                bound = end
+                operation = msgspec.structs.replace(operation, end=end)
+        cut.append(operation)
+        bounds.append(bound)
+    return tuple(cut), tuple(bounds)
+
+
+def _with_bounds(reply: BatchReply, bounds: tuple[bytes | None, ...]) -> BatchReply:
+    """Make a scan that was cut at its range's boundary go on there."""
+    results = tuple(
+        ScanResult(result.rows, bound)
+        if isinstance(result, ScanResult) and result.resume is None and bound is not None
+        else result
+        for result, bound in zip(reply.results, bounds, strict=True)
+    )
+    return msgspec.structs.replace(reply, results=results)

@@ -1,0 +1,399 @@
+"""The database as an application sees it.
+
+    async with multiraft.connect("db1:7000", "db2:7000") as db:
+        await db.put(b"answer", b"42")
+        async for key, value in db.scan(prefix=b"user/"):
+            ...
+
+Purpose
+    Methods on the application's own keys and values; the keyspace prefix, the limits and the
+    results are dealt with here, everything else is the router's.
+Invariants
+    - Every call ends by its deadline: with a result, an error that is definite, or an error that
+      says that it is not.
+    - Any await may be cancelled. A write that was cancelled may or may not happen.
+Errors that any method may raise
+    DeadlineExceededError: no answer in time, and nothing was or will be written. OutcomeUnknownError:
+    no answer in time, and a write may have happened. StoppedError: the database was closed.
+    RequestError and those below it: a key, value or batch that can never be accepted.
+"""
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from multiraft import config, errors
+from multiraft.client import batch, scan
+from multiraft.client.admin import Admin
+from multiraft.client.batch import ANY, Answer, Batch, Builder, Expected
+from multiraft.client.router import Router, RouterStatus
+from multiraft.client.scan import Cursor, Row
+from multiraft.model.requests import (
+    ConditionalPut,
+    ConditionalPutResult,
+    Delete,
+    DeleteResult,
+    Get,
+    GetResult,
+    IncrementResult,
+    Operation,
+    Put,
+    PutResult,
+    Result,
+)
+from multiraft.net.tcp import TcpTransport
+from multiraft.net.transport import Transport
+from multiraft.runtime import Clock, Rng, SystemClock, SystemRng
+
+R = TypeVar("R", bound=Result)
+
+PART_OPERATIONS = 256
+"""`get_many` and `put_many` cut what they are given into requests of about this size ..."""
+
+PART_BYTES = config.MIB
+
+PARTS_CONCURRENT_MAX = 8
+"""... and have that many under way at a time."""
+
+
+def connect(
+    *addresses: str,
+    deadline_s: float | None = None,
+    tls_ca_file: str = "",
+    tls_certificate_file: str = "",
+    tls_key_file: str = "",
+    settings: config.Config | None = None,
+    transport: Transport | None = None,
+    clock: Clock | None = None,
+    rng: Rng | None = None,
+) -> "Database":
+    """Return a database to be opened with `async with`, or with `open` and `close`.
+
+    Any node of the cluster will do; several addresses help while one of them is down.
+    `deadline_s` is for every call that names none (10 s). `tls_ca_file` turns TLS on; certificate
+    and key are for clusters that ask clients for one. `transport`, `clock` and `rng` are seams for
+    tests and for nodes. Opening raises NodeUnavailableError if no address answers.
+    """
+    made = settings or config.Config()
+    client, net = made.client, made.net
+    if deadline_s is not None:
+        client = msgspec.structs.replace(client, deadline_s=deadline_s)
+    if tls_ca_file or tls_certificate_file or tls_key_file:
+        net = msgspec.structs.replace(
+            net,
+            tls_ca_file=tls_ca_file,
+            tls_certificate_file=tls_certificate_file,
+            tls_key_file=tls_key_file,
+        )
+    return Database(
+        addresses,
+        msgspec.structs.replace(made, client=client, net=net),
+        transport=transport,
+        clock=clock or SystemClock(),
+        rng=rng or SystemRng(),
+    )
+
+
+class Database:
+    """See the module; made by `connect`. Belongs to the event loop on which it was opened."""
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        settings: config.Config,
+        *,
+        transport: Transport | None,
+        clock: Clock,
+        rng: Rng,
+    ) -> None:
+        if not addresses:
+            raise errors.ConfigError("connect needs the address of at least one node")
+        self._addresses = tuple(addresses)
+        self._settings = settings
+        self._limits = settings.limits
+        self._builder = Builder(settings.limits)
+        self._transport = transport
+        self._clock = clock
+        self._rng = rng
+        self._opened: Router | None = None
+        self._is_closed = False
+
+    async def __aenter__(self) -> "Database":
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Reach a node. Raises NodeUnavailableError, WrongClusterError or ProtocolError."""
+        assert self._opened is None, "a database is opened once"
+        router = Router(
+            self._transport or TcpTransport(self._settings.net, _report),
+            self._clock,
+            self._rng,
+            self._settings.client,
+            seeds=self._addresses,
+        )
+        try:
+            await router.open()
+        except BaseException:
+            await router.close()
+            raise
+        self._opened = router
+
+    async def close(self) -> None:
+        """Close the connections. Calls that are not answered yet end with StoppedError."""
+        self._is_closed = True
+        if self._opened is not None:
+            await self._opened.close()
+
+    @property
+    def admin(self) -> Admin:
+        """What operators do: look at ranges, split them, move them."""
+        return Admin(self._router, self._builder)
+
+    def status(self) -> RouterStatus:
+        """Return what this client is doing."""
+        return self._router.status()
+
+    async def ping(self) -> float:
+        """Ask any node for a sign of life, and return how many seconds the answer took."""
+        began = self._clock.monotonic()
+        await self._router.connections.refresh()
+        return self._clock.monotonic() - began
+
+    # -- single keys -------------------------------------------------------------------------------
+
+    async def get(self, key: bytes, *, deadline_s: float | None = None) -> bytes | None:
+        """Return the value of `key`, or None if it is absent. Linearizable."""
+        return (await self._one(Get(self._builder.key(key)), GetResult, deadline_s)).value
+
+    async def put(
+        self,
+        key: bytes,
+        value: bytes,
+        *,
+        expected: Expected = ANY,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Set `key` to `value`; on return it is durable on a majority and visible to everybody.
+
+        With `expected`, only if the key holds exactly that (None: if it is absent); otherwise
+        ConditionFailedError, and nothing was written.
+        """
+        operation = self._builder.put(key, value, expected)
+        if isinstance(operation, Put):
+            await self._one(operation, PutResult, deadline_s)
+        else:
+            await self._conditional(operation, deadline_s)
+
+    async def delete(
+        self, key: bytes, *, expected: Expected = ANY, deadline_s: float | None = None
+    ) -> bool:
+        """Remove `key`, and return whether it was there.
+
+        With `expected`, only if the key holds exactly that; otherwise ConditionFailedError.
+        """
+        operation = self._builder.delete(key, expected)
+        if isinstance(operation, Delete):
+            return (await self._one(operation, DeleteResult, deadline_s)).existed
+        await self._conditional(operation, deadline_s)
+        return operation.expected is not None
+
+    async def increment(
+        self, key: bytes, delta: int = 1, *, deadline_s: float | None = None
+    ) -> int:
+        """Add `delta` to the counter at `key` (absent: 0), and return the sum.
+
+        A counter's value is eight bytes, big-endian, signed. NotAnIntegerError if the key holds
+        something else, or if the sum does not fit.
+        """
+        operation = self._builder.increment(key, delta)
+        return (await self._one(operation, IncrementResult, deadline_s)).value
+
+    # -- several keys ------------------------------------------------------------------------------
+
+    async def batch(self, given: Batch, *, deadline_s: float | None = None) -> list[Answer]:
+        """Carry out a batch, and return one answer for each of its operations, in order.
+
+        The operations on keys of one range are atomic and happen in order. Different ranges are
+        independent: some may be carried out and others not. ConditionFailedError if a condition
+        does not hold: then nothing was written in that key's range.
+        """
+        operations = given.operations(self._builder, self._limits)
+        return await self._execute(operations, deadline_s)
+
+    async def get_many(
+        self, wanted: Iterable[bytes], *, deadline_s: float | None = None
+    ) -> dict[bytes, bytes | None]:
+        """Return the value of each key, None for those that are absent.
+
+        Each value is as current as with `get`; together they are not one moment's view, for that
+        use `scan`. Any number of keys: the deadline is for each of the requests this takes.
+        """
+        found: dict[bytes, bytes | None] = {}
+
+        async def read(operations: tuple[Operation, ...]) -> None:
+            try:
+                values = await self._execute(operations, deadline_s)
+            except errors.BatchTooLargeError:
+                if len(operations) == 1:
+                    raise
+                middle = len(operations) // 2
+                await read(operations[:middle])
+                await read(operations[middle:])
+                return
+            for operation, value in zip(operations, values, strict=True):
+                assert isinstance(operation, Get), "only reads are sent here"
+                assert value is None or isinstance(value, bytes), "a Get gives bytes or None"
+                found[operation.key[1:]] = value
+
+        await self._in_parts([self._builder.get(key) for key in wanted], read)
+        return found
+
+    async def put_many(
+        self,
+        pairs: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]],
+        *,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Set many keys. Not atomic: after an error, some are set and others are not.
+
+        Of a key that is given twice, the last value is set. Any number of keys: the deadline is for
+        each of the requests this takes.
+        """
+        last = dict(pairs)
+
+        async def write(operations: tuple[Operation, ...]) -> None:
+            await self._execute(operations, deadline_s)
+
+        await self._in_parts(
+            [self._builder.put(key, value, ANY) for key, value in last.items()], write
+        )
+
+    def scan(
+        self,
+        start: bytes = b"",
+        end: bytes | None = None,
+        *,
+        prefix: bytes = b"",
+        reverse: bool = False,
+        limit: int | None = None,
+        deadline_s: float | None = None,
+    ) -> AsyncGenerator[Row, None]:
+        """Yield `(key, value)` of `[start, end)`, ascending, or descending when `reverse`.
+
+        `end` None means to the last key. With `prefix`, only keys that begin with it. At most
+        `limit` rows. All rows are as of one time, at or after the call's first page; changes made
+        meanwhile are not seen. The deadline is for each wait for a page, not for the whole scan.
+
+        Raises InvalidSpanError if `end` lies before `start`. Close it early with `aclose`, or
+        simply stop iterating.
+        """
+        return scan.rows(
+            self._router,
+            self._cursor(start, end, prefix, reverse=reverse, limit=limit),
+            prefetch=self._settings.client.scan_prefetch,
+            deadline_s=deadline_s,
+        )
+
+    async def scan_pages(
+        self,
+        start: bytes = b"",
+        end: bytes | None = None,
+        *,
+        prefix: bytes = b"",
+        reverse: bool = False,
+        limit: int | None = None,
+        deadline_s: float | None = None,
+    ) -> AsyncGenerator[list[Row], None]:
+        """Like `scan`, but yield lists of rows as they arrive: faster when there are many."""
+        source = scan.pages(
+            self._router,
+            self._cursor(start, end, prefix, reverse=reverse, limit=limit),
+            prefetch=self._settings.client.scan_prefetch,
+            deadline_s=deadline_s,
+        )
+        async with aclosing(source):
+            async for page in source:
+                yield [(key[1:], value) for key, value in zip(page[0::2], page[1::2], strict=True)]
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    @property
+    def _router(self) -> Router:
+        if self._opened is None or self._is_closed:
+            raise errors.StoppedError(what="the database")
+        return self._opened
+
+    async def _one(self, operation: Operation, kind: type[R], deadline_s: float | None) -> R:
+        reply = await self._router.execute((operation,), deadline_s=deadline_s)
+        result = reply.results[0]
+        if isinstance(result, kind):
+            return result
+        raise batch.unexpected(result)
+
+    async def _conditional(self, operation: ConditionalPut, deadline_s: float | None) -> None:
+        result = await self._one(operation, ConditionalPutResult, deadline_s)
+        batch.answer(operation, result)
+
+    async def _execute(
+        self, operations: tuple[Operation, ...], deadline_s: float | None
+    ) -> list[Answer]:
+        if not operations:
+            return []
+        reply = await self._router.execute(operations, deadline_s=deadline_s)
+        return [
+            batch.answer(operation, result)
+            for operation, result in zip(operations, reply.results, strict=True)
+        ]
+
+    async def _in_parts(
+        self,
+        operations: Sequence[Operation],
+        carry_out: Callable[[tuple[Operation, ...]], Awaitable[None]],
+    ) -> None:
+        """Carry the operations out in requests of a sensible size, a few at a time."""
+        waiting = batch.cut(operations, PART_OPERATIONS, PART_BYTES)
+
+        async def work() -> None:
+            for part in waiting:
+                await carry_out(part)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(PARTS_CONCURRENT_MAX):
+                    group.create_task(work())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None  # The rest was cancelled because of it.
+
+    def _cursor(
+        self, start: bytes, end: bytes | None, prefix: bytes, *, reverse: bool, limit: int | None
+    ) -> Cursor:
+        first, last = self._builder.span(start, end, prefix)
+        if limit is not None and limit < 0:
+            raise errors.RequestError(f"limit is {limit}, but must be 0 or more")
+        return Cursor(first, last, reverse=reverse, limit=limit, limits=self._limits)
+
+
+def _report(error: BaseException) -> None:
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": "a connection of the client failed", "exception": error}
+    )

@@ -1,0 +1,217 @@
+"""The long way: bring a part to its end when its first attempt did not, or could not be made.
+
+Purpose
+    Find the range, choose a replica, connect, send, wait; learn from the refusal, and again, until
+    the part has ended or its call has passed its deadline (the router's sweep ends it then).
+Invariants
+    - A refusal that brings new facts (a hint, descriptors) is followed at once; one that brings
+      none is followed by a pause that grows, with jitter.
+    - Every replica is tried before any is tried again, but for one that another calls the leader.
+    - After a round in which every replica failed, the range is looked up anew.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from multiraft import errors
+from multiraft.client.calls import Part
+from multiraft.client.range_cache import CachedRange
+from multiraft.ids import NodeId
+
+if TYPE_CHECKING:
+    from multiraft.client.router import Router
+
+_HINTS_FOLLOWED_AT_ONCE = 3
+
+
+class Pursuit:
+    """See the module. Runs as a task of its own; there is none for a part that is answered well."""
+
+    __slots__ = (
+        "_failures",
+        "_hint",
+        "_hops",
+        "_part",
+        "_pause_s",
+        "_router",
+        "_stale",
+        "_target",
+        "_tried",
+    )
+
+    def __init__(self, router: "Router", part: Part) -> None:
+        self._router = router
+        self._part = part
+        self._tried: set[NodeId] = set()
+        self._hint: NodeId | None = None
+        self._hops = 0
+        self._failures = 0
+        self._pause_s = 0.0
+        self._target: CachedRange | None = None
+        self._stale: CachedRange | None = None
+
+    async def run(self, error: errors.MultiraftError | None) -> None:
+        """Pursue the part; `error` is why its first attempt failed, None if none was made."""
+        part = self._part
+        if error is not None:
+            self._target = self._router.addressing.cache.by_id(part.range_id)
+            self._learn(error, part.node_id)
+        while not part.has_ended:
+            if self._pause_s:
+                await asyncio.sleep(self._pause_s)
+                self._pause_s = 0.0
+            failure = await self._attempt()
+            if failure is not None:
+                self._learn(*failure)
+
+    async def _attempt(self) -> tuple[errors.MultiraftError, NodeId | None] | None:
+        """Make one attempt. Return why it failed and at which node, None when the part ended."""
+        part, router = self._part, self._router
+        node_id: NodeId | None = None
+        try:
+            target = self._target = await self._locate()
+            node_id = self._choose(target)
+            if node_id is None:
+                return self._everybody_failed(target), None
+            link = await router.connections.open(node_id)
+        except errors.MultiraftError as error:
+            return error, node_id
+        waiter = part.waiter = router.loop.create_future()
+        router.send(part, link, target)
+        try:
+            error_or_none = await waiter
+        finally:
+            part.waiter = None
+        return None if error_or_none is None else (error_or_none, node_id)
+
+    async def _locate(self) -> CachedRange:
+        """Find the range of every operation, and leave to others what is not in the first one's."""
+        part, stale = self._part, self._stale
+        self._stale = None
+        groups: dict[int, list[int]] = {}
+        targets: dict[int, CachedRange] = {}
+        for index, operation in zip(part.indices, part.operations, strict=True):
+            key, before = self._router.anchor(part.call, operation)
+            target = await self._router.addressing.find(
+                key, part.call.deadline, before=before, stale=stale
+            )
+            targets[target.range_id] = target
+            groups.setdefault(target.range_id, []).append(index)
+        (first, mine), *others = groups.items()
+        if others:
+            for range_id, indices in others:
+                self._router.launch(part.split_off(indices), targets[range_id])
+            part.keep_only(mine)
+        return targets[first]
+
+    def _choose(self, target: CachedRange) -> NodeId | None:
+        """Return the node to ask next; None when each has been tried in this round."""
+        if self._hint is not None:
+            node_id, self._hint = self._hint, None
+            return node_id
+        if target.leader is not None and target.leader not in self._tried:
+            return target.leader
+        is_down = self._router.connections.is_down
+        left = [r.node_id for r in target.descriptor.replicas if r.node_id not in self._tried]
+        candidates = [node_id for node_id in left if not is_down(node_id)] or left
+        return candidates[self._router.rng.below(len(candidates))] if candidates else None
+
+    def _everybody_failed(self, target: CachedRange) -> errors.MultiraftError:
+        self._tried.clear()
+        self._stale = target
+        return self._part.call.last_error or errors.NodeUnavailableError(
+            target=f"r{target.range_id}", reason="no replica answers"
+        )
+
+    # -- what a refusal teaches --------------------------------------------------------------------
+
+    def _learn(self, error: errors.MultiraftError, node_id: NodeId | None) -> None:
+        self._part.call.last_error = error
+        if node_id is None:
+            self._pause()
+            return
+        handler = _LESSONS.get(type(error), Pursuit._node_failed)
+        handler(self, error, node_id)
+
+    def _not_leaseholder(self, error: errors.MultiraftError, node_id: NodeId) -> None:
+        assert isinstance(error, errors.NotLeaseholderError), "dispatched by type"
+        leader = error.leaseholder
+        self._tried.add(node_id)
+        self._forget_leader(node_id)
+        if leader is None or leader == node_id:
+            self._pause_after_round()
+            return
+        self._hint = leader
+        self._router.addressing.cache.set_leader(error.range_id, leader)
+        self._hops += 1
+        if self._hops > _HINTS_FOLLOWED_AT_ONCE:
+            self._pause()
+
+    def _wrong_range(self, error: errors.MultiraftError, node_id: NodeId) -> None:
+        assert isinstance(error, errors.RangeMismatchError), "dispatched by type"
+        self._router.addressing.learn(error.descriptors)
+        key, before = self._router.anchor(self._part.call, self._part.operations[0])
+        known = self._router.addressing.cached(key, before=before)
+        if known is not None and (
+            self._target is None or known.descriptor != self._target.descriptor
+        ):
+            self._tried.clear()  # Another range, with replicas of its own.
+            return
+        # This node knows no more than we do. Its range's other replicas may, or the records.
+        self._tried.add(node_id)
+        self._stale = self._target
+        self._pause()
+
+    def _no_replica(self, _error: errors.MultiraftError, node_id: NodeId) -> None:
+        self._tried.add(node_id)
+        self._forget_leader(node_id)
+        self._stale = self._target
+        if self._failures:
+            self._pause()
+        self._failures += 1
+
+    def _overloaded(self, error: errors.MultiraftError, _node_id: NodeId) -> None:
+        assert isinstance(error, errors.OverloadedError), "dispatched by type"
+        most_ms = max(1, error.retry_after_ms)
+        self._pause_s = (most_ms + self._router.rng.below(most_ms)) / 1_000
+
+    def _busy(self, _error: errors.MultiraftError, _node_id: NodeId) -> None:
+        self._pause()
+
+    def _node_failed(self, _error: errors.MultiraftError, node_id: NodeId) -> None:
+        self._tried.add(node_id)
+        self._forget_leader(node_id)
+        self._pause_after_round()
+
+    def _forget_leader(self, node_id: NodeId) -> None:
+        if self._target is not None and self._target.leader == node_id:
+            self._target.leader = None
+
+    def _pause_after_round(self) -> None:
+        """Pause if every replica has been tried; then they may be tried again."""
+        target = self._target
+        if target is None or all(
+            replica.node_id in self._tried for replica in target.descriptor.replicas
+        ):
+            self._tried.clear()
+            self._stale = target
+            self._pause()
+
+    def _pause(self) -> None:
+        settings = self._router.settings
+        most_ms = min(settings.backoff_ms_max, settings.backoff_ms_min << min(self._failures, 20))
+        self._failures += 1
+        self._pause_s = (most_ms + self._router.rng.below(most_ms)) / 2_000
+
+
+_LESSONS: dict[
+    type[errors.MultiraftError], Callable[[Pursuit, errors.MultiraftError, NodeId], None]
+] = {
+    errors.NotLeaseholderError: Pursuit._not_leaseholder,
+    errors.RangeMismatchError: Pursuit._wrong_range,
+    errors.RangeNotFoundError: Pursuit._no_replica,
+    errors.OverloadedError: Pursuit._overloaded,
+    errors.ConflictingChangeError: Pursuit._busy,
+    errors.DiskFullError: Pursuit._busy,
+}

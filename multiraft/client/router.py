@@ -1,0 +1,390 @@
+"""Sends operations to the ranges that hold their keys, until they are answered.
+
+Purpose
+    The one way by which anybody reaches a range: applications through `Database`, stores when they
+    write addressing records and draw range IDs.
+Life of a request
+    `execute` cuts it into parts, one per range. A part whose range and leader are in the cache and
+    whose node is connected is sent at once: no task, no timer of its own, one future for the whole
+    call. Anything else, and anything but a good reply, goes the long way (pursuit.py). The results
+    are put together in the order of the operations.
+Invariants
+    - A request that writes has an ID and `issued_at` before its first attempt; they never grow
+      (rules S8, S12). The ID comes from `Rng` (rule A10).
+    - Every call ends by its deadline, at most one sweep interval late.
+    - Without calls there is no timer.
+Source
+    Design §12 and §13; safety rules S7, S8, S12, S19, L6.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from multiraft import config, errors, runtime
+from multiraft.client import calls
+from multiraft.client.addressing import Addressing
+from multiraft.client.calls import Call, Part
+from multiraft.client.cluster_clock import ClusterClock
+from multiraft.client.connections import Connections, Link
+from multiraft.client.pursuit import Pursuit
+from multiraft.client.range_cache import CachedRange, RangeCache
+from multiraft.ids import NodeId, RangeId, Timestamp
+from multiraft.model.descriptor import RangeDescriptor
+from multiraft.model.requests import BatchReply, BatchRequest, Operation, Scan
+from multiraft.net.transport import Transport, Welcome
+from multiraft.runtime import Clock, Rng
+
+SWEEP_INTERVAL_S = 0.05
+"""How often calls are looked at for passed deadlines: one timer for all of them."""
+
+RANGES_CACHED_MAX = 65_536
+
+NO_TIMESTAMP = Timestamp(0)
+
+
+class RouterStatus(msgspec.Struct, frozen=True):
+    """What a router is doing."""
+
+    cluster_id: str
+    nodes_connected: tuple[NodeId, ...]
+    nodes_known: tuple[NodeId, ...]
+    ranges_cached: int
+    calls_pending: int
+    parts_pursued: int
+    pursuits: int
+    """Parts, since the start, that did not end with their first attempt."""
+    lookups: int
+
+
+class Router:
+    """See the module. Belongs to the event loop on which it was made."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        clock: Clock,
+        rng: Rng,
+        settings: config.ClientConfig,
+        *,
+        seeds: Sequence[str] = (),
+    ) -> None:
+        self.rng = rng
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self._monotonic = clock.monotonic
+        self._attempt_timeout_s = settings.attempt_timeout_ms / 1_000
+        self._cluster_clock = ClusterClock(settings.issued_at_margin_ms)
+        self.connections = Connections(
+            transport,
+            clock,
+            rng,
+            seeds=tuple(seeds),
+            on_welcome=self._welcomed,
+            on_clock=self._observe,
+        )
+        self.addressing = Addressing(
+            RangeCache(RANGES_CACHED_MAX), self._read_records, self.connections.refresh
+        )
+        self._links = self.connections.links
+        self._lookup = self.addressing.cache.lookup
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._pursued: dict[Part, None] = {}
+        self._pursuits = 0
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Reach any node, and learn of the cluster from it.
+
+        Raises NodeUnavailableError, WrongClusterError or ProtocolError if none can be talked to.
+        """
+        await self.connections.refresh()
+
+    async def close(self) -> None:
+        """Close every connection. Calls that are not answered yet end with StoppedError."""
+        self._is_closed = True
+        stopped = errors.StoppedError(what="the client")
+        for call in self._open_calls():
+            call.abandon(stopped)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        await self.connections.close()
+
+    def status(self) -> RouterStatus:
+        """Return what this router is doing."""
+        connections = self.connections
+        return RouterStatus(
+            cluster_id=connections.cluster_id,
+            nodes_connected=tuple(sorted(connections.links)),
+            nodes_known=tuple(sorted(connections.peers)),
+            ranges_cached=len(self.addressing.cache),
+            calls_pending=len(self._open_calls()),
+            parts_pursued=len(self._pursued),
+            pursuits=self._pursuits,
+            lookups=self.addressing.lookups,
+        )
+
+    async def execute(
+        self,
+        operations: tuple[Operation, ...],
+        *,
+        deadline_s: float | None = None,
+        timestamp: Timestamp = NO_TIMESTAMP,
+        anchor: bytes | None = None,
+    ) -> BatchReply:
+        """Carry out the operations, and return their results in the same order.
+
+        Atomic per range only. A scan is cut at the end of its first range, and its `resume` says
+        where it goes on. Operations that name no key go to the range that holds `anchor`.
+
+        The error of a part that failed for good is raised once all parts have ended; those in other
+        ranges may have been written. At the deadline: DeadlineExceededError if nothing was written,
+        nor can be; OutcomeUnknownError otherwise. If cancelled, a write may or may not happen.
+        """
+        call = self.start(operations, deadline_s=deadline_s, timestamp=timestamp, anchor=anchor)
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            call.abandon()
+            raise
+
+    def start(
+        self,
+        operations: tuple[Operation, ...],
+        *,
+        deadline_s: float | None = None,
+        timestamp: Timestamp = NO_TIMESTAMP,
+        anchor: bytes | None = None,
+    ) -> Call:
+        """Like `execute`, for a caller that awaits `future` later, or calls `abandon`."""
+        if self._is_closed:
+            raise errors.StoppedError(what="the client")
+        if deadline_s is None:
+            deadline_s = self.settings.deadline_s
+        now = self._monotonic()
+        call = Call(
+            self,
+            operations,
+            self.loop.create_future(),
+            deadline_s,
+            now + deadline_s,
+            timestamp,
+            anchor,
+        )
+        if self._sweeper is None:
+            self._sweeper = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+        if len(operations) == 1:
+            operation = operations[0]
+            part = Part(self, call, _ONE, operations)
+            self._identify(part, now)
+            if anchor is None and type(operation) is not Scan:
+                target = self._lookup(operation.key)  # type: ignore[union-attr]
+            else:
+                target = self._cached(call, operation)
+            self.launch(part, target)
+        else:
+            self._start_parts(call, now)
+        return call
+
+    async def send_to_node(
+        self,
+        node_id: NodeId,
+        range_id: RangeId,
+        operations: tuple[Operation, ...],
+        timeout_s: float,
+    ) -> BatchReply:
+        """Ask exactly that node, once. Raises what it answers, or NodeUnavailableError."""
+        link = await self.connections.open(node_id)
+        answer = _Answer(self.loop.create_future(), self._monotonic() + timeout_s)
+        call_id = link.call(BatchRequest(range_id, operations), answer)
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply = await answer.future
+        except TimeoutError:
+            raise errors.NodeUnavailableError(
+                target=f"n{node_id}", reason=f"no reply within {timeout_s:g} s"
+            ) from None
+        finally:
+            link.forget(call_id)
+        if reply.error is not None:
+            raise errors.from_wire(reply.error)
+        return reply
+
+    def learn(self, descriptors: Sequence[RangeDescriptor]) -> None:
+        """Take in descriptors that are known from elsewhere, such as this node's own ranges."""
+        for descriptor in descriptors:
+            self.addressing.cache.insert(descriptor)
+
+    # -- for parts and their pursuits --------------------------------------------------------------
+
+    def anchor(self, call: Call, operation: Operation) -> tuple[bytes, bool]:
+        """Return the key by which the operation is routed, and whether the one below is meant."""
+        return calls.anchor_of(operation) if call.anchor is None else (call.anchor, False)
+
+    def launch(self, part: Part, target: CachedRange | None) -> None:
+        """Send the part's next attempt now if that is possible, else pursue it."""
+        if target is not None and target.leader is not None:
+            link = self._links.get(target.leader)
+            if link is not None:
+                self.send(part, link, target)
+                return
+        self._pursue(part, None)
+
+    def send(self, part: Part, link: Link, target: CachedRange) -> None:
+        """Send the part's next attempt over `link`."""
+        call = part.call
+        expires = min(call.deadline, self._monotonic() + self._attempt_timeout_s)
+        operations, bounds = part.operations, None
+        if type(operations[0]) is Scan:
+            operations, bounds = calls.cut_to(
+                operations, target.descriptor.start, self.addressing.cache.end_of(target)
+            )
+        part.send(link, target.range_id, expires, operations, bounds)
+
+    def unsettled(self, part: Part, error: errors.MultiraftError, reply: BatchReply | None) -> None:
+        """Go on with a part whose newest attempt failed (calls.Owner)."""
+        if isinstance(error, errors.ClockOffsetError) and reply is not None and reply.clock:
+            now = self._monotonic()
+            self._cluster_clock.reset(reply.clock, now)
+            part.issued_at = min(part.issued_at, self._cluster_clock.issued_at(now))
+        if self._is_closed:
+            part.fail(errors.StoppedError(what="the client"))
+        elif isinstance(error, errors.DiskFullError) and part.attempts_open == 0:
+            part.fail(error)
+        elif part.waiter is None:
+            self._pursue(part, error)
+        elif not part.waiter.done():
+            part.waiter.set_result(error)
+
+    def forget(self, part: Part) -> None:
+        """Stop the pursuit of a part that has ended (calls.Owner)."""
+        self._pursued.pop(part, None)
+        if part.waiter is not None and not part.waiter.done():
+            part.waiter.set_result(None)
+        elif part.task is not None and part.task is not asyncio.current_task():
+            part.task.cancel()
+
+    def led_by(self, range_id: RangeId, node_id: NodeId) -> None:
+        """Remember that the node answered for the range (calls.Owner)."""
+        self.addressing.cache.set_leader(range_id, node_id)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _identify(self, part: Part, now: float) -> None:
+        """Give the part what it needs before it is sent for the first time."""
+        for operation in part.operations:
+            kind = type(operation)
+            if kind in calls.MUTATIONS:
+                part.is_mutation = True
+                if kind in calls.WRITES:
+                    part.id = self.rng.unique_id()
+                    part.issued_at = self._cluster_clock.issued_at(now)
+                    return
+
+    def _start_parts(self, call: Call, now: float) -> None:
+        groups: dict[RangeId | None, list[int]] = {}
+        targets: dict[RangeId | None, CachedRange | None] = {None: None}
+        for index, operation in enumerate(call.operations):
+            target = self._cached(call, operation)
+            range_id = None if target is None else target.range_id
+            targets[range_id] = target
+            groups.setdefault(range_id, []).append(index)
+        parts = [
+            (
+                Part(self, call, indices, tuple(call.operations[i] for i in indices)),
+                targets[range_id],
+            )
+            for range_id, indices in groups.items()
+        ]
+        for part, target in parts:
+            self._identify(part, now)
+            self.launch(part, target)
+
+    def _cached(self, call: Call, operation: Operation) -> CachedRange | None:
+        key, before = self.anchor(call, operation)
+        return self.addressing.cached(key, before=before)
+
+    def _pursue(self, part: Part, error: errors.MultiraftError | None) -> None:
+        self._pursuits += 1
+        self._pursued[part] = None
+        part.task = runtime.spawn(
+            Pursuit(self, part).run(error), name="pursue a part", on_error=part.call.abandon
+        )
+
+    async def _read_records(self, operations: tuple[Operation, ...], deadline: float) -> BatchReply:
+        return await self.execute(operations, deadline_s=max(0.0, deadline - self._monotonic()))
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        if welcome.first_range is not None:
+            self.addressing.cache.insert(welcome.first_range)
+
+    def _observe(self, clock: Timestamp) -> None:
+        self._cluster_clock.observe(clock, self._monotonic())
+
+    def _open_calls(self) -> list[Call]:
+        waiting = [
+            caller
+            for link in self._links.values()
+            for caller in link.pending.values()
+            if isinstance(caller, Part)
+        ]
+        return list({id(part.call): part.call for part in (*waiting, *self._pursued)}.values())
+
+    def _sweep(self) -> None:
+        """End calls whose deadline has passed, and give up attempts that took too long."""
+        self._sweeper = None
+        now = self._monotonic()
+        waiting = [
+            (call_id, caller)
+            for link in self._links.values()
+            for call_id, caller in link.pending.items()
+        ]
+        for call_id, caller in waiting:
+            if caller.expires <= now and isinstance(caller, Part):
+                self._attempt_expired(caller, call_id, now)
+        for part in list(self._pursued):
+            if part.call.deadline <= now:
+                part.call.expire()
+        if waiting or self._pursued:
+            self._sweeper = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+    def _attempt_expired(self, part: Part, call_id: int, now: float) -> None:
+        if part.call.future.done():
+            part.call.abandon()
+        elif part.call.deadline <= now:
+            part.call.last_error = part.call.last_error or self._no_reply(part)
+            part.call.expire()
+        elif call_id == part.call_id:
+            self.unsettled(part, self._no_reply(part), None)
+
+    def _no_reply(self, part: Part) -> errors.MultiraftError:
+        if part.link is None:
+            return errors.NodeUnavailableError(target=f"r{part.range_id}", reason="no reply")
+        return errors.NodeUnavailableError(
+            target=f"n{part.node_id}", reason=f"no reply within {self._attempt_timeout_s:g} s"
+        )
+
+
+class _Answer:
+    """Who waits for the reply to `send_to_node` (connections.Caller)."""
+
+    __slots__ = ("expires", "future")
+
+    def __init__(self, future: asyncio.Future[BatchReply], expires: float) -> None:
+        self.future = future
+        self.expires = expires
+
+    def replied(self, _call_id: int, reply: BatchReply) -> None:
+        """Take the reply."""
+        if not self.future.done():
+            self.future.set_result(reply)
+
+    def unanswered(self, _call_id: int, error: errors.MultiraftError) -> None:
+        """Take the error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+_ONE = (0,)

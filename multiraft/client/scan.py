@@ -1,0 +1,112 @@
+"""Reading a span of keys, over any number of ranges, as of one time.
+
+Purpose
+    Ask for page after page: each goes to one range and says where the next one begins. The first
+    page's leaseholder chooses the time, all later pages are read at it (rule S19). So the scan is
+    one consistent view, and a split under it only changes who is asked for the next page.
+Invariants
+    - Every key that was there at the scan's time is given once, in order.
+    - While the application works on one page, the next is on its way; at most one is.
+    - Closing early leaves nothing pending.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from multiraft import config
+from multiraft.client import batch
+from multiraft.client.calls import Call
+from multiraft.client.router import NO_TIMESTAMP, Router
+from multiraft.ids import Timestamp
+from multiraft.model.requests import Scan, ScanResult
+
+Row = tuple[bytes, bytes]
+
+
+class Cursor:
+    """Where a scan stands: what of the span is still to be read, and how many keys at most."""
+
+    __slots__ = ("_end", "_is_reverse", "_left", "_limits", "_start")
+
+    def __init__(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool,
+        limit: int | None,
+        limits: config.LimitsConfig,
+    ) -> None:
+        self._start = start
+        self._end = end
+        self._is_reverse = reverse
+        self._left = limit
+        self._limits = limits
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing more to ask for."""
+        return self._start >= self._end or self._left == 0
+
+    def operation(self) -> Scan:
+        """Return what to ask for next."""
+        page_keys_max = self._limits.scan_keys_max
+        return Scan(
+            self._start,
+            self._end,
+            self._is_reverse,
+            page_keys_max if self._left is None else min(self._left, page_keys_max),
+            self._limits.scan_bytes_max,
+        )
+
+    def advance(self, page: ScanResult) -> None:
+        """Go on after `page`."""
+        if self._left is not None:
+            self._left = max(0, self._left - len(page.rows) // 2)
+        if page.resume is None:
+            self._start = self._end
+        elif self._is_reverse:
+            self._end = page.resume
+        else:
+            self._start = page.resume
+
+
+async def pages(
+    router: Router, cursor: Cursor, *, prefetch: bool, deadline_s: float | None
+) -> AsyncGenerator[Sequence[bytes], None]:
+    """Yield the rows page by page: logical key, value, key, value. Each page has the deadline."""
+    timestamp = NO_TIMESTAMP
+    upcoming: Call | None = None
+
+    def ask(at: Timestamp) -> Call:
+        return router.start((cursor.operation(),), deadline_s=deadline_s, timestamp=at)
+
+    try:
+        while upcoming is not None or not cursor.has_ended:
+            call = upcoming = upcoming or ask(timestamp)
+            reply = await call.future
+            upcoming = None
+            timestamp = timestamp or reply.timestamp
+            page = reply.results[0]
+            if not isinstance(page, ScanResult):
+                raise batch.unexpected(page)
+            cursor.advance(page)
+            if prefetch and not cursor.has_ended:
+                upcoming = ask(timestamp)
+            if page.rows:
+                yield page.rows
+    finally:
+        if upcoming is not None:
+            upcoming.abandon()
+
+
+async def rows(
+    router: Router, cursor: Cursor, *, prefetch: bool, deadline_s: float | None
+) -> AsyncGenerator[Row, None]:
+    """Yield the rows one by one, keys as the application knows them."""
+    source = pages(router, cursor, prefetch=prefetch, deadline_s=deadline_s)
+    async with aclosing(source):
+        async for page in source:
+            flat = iter(page)
+            for key, value in zip(flat, flat, strict=True):
+                yield key[1:], value
