@@ -112,6 +112,8 @@ class ClientConfig(msgspec.Struct, frozen=True):
     attempt_timeout_ms: int = 3_000
     """An attempt without a reply is sent again (to the same or another node) after this long."""
     scan_prefetch: bool = True
+    issued_at_margin_ms: int = 250
+    """Requests are dated this much below the estimated clock of the cluster (rule S12)."""
 
 
 class Config(msgspec.Struct, frozen=True):
