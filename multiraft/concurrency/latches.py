@@ -254,7 +254,7 @@ def _count_down(latches: Iterable[Latch], granted: list[Latch]) -> None:
 
 
 def _meet(spans: tuple[Span, ...], others: tuple[Span, ...]) -> bool:
-    return any(a[0] < b[1] and b[0] < a[1] for a in spans for b in others)
+    return any(max(a[0], b[0]) < min(a[1], b[1]) for a in spans for b in others)
 
 
 def _contain(spans: tuple[Span, ...], points: tuple[bytes, ...]) -> bool:

@@ -137,23 +137,26 @@ class _Generation:
     def add_point(self, key: bytes, read: Read) -> None:
         known = self.points.get(key)
         self.points[key] = read if known is None else later(known, read)
-        if read[0] > self.latest:
+        if read[0] > self.latest:  # noqa: PLR1730  half the cost of max()
             self.latest = read[0]
 
     def add_span(self, start: bytes, end: bytes, read: Read) -> None:
         self.latest = max(self.latest, read[0])
         first = self._cut(start)
         last = self._cut(end)
-        merged: list[Read] = []
+        # Neighbours that become equal are joined, so that repeated scans do not add up.
+        low, high = max(first - 1, 0), last + 1
         bounds: list[bytes] = []
-        # Neighbours that became equal are joined, so repeated scans do not add up.
-        for number in range(first, last):
-            piece = later(self.pieces[number], read)
-            if not merged or merged[-1] != piece:
+        pieces: list[Read] = []
+        for number in range(low, high):
+            piece = self.pieces[number]
+            if first <= number < last:
+                piece = later(piece, read)
+            if not pieces or pieces[-1] != piece:
                 bounds.append(self.bounds[number])
-                merged.append(piece)
-        self.bounds[first:last] = bounds
-        self.pieces[first:last] = merged
+                pieces.append(piece)
+        self.bounds[low:high] = bounds
+        self.pieces[low:high] = pieces
 
     def read(self, key: bytes) -> Read:
         read = self.points.get(key, _NEVER)

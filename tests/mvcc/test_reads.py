@@ -1,0 +1,186 @@
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from multiraft.ids import Timestamp
+from multiraft.model import keys
+from multiraft.mvcc import reads
+from multiraft.mvcc.reader import EngineReader, Reader
+from multiraft.mvcc.versions import OUTCOME, TOMBSTONE, VALUE, Version
+from multiraft.storage.engine import Engine
+from multiraft.storage.memory import MemoryEngine
+from tests.support.version_model import Model, histories, some_bounds, some_keys, write_id
+
+ReaderOf = Callable[[Engine], Reader]
+
+one_engine_for_all = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+)
+timestamps = st.integers(0, 90)
+
+
+@one_engine_for_all
+@given(histories(), some_keys, timestamps)
+def test_get_and_newest_see_what_the_model_sees(
+    engine: Engine, reader_of: ReaderOf, model: Model, key: bytes, timestamp: int
+) -> None:
+    model.store(engine)
+    reader = reader_of(engine)
+    assert reads.newest(reader, key) == model.newest(key)
+    assert reads.get(reader, key, Timestamp(timestamp)) == model.get(key, timestamp)
+
+
+@one_engine_for_all
+@given(histories(), some_bounds, some_bounds, timestamps, st.booleans())
+def test_scan_sees_what_the_model_sees(
+    engine: Engine,
+    reader_of: ReaderOf,
+    model: Model,
+    start: bytes,
+    end: bytes,
+    timestamp: int,
+    reverse: bool,
+) -> None:
+    start, end = sorted((start, end))
+    model.store(engine)
+    page = reads.scan(reader_of(engine), start, end, Timestamp(timestamp), reverse=reverse)
+    expected = model.live(start, end, timestamp)
+    if reverse:
+        expected.reverse()
+    assert pairs(page.rows) == expected
+    assert page.keys == len(expected)
+    assert page.resume is None
+
+
+@one_engine_for_all
+@given(histories(), timestamps, st.booleans(), st.integers(0, 3), st.integers(0, 60))
+def test_pages_put_together_are_the_whole_scan(
+    engine: Engine, model: Model, timestamp: int, reverse: bool, limit_keys: int, limit_bytes: int
+) -> None:
+    model.store(engine)
+    found = []
+    start, end = keys.MIN, keys.END
+    while True:
+        page = reads.scan(
+            EngineReader(engine),
+            start,
+            end,
+            Timestamp(timestamp),
+            reverse=reverse,
+            limit_keys=limit_keys,
+            limit_bytes=limit_bytes,
+        )
+        rows = pairs(page.rows)
+        found += rows
+        assert not limit_keys or page.keys <= limit_keys
+        # All but the last row lie below the limit in bytes.
+        assert not limit_bytes or sum(len(k) + len(v) for k, v in rows[:-1]) < limit_bytes
+        if page.resume is None:
+            break
+        assert rows, "a page before the last one holds at least one key"
+        start, end = (start, page.resume) if reverse else (page.resume, end)
+    expected = model.live(keys.MIN, keys.END, timestamp)
+    assert found == (expected[::-1] if reverse else expected)
+
+
+@one_engine_for_all
+@given(histories(), some_keys, st.integers(0, 42), timestamps)
+def test_find_write_finds_exactly_what_lies_above(
+    engine: Engine, reader_of: ReaderOf, model: Model, key: bytes, number: int, newer_than: int
+) -> None:
+    model.store(engine)
+    expected = [
+        version
+        for version in model.chains.get(key, [])
+        if version.id == write_id(number) and version.timestamp > newer_than
+    ]
+    found = reads.find_write(reader_of(engine), key, write_id(number), Timestamp(newer_than))
+    assert [found] == expected if expected else found is None
+
+
+def pairs(rows: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    return list(zip(rows[::2], rows[1::2], strict=True))
+
+
+def long_chain(length: int) -> Model:
+    """Three keys; the one in the middle has `length` versions, at 10, 20, 30..."""
+    model = Model()
+    model.add(b"a", Version(Timestamp(1), VALUE, write_id(1), b"", b"before"))
+    for number in range(1, length + 1):
+        version = Version(Timestamp(10 * number), VALUE, write_id(number), b"", b"%d" % number)
+        model.add(b"b", version)
+    model.add(b"c", Version(Timestamp(2), VALUE, write_id(2), b"", b"after"))
+    return model
+
+
+@pytest.mark.parametrize("length", [15, 16, 17, 18, 33, 100])
+def test_scan_crosses_keys_with_many_versions(
+    engine: Engine, reader_of: ReaderOf, length: int
+) -> None:
+    model = long_chain(length)
+    model.store(engine)
+    reader = reader_of(engine)
+    for timestamp in (5, 10, 15, 150, 160, 165, 170, 175, 500, 10_000):
+        expected = model.live(b"a", b"d", timestamp)
+        forward = reads.scan(reader, b"a", b"d", Timestamp(timestamp))
+        assert pairs(forward.rows) == expected
+        backward = reads.scan(reader, b"a", b"d", Timestamp(timestamp), reverse=True)
+        assert pairs(backward.rows) == expected[::-1]
+
+
+@pytest.mark.parametrize("kind", [TOMBSTONE, OUTCOME])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scan_crosses_keys_whose_many_versions_are_not_live(
+    engine: Engine, kind: int, reverse: bool
+) -> None:
+    model = long_chain(1)
+    for number in range(2, 60):
+        model.add(b"b", Version(Timestamp(10 * number), kind, write_id(number)))
+    model.store(engine)
+    page = reads.scan(EngineReader(engine), b"a", b"d", Timestamp(9_999), reverse=reverse)
+    expected = model.live(b"a", b"d", 9_999)
+    assert len(expected) == (2 if kind == TOMBSTONE else 3)
+    assert pairs(page.rows) == (expected[::-1] if reverse else expected)
+
+
+class CountingReader:
+    """Counts how many versions were looked at."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.looked_at = 0
+
+    def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
+        self.looked_at += 1
+        return self._reader.first(start, end)
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        for pair in self._reader.scan(start, end, reverse=reverse):
+            self.looked_at += 1
+            yield pair
+
+
+@pytest.mark.parametrize("timestamp", [10, 15_005, 30_000])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_cost_of_a_scan_does_not_grow_with_unseen_versions(reverse: bool, timestamp: int) -> None:
+    engine = MemoryEngine()
+    long_chain(3_000).store(engine)
+    reader = CountingReader(EngineReader(engine))
+    page = reads.scan(reader, b"", keys.END, Timestamp(timestamp), reverse=reverse)
+    assert page.keys == 3
+    assert reader.looked_at < 3 * reads.SEEK_AFTER
+
+
+def test_resume_is_none_when_the_limit_falls_on_the_end_of_the_span() -> None:
+    engine = MemoryEngine()
+    long_chain(1).store(engine)
+    reader = EngineReader(engine)
+    at = Timestamp(99)
+    assert reads.scan(reader, b"a", b"a\x00", at, limit_keys=1).resume is None
+    assert reads.scan(reader, b"c", b"d", at, limit_keys=1, reverse=True).resume is None
+    assert reads.scan(reader, b"a", b"c", at, limit_keys=1).resume == b"a\x00"
+    assert reads.scan(reader, b"a", b"d", at, limit_keys=1, reverse=True).resume == b"c"

@@ -1,0 +1,176 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multiraft.ids import Timestamp
+from multiraft.model import keys
+from multiraft.mvcc import reads, statistics
+from multiraft.mvcc.reader import EngineReader
+from multiraft.mvcc.statistics import RangeStats
+from multiraft.mvcc.versions import OUTCOME, TOMBSTONE, VALUE, Version
+from multiraft.mvcc.writes import Effects, WriteSet
+from multiraft.storage import layout
+from multiraft.storage.memory import MemoryEngine
+from tests.support.version_model import Model, histories, some_keys, some_values, write_id
+
+ID = write_id(99)
+NOW = Timestamp(1_000)
+
+
+def write_set(model: Model, *, timestamp: int = NOW, replay: bool = False) -> WriteSet:
+    engine = MemoryEngine()
+    model.store(engine)
+    return WriteSet(EngineReader(engine), Timestamp(timestamp), ID, replay=replay)
+
+
+def one_value(key: bytes = b"k", value: bytes = b"old") -> Model:
+    return Model({key: [Version(Timestamp(10), VALUE, write_id(1), b"", value)]})
+
+
+def test_put_of_a_new_key_adds_one_version() -> None:
+    writes = write_set(Model())
+    writes.put(b"k", b"new")
+    physical = layout.version_key(b"k", NOW)
+    assert writes.effects() == Effects(
+        puts=(physical, b"\x01" + ID + b"new"),
+        stats=RangeStats(
+            live_keys=1, live_bytes=4, versions=1, version_bytes=len(physical) + 17 + 3
+        ),
+    )
+
+
+def test_put_over_a_value_counts_the_difference() -> None:
+    writes = write_set(one_value())
+    writes.put(b"k", b"newer")
+    physical = layout.version_key(b"k", NOW)
+    assert writes.effects().stats == RangeStats(
+        live_keys=0, live_bytes=2, versions=1, version_bytes=len(physical) + 17 + 5
+    )
+
+
+def test_delete_leaves_a_tombstone() -> None:
+    writes = write_set(one_value())
+    writes.delete(b"k")
+    physical = layout.version_key(b"k", NOW)
+    assert writes.effects() == Effects(
+        puts=(physical, b"\x02" + ID),
+        stats=RangeStats(live_keys=-1, live_bytes=-4, versions=1, version_bytes=len(physical) + 17),
+    )
+
+
+def test_outcome_changes_nothing_that_is_live() -> None:
+    writes = write_set(one_value())
+    writes.outcome(b"k", b"failed")
+    physical = layout.version_key(b"k", NOW)
+    assert writes.effects() == Effects(
+        puts=(physical, b"\x83" + ID + b"\x00\x00\x00\x06failed"),
+        stats=RangeStats(versions=1, version_bytes=len(physical) + 17 + 4 + 6),
+    )
+
+
+def test_later_operations_of_a_part_read_what_earlier_ones_wrote() -> None:
+    writes = write_set(one_value())
+    assert writes.is_empty
+    writes.put(b"k", b"1")
+    assert writes.newest(b"k") == Version(NOW, VALUE, ID, b"", b"1")
+    writes.delete(b"k")
+    assert writes.newest(b"k") == Version(NOW, TOMBSTONE, ID)
+    assert not writes.is_empty
+
+
+def test_of_several_writes_to_a_key_the_last_counts_once() -> None:
+    writes = write_set(one_value())
+    writes.put(b"k", b"1")
+    writes.put(b"k", b"22", b"result")
+    physical = layout.version_key(b"k", NOW)
+    stored = b"\x81" + ID + b"\x00\x00\x00\x06result22"
+    assert writes.effects() == Effects(
+        puts=(physical, stored),
+        stats=RangeStats(live_bytes=-1, versions=1, version_bytes=len(physical) + len(stored)),
+    )
+
+
+@pytest.mark.parametrize("timestamp", [9, 10])
+def test_write_at_or_below_a_version_is_our_mistake(timestamp: int) -> None:
+    writes = write_set(one_value(), timestamp=timestamp)
+    with pytest.raises(AssertionError, match="above every version"):
+        writes.put(b"k", b"new")
+
+
+def test_outcome_next_to_a_write_is_our_mistake() -> None:
+    writes = write_set(Model())
+    writes.put(b"a", b"")
+    with pytest.raises(AssertionError, match="wrote nothing"):
+        writes.outcome(b"b", b"failed")
+
+
+def test_short_write_id_is_our_mistake() -> None:
+    with pytest.raises(AssertionError, match="16 bytes"):
+        WriteSet(EngineReader(MemoryEngine()), NOW, b"short")
+
+
+def test_replay_reads_what_lay_below_the_write() -> None:
+    model = one_value()
+    model.add(b"k", Version(NOW, VALUE, ID, b"", b"mine"))
+    model.add(b"k", Version(Timestamp(NOW + 5), TOMBSTONE, write_id(3)))
+    writes = write_set(model, replay=True)
+    assert writes.newest(b"k") == model.get(b"k", 10)
+    writes.put(b"k", b"mine")
+    assert writes.newest(b"k") == model.get(b"k", NOW)
+    with pytest.raises(AssertionError, match="replay"):
+        writes.effects()
+
+
+some_operations = st.lists(
+    st.tuples(some_keys, st.one_of(st.none(), some_values)), min_size=1, max_size=6
+)
+
+
+@given(histories(), st.lists(some_operations, max_size=5), st.booleans())
+def test_differences_add_up_to_a_recount(
+    model: Model, parts: list[list[tuple[bytes, bytes | None]]], ends_in_outcome: bool
+) -> None:
+    engine = MemoryEngine()
+    model.store(engine)
+    reader = EngineReader(engine)
+    stats = statistics.count(reader, keys.MIN, keys.END)
+    expected = dict(model.live(keys.MIN, keys.END, NOW))
+    for number, part in enumerate(parts):
+        writes = WriteSet(reader, Timestamp(NOW + number), ID)
+        for key, value in part:
+            if value is None:
+                writes.delete(key)
+                expected.pop(key, None)
+            else:
+                writes.put(key, value)
+                expected[key] = value
+        stats = stats.plus(apply(engine, writes.effects()))
+    if ends_in_outcome:
+        writes = WriteSet(reader, Timestamp(NOW + 100), ID)
+        writes.outcome(b"a", b"result")
+        stats = stats.plus(apply(engine, writes.effects()))
+    assert statistics.count(reader, keys.MIN, keys.END) == stats
+    page = reads.scan(reader, keys.MIN, keys.END, Timestamp(NOW + 200))
+    assert dict(zip(page.rows[::2], page.rows[1::2], strict=True)) == expected
+
+
+def apply(engine: MemoryEngine, effects: Effects) -> RangeStats:
+    batch = engine.new_batch()
+    for physical, stored in zip(effects.puts[::2], effects.puts[1::2], strict=True):
+        assert engine.get(physical, engine.data) is None
+        batch.put(physical, stored, engine.data)
+    engine.write(batch)
+    return effects.stats
+
+
+def test_outcome_is_found_by_its_id_but_not_read() -> None:
+    engine = MemoryEngine()
+    model = one_value()
+    model.add(b"k", Version(NOW, OUTCOME, ID, b"failed"))
+    model.store(engine)
+    reader = EngineReader(engine)
+    newest = reads.newest(reader, b"k")
+    assert newest is not None
+    assert newest.value == b"old"
+    found = reads.find_write(reader, b"k", ID, Timestamp(10))
+    assert found == Version(NOW, OUTCOME, ID, b"failed")
