@@ -13,7 +13,7 @@ from multiraft.liveness.heartbeats import Liveness
 from multiraft.liveness.messages import LivenessMessage
 from multiraft.liveness.support import Change
 from multiraft.model.hlc import HybridClock
-from tests.liveness.scripted_engine import ScriptedEngine
+from multiraft.storage.memory import MemoryEngine
 from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
 CONFIG = LivenessConfig()
@@ -23,8 +23,9 @@ LATENCY_S = 0.002
 class Network:
     """Delivers after LATENCY_S, in order, unless the link is cut in that direction."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, cluster: tuple[NodeId, ...]) -> None:
         self.loop = loop
+        self.cluster = cluster
         self.nodes: dict[NodeId, Node] = {}
         self.cut: set[tuple[NodeId, NodeId]] = set()
         self.sent: Counter[str] = Counter()
@@ -44,19 +45,31 @@ class Network:
             node.deliver(source, clock, message)
 
 
+class Disk:
+    """A memory engine over restarts: how long its syncs take, and how many there were."""
+
+    def __init__(self) -> None:
+        self.sync_delay_s = 0.0
+        self.syncs = 0
+        self.engine = MemoryEngine(sync_delay_s=self._begin_sync)
+
+    def crash(self) -> None:
+        """Lose everything that was not synced, and open what is left."""
+        self.engine.crash(keep=0)
+        self.engine = self.engine.reopen()
+
+    def _begin_sync(self) -> float:
+        self.syncs += 1
+        return self.sync_delay_s
+
+
 class Node:
     """One process: it ends with `crash`, and a new one is made with `restarted`."""
 
-    def __init__(
-        self,
-        node_id: NodeId,
-        network: Network,
-        engine: ScriptedEngine,
-        clock: VirtualClock,
-    ) -> None:
+    def __init__(self, node_id: NodeId, network: Network, disk: Disk, clock: VirtualClock) -> None:
         self.node_id = node_id
         self.network = network
-        self.engine = engine
+        self.disk = disk
         self.clock = clock
         self.hlc = HybridClock(clock, CONFIG.clock_offset_ms_max)
         self.changes: list[tuple[NodeId, Change]] = []
@@ -67,15 +80,16 @@ class Node:
             CONFIG,
             self.hlc,
             clock,
-            engine,
+            disk.engine,
             send=self._send,
             on_change=lambda node, change: self.changes.append((node, change)),
             on_failure=self.failures.append,
         )
         network.nodes[node_id] = self
 
-    async def start(self, peers: list[NodeId]) -> None:
-        for peer in peers:
+    async def start(self) -> None:
+        """Start, with all other nodes of the cluster as peers."""
+        for peer in self.network.cluster:
             if peer != self.node_id:
                 self.liveness.add_peer(peer)
         await self.liveness.start()
@@ -83,11 +97,12 @@ class Node:
     def crash(self) -> None:
         """Power is lost: nothing runs, and what was not synced is gone."""
         self.liveness.stop()
+        self.disk.crash()
         del self.network.nodes[self.node_id]
 
     def restarted(self) -> "Node":
         """Return the next process on the same disk and machine, not started yet."""
-        return Node(self.node_id, self.network, self.engine.crashed(), self.clock)
+        return Node(self.node_id, self.network, self.disk, self.clock)
 
     def deliver(self, source: NodeId, clock: Timestamp, message: LivenessMessage) -> None:
         try:
@@ -108,12 +123,8 @@ class Node:
 
 async def start_cluster(loop: VirtualLoop, count: int) -> list[Node]:
     """Return nodes 1 to `count`, each asking all others."""
-    network = Network(loop)
-    ids = [NodeId(number) for number in range(1, count + 1)]
-    nodes = [
-        Node(node_id, network, ScriptedEngine(loop.call_soon), VirtualClock(loop))
-        for node_id in ids
-    ]
+    network = Network(loop, tuple(NodeId(number) for number in range(1, count + 1)))
+    nodes = [Node(node_id, network, Disk(), VirtualClock(loop)) for node_id in network.cluster]
     for node in nodes:
-        await node.start(ids)
+        await node.start()
     return nodes

@@ -92,3 +92,15 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, limit_s: float
     loop = VirtualLoop(limit_s=limit_s)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(main(loop))
+
+
+def on_virtual_time(
+    main: Callable[[VirtualLoop], Coroutine[Any, Any, None]],
+) -> Callable[[], None]:
+    """Make a test of an `async def test_...(loop: VirtualLoop)`."""
+
+    def test() -> None:
+        run(main, limit_s=10_000)
+
+    test.__doc__ = main.__doc__
+    return test
