@@ -1,0 +1,122 @@
+"""The `multiraft` command: its sub-commands, the options before them, and how failures end.
+
+Every failure that is not a mistake in the command line itself passes through `ReportingGroup`, so
+no command needs a handler of its own and no traceback reaches a user.
+"""
+
+import errno
+import importlib.metadata
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from multiraft import errors
+from multiraft.cli import (
+    admin,
+    bench,
+    data,
+    export,
+    failure,
+    keytext,
+    load,
+    local,
+    serve,
+)
+from multiraft.cli.demo.command import demo
+from multiraft.cli.session import DEFAULT_ADDRESSES, Environment, JsonOption, Session
+
+EPILOG = (
+    "Exit status: 0 done; 1 the answer is no; 2 wrong command line; 3 nobody answered in time; "
+    "4 refused; 5 outcome unknown; 6 the node cannot start; 7 the store failed; 8 bad rows; "
+    "70 internal error; 130 interrupted."
+)
+
+
+class ReportingGroup(TyperGroup):
+    """Runs a sub-command and turns what it raises into one line and an exit code."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Run the command named on the command line."""
+        try:
+            return super().invoke(ctx)
+        except errors.MultiraftError as error:
+            told = failure.describe(error)
+        except keytext.KeyTextError as error:
+            raise typer.BadParameter(str(error)) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the reader of our output went away: typer ends quietly
+            told = failure.describe_unreadable(error)
+        except Exception as error:
+            if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
+                raise  # typer's own: a wrong command line, or a command that chose its exit code
+            told = failure.describe_internal(error)
+        failure.report(told, as_json=ctx.obj.json)
+        raise typer.Exit(told.exit_code)
+
+
+app = typer.Typer(
+    name="multiraft",
+    cls=ReportingGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog=EPILOG,
+)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            "-a",
+            metavar="HOST:PORT[,...]",
+            envvar="MULTIRAFT_ADDRESS",
+            help=f"Nodes of the cluster; any one that runs will do. Default: {DEFAULT_ADDRESSES}",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """A range-sharded, replicated, serializable key-value database.
+
+    Start a cluster with `multiraft local`, or watch one at work with `multiraft demo`.
+    """
+    environment = context.obj if isinstance(context.obj, Environment) else Environment()
+    environment.addresses = address
+    environment.json = json
+    context.obj = environment
+
+
+def version(context: typer.Context, json: JsonOption = False) -> None:
+    """Print the version."""
+    session = Session(context, json=json)
+    number = importlib.metadata.version("multiraft")
+    if session.json:
+        session.write_json({"version": number})
+    else:
+        session.out.print(f"multiraft {number}")
+
+
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Try it": (demo, local.local, bench.bench),
+    "Read and write": (data.get, data.put, data.delete, data.increment, data.scan),
+    "Move data": (load.load, export.export),
+    "Look after a cluster": (admin.status, admin.ranges, admin.split, admin.transfer),
+    "Run one node": (serve.start, serve.join),
+    "Other": (version,),
+}
+
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+
+
+def main() -> None:
+    """Run the command line; this is the entry point of the `multiraft` script."""
+    app()

@@ -1,0 +1,136 @@
+"""The commands that are a node: `start` and `join` run one in this process until told to stop.
+
+The configuration file is TOML with one table per part of `multiraft/config.py`, such as
+`[liveness]` with `clock_offset_ms_max = 50`; what is not named keeps its default.
+"""
+
+import os
+import signal
+import threading
+import time
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from multiraft import config, errors, runtime
+from multiraft.cli.session import BASE_PORT, JsonOption, Session, check_address
+
+DEFAULT_LISTEN = f"127.0.0.1:{BASE_PORT}"
+_KILLED_AFTER_S = 15.0
+"""How long a node whose parent is gone may take to stop before it ends at once."""
+
+DataOption = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="The node's directory; made if it is missing.")
+]
+ListenOption = Annotated[
+    str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients and nodes reach it.")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings as TOML.")
+]
+NoFsyncOption = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-no-fsync", help="Do not sync to disk: a power failure may lose acknowledged data."
+    ),
+]
+StdinOption = Annotated[
+    bool,
+    typer.Option(
+        "--stop-when-stdin-closes", hidden=True, help="Stop when the parent process ends."
+    ),
+]
+
+
+def start(
+    context: typer.Context,
+    data: DataOption,
+    listen: ListenOption = DEFAULT_LISTEN,
+    config_file: ConfigOption = None,
+    unsafe_no_fsync: NoFsyncOption = False,
+    stop_when_stdin_closes: StdinOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Run the first node of a new cluster, or start the node of an existing directory again.
+
+    It runs until Ctrl-C or SIGTERM, and hands its leaderships over before it ends.
+    """
+    Session(context, json=json)
+    _watch_parent(stop_when_stdin_closes)
+    settings = read_config(config_file, unsafe_no_fsync=unsafe_no_fsync)
+    _run(data, listen, (), settings)
+
+
+def join(
+    context: typer.Context,
+    existing: Annotated[
+        list[str], typer.Argument(help="Addresses of nodes that run.", metavar="HOST:PORT...")
+    ],
+    data: DataOption,
+    listen: ListenOption = DEFAULT_LISTEN,
+    config_file: ConfigOption = None,
+    unsafe_no_fsync: NoFsyncOption = False,
+    stop_when_stdin_closes: StdinOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Run a new node that joins an existing cluster."""
+    Session(context, json=json)
+    for address in existing:
+        check_address(address)
+    _watch_parent(stop_when_stdin_closes)
+    settings = read_config(config_file, unsafe_no_fsync=unsafe_no_fsync)
+    _run(data, listen, tuple(existing), settings)
+
+
+def read_config(path: Path | None, *, unsafe_no_fsync: bool = False) -> config.Config:
+    """Return the settings of a TOML file. Raises ConfigError that names what is wrong."""
+    try:
+        text = "" if path is None else path.read_text()
+        settings = msgspec.convert(tomllib.loads(text), config.Config, strict=True)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise errors.ConfigError(f"{path}: {error}") from None
+    if unsafe_no_fsync:
+        storage = msgspec.structs.replace(settings.storage, unsafe_no_fsync=True)
+        settings = msgspec.structs.replace(settings, storage=storage)
+    config.check(settings)
+    return settings
+
+
+def _run(data: Path, listen: str, existing: tuple[str, ...], settings: config.Config) -> None:
+    # Imported late: the commands of a client need no storage engine, and start twice as fast.
+    from multiraft import node
+
+    check_address(listen)
+    runtime.run(
+        node.run_node(
+            node.NodeSettings(
+                directory=data,
+                listen=listen,
+                join=existing,
+                bootstrap=not existing and _is_unused(data),
+                config=settings,
+            )
+        )
+    )
+
+
+def _is_unused(directory: Path) -> bool:
+    return not directory.exists() or not any(directory.iterdir())
+
+
+def _watch_parent(stop_when_stdin_closes: bool) -> None:
+    if stop_when_stdin_closes:
+        threading.Thread(target=_stop_with_parent, name="parent-watch", daemon=True).start()
+
+
+def _stop_with_parent() -> None:
+    # The parent holds the other end of our standard input and never writes. The kernel closes it
+    # when the parent ends, however it ends, so no node outlives the command that started it.
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_KILLED_AFTER_S)
+    os.kill(os.getpid(), signal.SIGKILL)

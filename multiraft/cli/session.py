@@ -1,0 +1,126 @@
+"""What every command shares: which cluster, which form of output, and how failures are told.
+
+Purpose
+    A command builds its `Session` from its options and hands it the coroutine to run. The
+    environment (how to connect, the options given before the command) comes from the context, so
+    that tests run the very same commands against a database of their own.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import orjson
+import typer
+from rich.console import Console
+
+from multiraft import runtime
+from multiraft.client.database import Database, connect
+
+T = TypeVar("T")
+
+BASE_PORT = 7400
+DEFAULT_ADDRESSES = ",".join(f"127.0.0.1:{BASE_PORT + offset}" for offset in range(3))
+"""The nodes of `multiraft local`."""
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        "-a",
+        metavar="HOST:PORT[,...]",
+        help="Nodes of the cluster; any one that runs will do. Also: MULTIRAFT_ADDRESS.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")]
+HexOption = Annotated[bool, typer.Option("--hex", help="Keys and values are hexadecimal digits.")]
+TimeoutOption = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Deadline of each request.")
+]
+
+Connect = Callable[..., AbstractAsyncContextManager[Database]]
+
+
+@dataclasses.dataclass
+class Environment:
+    """What lies around a command; `json` and `addresses` may be set before its name."""
+
+    connect: Connect = connect
+    addresses: str | None = None
+    json: bool = False
+
+
+class Session:
+    """One run of one command."""
+
+    def __init__(
+        self,
+        context: typer.Context,
+        *,
+        json: bool = False,
+        address: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        environment: Environment = context.obj
+        # The group that reports failures looks here, too.
+        environment.json = environment.json or json
+        self._connect = environment.connect
+        self._timeout = timeout
+        self.json = environment.json
+        named = address or environment.addresses
+        self.names_a_cluster = named is not None
+        """Whether the user said which cluster, as opposed to the default."""
+        self.addresses = parse_addresses(named or DEFAULT_ADDRESSES)
+        self.out = Console(highlight=False, soft_wrap=False)
+        self.notes = Console(stderr=True, highlight=False)
+        """For progress and remarks: what a program reading our output must not see."""
+
+    def run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+        """Connect, run `work` with the database, close, and return what it returned."""
+        return runtime.run(self._run(work))
+
+    async def _run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+        async with self.connect(self.addresses) as database:
+            return await work(database)
+
+    def connect(self, addresses: list[str]) -> AbstractAsyncContextManager[Database]:
+        """Return a connection to a cluster, to be entered, with the deadline asked for."""
+        options = {} if self._timeout is None else {"deadline_s": self._timeout}
+        return self._connect(*addresses, **options)
+
+    def write_json(self, value: object) -> None:
+        """Write one JSON value as a line of standard output."""
+        write_line(orjson.dumps(value, default=msgspec.to_builtins))
+
+    def note_json(self, value: object) -> None:
+        """Write one JSON value as a line of standard error, when standard output holds data."""
+        sys.stderr.write(orjson.dumps(value).decode() + "\n")
+
+
+def write_line(line: bytes) -> None:
+    """Write bytes and a line end to standard output exactly as they are."""
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def parse_addresses(text: str) -> list[str]:
+    """Return the addresses of a comma-separated list. Raises BadParameter for a malformed one."""
+    addresses = [part.strip() for part in text.split(",") if part.strip()]
+    for address in addresses:
+        check_address(address)
+    if not addresses:
+        raise typer.BadParameter("--address is empty: name at least one node as HOST:PORT")
+    return addresses
+
+
+def check_address(address: str) -> None:
+    """Raise BadParameter unless `address` is HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise typer.BadParameter(
+            f"{address!r} is not an address: write HOST:PORT, such as 127.0.0.1:{BASE_PORT}"
+        )
