@@ -73,8 +73,6 @@ class ConnectionEnd(abc.ABC):
         """Whether the handshake succeeded (perhaps the connection has ended since)."""
         return self._handler is not None
 
-    # -- what the carrier provides ---------------------------------------------------------------
-
     @property
     @abc.abstractmethod
     def buffered_bytes(self) -> int:
@@ -104,8 +102,6 @@ class ConnectionEnd(abc.ABC):
     def _opened(self) -> None:
         """The handshake is over: lift the limits that hold for strangers."""
 
-    # -- opening ---------------------------------------------------------------------------------
-
     def expect_greeting(self) -> None:
         """Start the time that the peer has for its part of the handshake."""
         timeout_ms = self._config.handshake_timeout_ms
@@ -122,8 +118,6 @@ class ConnectionEnd(abc.ABC):
         self._opened()
         self._handler = make_handler(self)
         assert not self.ended, "make_handler may send, but not close"
-
-    # -- frames ----------------------------------------------------------------------------------
 
     def take(self, kind: FrameKind, payload: bytes) -> None:
         """Deliver one frame from the peer. A carrier passes what this raises to `took`."""
@@ -148,8 +142,6 @@ class ConnectionEnd(abc.ABC):
             # Handlers answer errors of requests themselves: one that escapes is our mistake.
             self._side.on_error(error)
             self._part(f"internal error: {type(error).__name__}")
-
-    # -- the end ---------------------------------------------------------------------------------
 
     def close(self, reason: str = "") -> None:
         """See transport.Connection."""

@@ -62,8 +62,6 @@ class InprocConnection(ConnectionEnd):
         self._network.add(self)
         self._side.connected(self)
 
-    # -- sending ---------------------------------------------------------------------------------
-
     @property
     def buffered_bytes(self) -> int:
         """See transport.Connection."""
@@ -122,8 +120,6 @@ class InprocConnection(ConnectionEnd):
         self._alarm = None
         self._pump()
 
-    # -- receiving -------------------------------------------------------------------------------
-
     def arrive(self, batch: list[_Frame]) -> None:
         """Take what has travelled here from the other end."""
         if self._is_gone:
@@ -158,8 +154,6 @@ class InprocConnection(ConnectionEnd):
         if self._is_paused:
             self._is_paused = False
             self._loop.call_soon(self._drain)
-
-    # -- the end ---------------------------------------------------------------------------------
 
     def abort(self) -> None:
         """Break the connection here; the other end sees a reset when it has travelled there."""

@@ -79,8 +79,6 @@ class InprocNetwork:
         self._isolated: set[str] = set()
         self._next_port = _FIRST_FREE_PORT
 
-    # -- faults ----------------------------------------------------------------------------------
-
     def cut(self, source: str, destination: str) -> None:
         """Hold whatever `source` sends to `destination` from now on; the other way still works."""
         self._cut.add((source, destination))
@@ -122,8 +120,6 @@ class InprocNetwork:
             or source in self._isolated
             or destination in self._isolated
         )
-
-    # -- for transports and connections ------------------------------------------------------------
 
     def link(self, source: str, destination: str) -> Link:
         """Return the link of that direction; all connections between the two share it."""

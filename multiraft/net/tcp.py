@@ -38,8 +38,6 @@ class TcpConnection(ConnectionEnd, asyncio.Protocol):
         self._parts_bytes = 0
         self._transport: asyncio.Transport | None = None
 
-    # -- sending ---------------------------------------------------------------------------------
-
     @property
     def buffered_bytes(self) -> int:
         """See transport.Connection."""
@@ -77,8 +75,6 @@ class TcpConnection(ConnectionEnd, asyncio.Protocol):
             )
             self.abort()
 
-    # -- receiving -------------------------------------------------------------------------------
-
     def data_received(self, data: bytes) -> None:
         """Deliver the frames that `data` completes."""
         if self.ended:
@@ -100,8 +96,6 @@ class TcpConnection(ConnectionEnd, asyncio.Protocol):
         """See transport.Connection."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-
-    # -- beginning and end -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the side begin its handshake."""
