@@ -34,13 +34,8 @@ def prepare(directory: Path) -> bool:
     False: it is empty, or what is in it was left by an interrupted `finish`. Raises
     DirectoryFormatError for a directory that is someone else's or of a newer version.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        names = {entry.name for entry in directory.iterdir()}
-    except OSError as error:
-        raise errors.DirectoryFormatError(
-            f"{directory} cannot be used as a data directory: {error}"
-        ) from error
+    directory.mkdir(parents=True, exist_ok=True)
+    names = {entry.name for entry in directory.iterdir()}
     if FORMAT_NAME in names:
         _check_format(directory / FORMAT_NAME)
         return True

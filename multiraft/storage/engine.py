@@ -35,7 +35,10 @@ class Batch(Protocol):
         ...
 
     def delete_range(self, start: bytes, end: bytes, family: Family) -> None:
-        """Remove every key of `[start, end)`; cheap whatever their number."""
+        """Remove every key of `[start, end)`; cheap whatever their number.
+
+        An `end` before `start` is the caller's mistake.
+        """
         ...
 
 

@@ -207,6 +207,7 @@ class MemoryBatch:
 
     def delete_range(self, start: bytes, end: bytes, family: Family) -> None:
         """As Batch.delete_range."""
+        assert start <= end, "a range ends where it begins or after"
         self._add((family, start, None, end))
 
     def consume(self) -> "list[tuple[_Map, bytes, bytes | None, bytes | None]]":

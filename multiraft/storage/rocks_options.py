@@ -34,8 +34,7 @@ _BLOOM_BITS = 10
 
 def database(config: StorageConfig, options_directory: Path, *, create: bool) -> rocksdict.Options:
     """Return the options of the whole database."""
-    options_directory.mkdir(exist_ok=True)
-    (options_directory / "OPTIONS-000001").write_bytes(_OPTIONS_FILE)
+    _write_options_file(options_directory / "OPTIONS-000001")
     options, _ = rocksdict.Options.load_latest(str(options_directory))
     # Only while the directory is being made: a database that has gone must not come back empty.
     options.create_if_missing(create)
@@ -52,6 +51,13 @@ def database(config: StorageConfig, options_directory: Path, *, create: bool) ->
     options.set_max_log_file_size(1 * MIB)
     options.set_stats_dump_period_sec(0)
     return options
+
+
+def _write_options_file(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    # Not in place when it is right already: a disk that is full must not stop a restart.
+    if not path.exists() or path.read_bytes() != _OPTIONS_FILE:
+        path.write_bytes(_OPTIONS_FILE)
 
 
 def families(config: StorageConfig) -> dict[str, rocksdict.Options]:

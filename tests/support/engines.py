@@ -1,0 +1,57 @@
+"""Engines for tests: small ones, a way to wait for a sync, and images of a crash."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from multiraft.config import KIB, StorageConfig
+from multiraft.storage.engine import Engine, Family
+from multiraft.storage.rocks import RocksEngine
+
+EVERYTHING_END = b"\xff" * 32
+"""Above every key that tests use."""
+
+SMALL = StorageConfig(
+    raft_write_buffer_bytes=64 * KIB,
+    data_write_buffer_bytes=64 * KIB,
+    block_cache_bytes=256 * KIB,
+)
+"""Write buffers as small as RocksDB takes them, so that little data reaches all kinds of files."""
+
+
+async def synced(engine: Engine) -> BaseException | None:
+    """Sync, and return what the callback was given."""
+    done = asyncio.get_running_loop().create_future()
+    engine.sync(done.set_result)
+    error: BaseException | None = await done
+    return error
+
+
+def sync(engine: Engine) -> None:
+    """Sync from outside of a loop; it must succeed."""
+    assert asyncio.run(synced(engine)) is None
+
+
+def put(engine: Engine, key: bytes, value: bytes, family: Family) -> None:
+    """Write one key."""
+    batch = engine.new_batch()
+    batch.put(key, value, family)
+    engine.write(batch)
+
+
+def contents(engine: Engine, family: Family) -> list[tuple[bytes, bytes]]:
+    """Return all keys and values."""
+    return list(engine.scan(b"", EVERYTHING_END, family))
+
+
+def crash_image(directory: Path, image: Path) -> Path:
+    """Copy the directory of an engine that is open: what SIGKILL would leave."""
+    shutil.rmtree(image, ignore_errors=True)
+    shutil.copytree(directory, image)
+    return image
+
+
+def reopened(engine: RocksEngine, directory: Path) -> RocksEngine:
+    """Close the engine and open its directory again."""
+    engine.close()
+    return RocksEngine.open(directory, SMALL)
