@@ -50,7 +50,9 @@ class LogStorage(Protocol):
 class SupportView(Protocol):
     """Support between the stores of this group's replicas; see liveness/support.py.
 
-    `replica` may be the asking replica itself (rule L3: a store supports itself after its own sync).
+    `replica` may be the asking replica itself (rule L3: a store supports itself after its own
+    sync). Support that has ended, by time or by withdrawal, shows epoch 0 in either direction; the
+    host calls `support_changed` of each core concerned when either answer changes its epoch.
     """
 
     def support_for(self, replica: ReplicaId) -> Epoch:

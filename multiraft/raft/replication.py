@@ -1,0 +1,279 @@
+"""Log replication: appends, their answers, and the commit index.
+
+Purpose
+    Leader: stream entries to every member, several Readys ahead of the answers, and commit what a
+    quorum holds durably. Follower: take what fits, refuse what does not with a hint.
+Invariants
+    - Only entries of the leader's own term are committed by counting (paper 5.4.2, Figure 8).
+    - An accepting answer vouches for entries that are durable when it leaves (rules S14, A1).
+    - A follower commits no further than it knows its log to agree with this leader's (T7).
+    - A member is *behind* until it is known to have the last entry, the commit index, and
+      fortification at its store's present epoch; meanwhile the leader repeats (rule L2).
+Source
+    Raft paper 5.3, 5.4; thesis 3.5, 10.2.1.
+"""
+
+from typing import TYPE_CHECKING
+
+from multiraft.ids import Index, ReplicaId
+from multiraft.raft import election, fortification, quorum, transfer
+from multiraft.raft.messages import AppendEntries, AppendEntriesReply, Entry
+from multiraft.raft.progress import Progress, ProgressState
+
+if TYPE_CHECKING:
+    from multiraft.raft.core import RaftCore
+
+Slices = dict[Index, tuple[tuple[Entry, ...], int]]
+
+
+# --- The leader sends --------------------------------------------------------------------------
+
+
+def send_appends(core: "RaftCore") -> None:
+    """Send every member what it lacks, as far as its window allows."""
+    assert core.leadership is not None
+    core.replicate = False
+    slices: Slices = {}
+    for member, progress in core.leadership.progress.items():
+        if member != core.replica_id:
+            _send_appends_to(core, member, progress, slices)
+
+
+def _send_appends_to(
+    core: "RaftCore", member: ReplicaId, progress: Progress, slices: Slices
+) -> None:
+    last_index = core.log.last_index
+    config = core.config
+    while progress.next_index <= last_index and progress.may_send(config):
+        if not _send_append(core, member, progress, slices):
+            return
+    if progress.next_index > last_index and progress.may_send(config):
+        news = progress.commit_sent < core.commit_index
+        if news or progress.state is ProgressState.PROBE:
+            _send_append(core, member, progress, slices)
+
+
+def _send_append(core: "RaftCore", member: ReplicaId, progress: Progress, slices: Slices) -> bool:
+    """Send one append, or ask the host for a snapshot when the log begins too late."""
+    low = progress.next_index
+    prev_index = Index(low - 1)
+    prev_term = core.log.term(prev_index)
+    if prev_term is None:
+        _request_snapshot(core, member, progress)
+        return False
+    if low > core.log.last_index:
+        entries: tuple[Entry, ...] = ()
+        size = 0
+    else:
+        found = slices.get(low)
+        if found is None:
+            high = Index(core.log.last_index + 1)
+            found = slices[low] = core.log.slice(low, high, core.config.append_bytes_max)
+        entries, size = found
+    commit_index = core.commit_index
+    core.send(member, AppendEntries(core.term, prev_index, prev_term, entries, commit_index))
+    progress.sent(Index(prev_index + len(entries)), size, commit_index)
+    return True
+
+
+def _request_snapshot(core: "RaftCore", member: ReplicaId, progress: Progress) -> None:
+    """Have the host stream a snapshot, unless the member's store is gone."""
+    assert core.leadership is not None
+    if fortification.is_in_touch(core, member):
+        progress.become_snapshot()
+        core.leadership.snapshot_targets.append(member)
+    else:
+        progress.become_probe(progress.next_index)
+        progress.probe_sent = True
+
+
+# --- The leader hears --------------------------------------------------------------------------
+
+
+def accept_reply(core: "RaftCore", source: ReplicaId, message: AppendEntriesReply) -> None:
+    """Take in what a member has, or where its log may meet ours."""
+    leadership = core.leadership
+    assert leadership is not None
+    progress = leadership.progress.get(source)
+    if progress is None:
+        return
+    progress.answered()
+    progress.commit_known = max(progress.commit_known, message.commit_index)
+    if not message.accepted:
+        _back_track(core, progress, message)
+        return
+    assert message.match_index <= core.log.last_index, "a member has what its leader has not"
+    if progress.acknowledge(message.match_index) and message.match_index > core.commit_index:
+        advance_commit(core)
+    if progress.state is not ProgressState.REPLICATE:
+        _leave_probe(core, progress)
+    if progress.next_index <= core.log.last_index:
+        core.replicate = True
+    if source == leadership.transfer_target:
+        transfer.finish_if_caught_up(core)
+
+
+def _leave_probe(core: "RaftCore", progress: Progress) -> None:
+    """The logs meet at the match: stream, unless what follows is only in a snapshot."""
+    if core.log.term(progress.match_index) is not None:
+        progress.become_replicate()
+        core.replicate = True
+
+
+def _back_track(core: "RaftCore", progress: Progress, message: AppendEntriesReply) -> None:
+    """Move the next probe down, over whole terms that conflict (paper 5.3)."""
+    rejected = message.rejected_index
+    if progress.state is ProgressState.REPLICATE:
+        if rejected <= progress.match_index:
+            return  # An old answer: it has been overtaken.
+        progress.become_probe(Index(progress.match_index + 1))
+    elif progress.state is ProgressState.PROBE and rejected == progress.next_index - 1:
+        meeting, _ = core.log.last_with_term_at_most(message.hint_index, message.hint_term)
+        progress.become_probe(min(rejected, Index(meeting + 1)))
+    else:
+        return
+    core.replicate = True
+
+
+def advance_commit(core: "RaftCore") -> None:
+    """Commit what a quorum has durably, if it is of this term (Figure 8)."""
+    leadership = core.leadership
+    assert leadership is not None
+    matches = {member: progress.match_index for member, progress in leadership.progress.items()}
+    index = quorum.reached(core.configuration, matches)
+    if index > core.commit_index and index >= leadership.noop_index:
+        core.commit_to(Index(index))
+        core.replicate = True
+
+
+def own_sync(core: "RaftCore") -> None:
+    """The leader's own log became durable further: that counts like a member's answer."""
+    assert core.leadership is not None
+    progress = core.leadership.progress[core.replica_id]
+    progress.match_index = core.log.durable_index
+    if progress.match_index > core.commit_index:
+        advance_commit(core)
+
+
+# --- The leader waits --------------------------------------------------------------------------
+
+
+def is_behind(core: "RaftCore", member: ReplicaId, progress: Progress) -> bool:
+    """Return whether anything is owed to `member` (rule L2); to itself only fortification."""
+    if member != core.replica_id and (
+        progress.match_index != core.log.last_index or progress.commit_known != core.commit_index
+    ):
+        return True
+    return not fortification.is_fortified_by(core, member)
+
+
+def needs_tick(core: "RaftCore") -> bool:
+    """Return whether a leader has something to repeat or to give up.
+
+    A member that never answered and whose store is gone is left alone, once its retries have backed
+    off; support coming back wakes the core.
+    """
+    leadership = core.leadership
+    assert leadership is not None
+    if leadership.transfer_target:
+        return True
+    given_up = False
+    for member, progress in leadership.progress.items():
+        if is_behind(core, member, progress):
+            if not progress.backed_off or fortification.is_in_touch(core, member):
+                return True
+            given_up = True
+    return given_up and not fortification.has_lease_quorum(core)
+
+
+def support_changed(core: "RaftCore") -> None:
+    """Fortify anew where support began or changed its epoch (rule L3).
+
+    A member whose store restarted may have forgotten the commit index it confirmed, which is
+    written without a sync: it is told again.
+    """
+    assert core.leadership is not None
+    for member, progress in core.leadership.progress.items():
+        store_epoch = core.support.support_for(member)
+        if store_epoch != progress.store_epoch and member != core.replica_id:
+            progress.store_epoch = store_epoch
+            progress.commit_known = Index(0)
+        if is_behind(core, member, progress):
+            progress.answered()
+            repeat(core, member, progress)
+
+
+def tick(core: "RaftCore") -> None:
+    """Repeat to each member that is behind and silent."""
+    assert core.leadership is not None
+    for member, progress in core.leadership.progress.items():
+        if is_behind(core, member, progress) and progress.retry_due():
+            repeat(core, member, progress)
+
+
+def repeat(core: "RaftCore", member: ReplicaId, progress: Progress) -> None:
+    """Owe `member` everything again that it has not confirmed."""
+    if not fortification.is_fortified_by(core, member):
+        fortification.request(core, member)
+    if member == core.replica_id or progress.state is ProgressState.SNAPSHOT:
+        return
+    if progress.state is ProgressState.PROBE:
+        progress.probe_sent = False
+    elif progress.match_index < core.log.last_index:
+        progress.become_probe(Index(progress.match_index + 1))
+    else:
+        progress.become_replicate()
+    progress.commit_sent = progress.commit_known
+    core.replicate = True
+
+
+# --- The follower ------------------------------------------------------------------------------
+
+
+def accept_entries(core: "RaftCore", source: ReplicaId, message: AppendEntries) -> None:
+    """Append what follows our log, or refuse; the answer is made with the next Ready."""
+    election.hear_leader(core, source)
+    prev_index = message.prev_index
+    entries = message.entries
+    if prev_index < core.commit_index:
+        # An old message, or the log before is compacted. What is committed agrees anyway (T6).
+        entries = tuple([entry for entry in entries if entry.index > core.commit_index])
+        prev_index = core.commit_index
+    elif core.log.term(prev_index) != message.prev_term:
+        _refuse(core, source, message)
+        return
+    if entries:
+        core.log.accept(entries, core.commit_index)
+    core.matched_index = max(core.matched_index, Index(prev_index + len(entries)))
+    commit_index = min(message.commit_index, core.matched_index)
+    if commit_index > core.commit_index:
+        core.commit_to(commit_index)
+    core.acknowledge = True
+
+
+def _refuse(core: "RaftCore", source: ReplicaId, message: AppendEntries) -> None:
+    hint_index, hint_term = core.log.last_with_term_at_most(message.prev_index, message.prev_term)
+    reply = AppendEntriesReply(
+        term=core.term,
+        accepted=False,
+        match_index=Index(0),
+        commit_index=core.commit_index,
+        rejected_index=message.prev_index,
+        hint_index=hint_index,
+        hint_term=hint_term,
+    )
+    core.send(source, reply)
+
+
+def acknowledge(core: "RaftCore") -> None:
+    """Answer all appends taken since the last Ready at once.
+
+    Where everything vouched for is durable already, as after a message that carried only a commit
+    index, no sync is owed.
+    """
+    core.acknowledge = False
+    reply = AppendEntriesReply(core.term, True, core.matched_index, core.commit_index)
+    if core.log.durable_index >= core.matched_index:
+        core.send(core.leader, reply)
+    else:
+        core.send_after_sync(core.leader, reply)
