@@ -132,6 +132,10 @@ class Admin:
                 return descriptor if known is None else known.descriptor
         raise errors.AdminRefusedError(reason=f"there is no range r{range_id}")
 
+    async def replica_status(self, range_id: RangeId, node_id: NodeId) -> dict[str, Any] | None:
+        """Return what the replica on one node reports of itself; None if it does not answer."""
+        return await self._status_at(node_id, range_id)
+
     async def nodes(self) -> list[NodeInfo]:
         """Return all nodes that the cluster knows of, and whether each can be reached from here."""
         connections = self._router.connections
@@ -188,9 +192,8 @@ class Admin:
         """Ask the leader, or whoever is likely to know it, then whoever it names."""
         known = self._router.addressing.cache.by_id(descriptor.range_id)
         likely = known.leader if known is not None else None
-        order = sorted(
-            (replica.node_id for replica in descriptor.replicas), key=lambda n: n != likely
-        )
+        nodes = [replica.node_id for replica in descriptor.replicas]
+        order = sorted(nodes, key=lambda node_id: node_id != likely)
         best: RangeInfo | None = None
         while order:
             node_id = order.pop(0)

@@ -35,6 +35,8 @@ ANY: Final = _Any()
 
 Expected = bytes | None | _Any
 
+_Method = Literal["get", "put", "delete", "increment"]
+
 Answer = bytes | bool | int | None
 """What one operation of a batch gives: see Batch."""
 
@@ -77,12 +79,10 @@ class Builder:
         first, prefixed = self.key(start), self.key(prefix)
         last = keys.prefix_end(prefixed)
         if end is not None:
-            logical_end = self.key(end)
-            if logical_end < first:
-                raise errors.InvalidSpanError(
-                    start=keys.pretty(first), end=keys.pretty(logical_end)
-                )
-            last = min(last, logical_end)
+            given = self.key(end)
+            if given < first:
+                raise errors.InvalidSpanError(start=keys.pretty(first), end=keys.pretty(given))
+            last = min(last, given)
         return max(first, prefixed), last
 
     def get(self, key: bytes) -> Get:
@@ -128,9 +128,7 @@ class Batch:
     __slots__ = ("_steps",)
 
     def __init__(self) -> None:
-        self._steps: list[
-            tuple[Literal["get", "put", "delete", "increment"], tuple[object, ...]]
-        ] = []
+        self._steps: list[tuple[_Method, tuple[object, ...]]] = []
 
     def __len__(self) -> int:
         return len(self._steps)

@@ -13,6 +13,7 @@ Invariants
 """
 
 import asyncio
+import contextlib
 import sys
 import threading
 from collections.abc import Coroutine, Generator, Iterable, Mapping
@@ -42,7 +43,7 @@ def connect(
     settings: config.Config | None = None,
     transport: Transport | None = None,
 ) -> "Database":
-    """Return a database to be opened with `with`; the arguments are those of `multiraft.connect`."""
+    """Return a database to be opened with `with`; arguments are those of `multiraft.connect`."""
     return Database(
         database.connect(
             *addresses,
@@ -88,13 +89,12 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the connections and end the thread. Calls of other threads end with StoppedError."""
+        """Close the connections and end the thread. Calls under way end with StoppedError."""
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None and self._thread.is_alive():
-            try:
+            # When opening failed, the loop may end by itself just now.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(stop.set)
-            except RuntimeError:
-                pass  # The loop ended by itself just now: opening had failed.
         if self._thread.ident is not None:
             self._thread.join()
 

@@ -23,7 +23,8 @@ import msgspec
 
 from multiraft import errors
 from multiraft.client.connections import Link
-from multiraft.ids import NodeId, RangeId, Timestamp
+from multiraft.client.range_cache import CachedRange
+from multiraft.ids import NodeId, Timestamp
 from multiraft.model import keys, requests
 from multiraft.model.requests import (
     EMPTY_ID,
@@ -67,8 +68,8 @@ class Owner(Protocol):
         """The part has ended; stop working on it."""
         ...
 
-    def led_by(self, range_id: RangeId, node_id: NodeId) -> None:
-        """The node has answered for the range."""
+    def answered(self, part: "Part") -> None:
+        """The newest attempt succeeded: its node leads its range."""
         ...
 
 
@@ -114,6 +115,7 @@ class Call:
         self.something_written = False
         self.last_error: errors.MultiraftError | None = None
         self.parts: list[Part] = []
+        """Cleared at the end, so that calls and parts are freed without the garbage collector."""
         self._parts_open = 0
         self._results: list[Result | None] | None = None
         self._errors: list[tuple[int, errors.MultiraftError]] | None = None
@@ -126,8 +128,9 @@ class Call:
 
     def part_succeeded(self, part: "Part", reply: BatchReply) -> None:
         """Take a part's results, and end the call if it was the last part."""
-        if self._parts_open == 1 and len(self.parts) == 1:
+        if len(self.parts) == 1:
             self._parts_open = 0
+            self.parts.clear()
             if not self.future.done():
                 self.future.set_result(reply)
             return
@@ -173,10 +176,14 @@ class Call:
     def _end_parts(self) -> None:
         for part in self.parts:
             part.end()
+        self.parts.clear()
 
     def _part_ended(self) -> None:
         self._parts_open -= 1
-        if self._parts_open > 0 or self.future.done():
+        if self._parts_open > 0:
+            return
+        self.parts.clear()
+        if self.future.done():
             return
         if self._errors is None:
             assert self._results is not None, "every part has brought its results"
@@ -211,7 +218,7 @@ class Part:
         "issued_at",
         "link",
         "operations",
-        "range_id",
+        "target",
         "task",
         "waiter",
     )
@@ -231,14 +238,15 @@ class Part:
         """How many attempts were sent that have no definite answer: they may yet be evaluated."""
         self.expires = 0.0
         self.link: Link | None = None
-        self.range_id = RangeId(0)
+        self.target: CachedRange | None = None
+        """The range that the newest attempt went to, as it was known then."""
         self.call_id = 0
         self.has_ended = False
         self.task: asyncio.Task[None] | None = None
         """The pursuit, once the first attempt did not settle it."""
         self.waiter: asyncio.Future[errors.MultiraftError | None] | None = None
         """Where the pursuit waits for the newest attempt: for None, or for why it failed."""
-        self._earlier: list[tuple[Link, int]] = []
+        self._earlier: list[tuple[Link, int]] | None = None
         self._bounds: tuple[bytes | None, ...] | None = None
         call.add(self)
 
@@ -251,22 +259,22 @@ class Part:
     def send(
         self,
         link: Link,
-        range_id: RangeId,
+        target: CachedRange,
         expires: float,
         operations: tuple[Operation, ...] | None = None,
         bounds: tuple[bytes | None, ...] | None = None,
     ) -> None:
         """Send the next attempt. `operations` are those cut to the range, `bounds` where."""
         if self.link is not None:
-            self._earlier.append((self.link, self.call_id))
+            self._earlier = [*(self._earlier or ()), (self.link, self.call_id)]
         self.attempt += 1
         self.attempts_open += 1
         self.link = link
-        self.range_id = range_id
+        self.target = target
         self.expires = expires
         self._bounds = bounds
         request = BatchRequest(
-            range_id,
+            target.range_id,
             self.operations if operations is None else operations,
             self.id,
             self.attempt,
@@ -285,15 +293,13 @@ class Part:
             reason = f"{len(reply.results)} results for {len(self.operations)} operations"
             self._refused(errors.ProtocolError(reason=reason), reply, is_newest=is_newest)
         elif is_newest or self._may_believe(reply):
-            if is_newest and self.task is not None:
-                self._owner.led_by(self.range_id, self.node_id)
-            self._succeed(reply)
+            self._succeed(reply, is_newest=is_newest)
         else:
             self.attempts_open -= 1  # It was evaluated, and wrote nothing.
 
     def unanswered(self, call_id: int, error: errors.MultiraftError) -> None:
         """The connection broke before the reply (connections.Caller)."""
-        if call_id == self.call_id:
+        if call_id == self.call_id and not self.has_ended:
             self._owner.unsettled(self, error, None)
 
     def split_off(self, indices: Sequence[int]) -> "Part":
@@ -345,19 +351,24 @@ class Part:
             self.link.forget(self.call_id)
             self.link = None
             self.call_id = 0
-        for link, call_id in self._earlier:
+        for link, call_id in self._earlier or ():
             link.forget(call_id)
-        self._earlier.clear()
+        self._earlier = None
 
     def _may_believe(self, reply: BatchReply) -> bool:
         if self._bounds is not None:
             return False  # That attempt may have been cut to another span.
         return not self.is_mutation or wrote(self.operations, reply.results)
 
-    def _succeed(self, reply: BatchReply) -> None:
+    def _succeed(self, reply: BatchReply, *, is_newest: bool) -> None:
         if self._bounds is not None:
             reply = _with_bounds(reply, self._bounds)
-        self.end()
+        if self.task is None:
+            self.has_ended = True  # The only attempt was answered: nothing else is under way.
+        else:
+            if is_newest:
+                self._owner.answered(self)
+            self.end()
         self.call.part_succeeded(self, reply)
 
     def _refused(self, error: errors.MultiraftError, reply: BatchReply, *, is_newest: bool) -> None:
@@ -407,23 +418,23 @@ def anchor_of(operation: Operation) -> tuple[bytes, bool]:
 def cut_to(
     operations: tuple[Operation, ...], start: bytes, end: bytes
 ) -> tuple[tuple[Operation, ...], tuple[bytes | None, ...] | None]:
-    """Cut scans to `[start, end)`. Return the operations and where each scan was cut (None: not)."""
+    """Cut scans to `[start, end)`. Return the operations, and where each was cut (None: not).
+
+    A range that does not hold the key at which a scan begins is asked as it is: it says who does.
+    """
     if not any(type(operation) is Scan for operation in operations):
         return operations, None
     cut: list[Operation] = []
     bounds: list[bytes | None] = []
     for operation in operations:
-        bound: bytes | None = None
+        piece, bound = operation, None
         if isinstance(operation, Scan):
             if operation.reverse:
-                # A range that does not hold where the scan begins is asked as it is: it says who does.
                 if operation.start < start < operation.end <= end:
-                    bound = start
-                    operation = msgspec.structs.replace(operation, start=start)
+                    piece, bound = msgspec.structs.replace(operation, start=start), start
             elif start <= operation.start < end < operation.end:
-                bound = end
-                operation = msgspec.structs.replace(operation, end=end)
-        cut.append(operation)
+                piece, bound = msgspec.structs.replace(operation, end=end), end
+        cut.append(piece)
         bounds.append(bound)
     return tuple(cut), tuple(bounds)
 

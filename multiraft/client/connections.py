@@ -200,7 +200,7 @@ class Peer:
 
 
 class Connections:
-    """See the module. `on_welcome` is told of every Welcome, `on_clock` of node clocks in replies."""
+    """See the module. `on_welcome` is told of every Welcome, `on_clock` of nodes' clocks."""
 
     def __init__(
         self,

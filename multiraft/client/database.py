@@ -13,8 +13,9 @@ Invariants
       says that it is not.
     - Any await may be cancelled. A write that was cancelled may or may not happen.
 Errors that any method may raise
-    DeadlineExceededError: no answer in time, and nothing was or will be written. OutcomeUnknownError:
-    no answer in time, and a write may have happened. StoppedError: the database was closed.
+    DeadlineExceededError: no answer in time, and nothing was or will be written.
+    OutcomeUnknownError: no answer in time, and a write may have happened, or may still.
+    StoppedError: the database was closed.
     RequestError and those below it: a key, value or batch that can never be accepted.
 """
 

@@ -7,7 +7,7 @@ Invariants
     - A refusal that brings new facts (a hint, descriptors) is followed at once; one that brings
       none is followed by a pause that grows, with jitter.
     - Every replica is tried before any is tried again, but for one that another calls the leader.
-    - After a round in which every replica failed, the range is looked up anew.
+    - After a round in which no replica could be reached, the range is looked up anew.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class Pursuit:
         """Pursue the part; `error` is why its first attempt failed, None if none was made."""
         part = self._part
         if error is not None:
-            self._target = self._router.addressing.cache.by_id(part.range_id)
+            self._target = part.target
             self._learn(error, part.node_id)
         while not part.has_ended:
             if self._pause_s:
@@ -96,6 +96,7 @@ class Pursuit:
             target = await self._router.addressing.find(
                 key, part.call.deadline, before=before, stale=stale
             )
+            stale = None  # One look-up tells what has changed.
             targets[target.range_id] = target
             groups.setdefault(target.range_id, []).append(index)
         (first, mine), *others = groups.items()
@@ -140,7 +141,7 @@ class Pursuit:
         self._tried.add(node_id)
         self._forget_leader(node_id)
         if leader is None or leader == node_id:
-            self._pause_after_round()
+            self._end_round()
             return
         self._hint = leader
         self._router.addressing.cache.set_leader(error.range_id, leader)
@@ -151,11 +152,7 @@ class Pursuit:
     def _wrong_range(self, error: errors.MultiraftError, node_id: NodeId) -> None:
         assert isinstance(error, errors.RangeMismatchError), "dispatched by type"
         self._router.addressing.learn(error.descriptors)
-        key, before = self._router.anchor(self._part.call, self._part.operations[0])
-        known = self._router.addressing.cached(key, before=before)
-        if known is not None and (
-            self._target is None or known.descriptor != self._target.descriptor
-        ):
+        if self._knows_better():
             self._tried.clear()  # Another range, with replicas of its own.
             return
         # This node knows no more than we do. Its range's other replicas may, or the records.
@@ -182,21 +179,35 @@ class Pursuit:
     def _node_failed(self, _error: errors.MultiraftError, node_id: NodeId) -> None:
         self._tried.add(node_id)
         self._forget_leader(node_id)
-        self._pause_after_round()
+        if self._end_round():
+            self._stale = self._target
+
+    def _knows_better(self) -> bool:
+        """Return whether any operation would now go elsewhere than it went, or be cut otherwise."""
+        assert self._target is not None, "a range was asked"
+        for operation in self._part.operations:
+            key, before = self._router.anchor(self._part.call, operation)
+            known = self._router.addressing.cached(key, before=before)
+            if known is not None and known.descriptor != self._target.descriptor:
+                return True
+        return False
 
     def _forget_leader(self, node_id: NodeId) -> None:
-        if self._target is not None and self._target.leader == node_id:
-            self._target.leader = None
+        assert self._target is not None, "a range was asked"
+        known = self._router.addressing.cache.by_id(self._target.range_id)
+        if known is not None and known.leader == node_id:
+            known.leader = None
 
-    def _pause_after_round(self) -> None:
-        """Pause if every replica has been tried; then they may be tried again."""
+    def _end_round(self) -> bool:
+        """If every replica has been tried: pause, then they may be tried again."""
         target = self._target
-        if target is None or all(
-            replica.node_id in self._tried for replica in target.descriptor.replicas
+        if target is not None and any(
+            replica.node_id not in self._tried for replica in target.descriptor.replicas
         ):
-            self._tried.clear()
-            self._stale = target
-            self._pause()
+            return False
+        self._tried.clear()
+        self._pause()
+        return True
 
     def _pause(self) -> None:
         settings = self._router.settings
@@ -214,4 +225,5 @@ _LESSONS: dict[
     errors.OverloadedError: Pursuit._overloaded,
     errors.ConflictingChangeError: Pursuit._busy,
     errors.DiskFullError: Pursuit._busy,
+    errors.ClockOffsetError: Pursuit._busy,
 }

@@ -70,7 +70,7 @@ class RangeCache:
         return self._by_id.get(range_id)
 
     def end_of(self, cached: CachedRange) -> bytes:
-        """Return where the range ends, as far as is known: a range split off it may begin earlier."""
+        """Return where the range ends as far as is known: one split off it may begin earlier."""
         position = bisect_left(self._starts, cached.descriptor.start)
         if position == len(self._starts) or self._ranges[position] is not cached:
             return cached.descriptor.end

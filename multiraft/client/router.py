@@ -179,11 +179,12 @@ class Router:
             operation = operations[0]
             part = Part(self, call, _ONE, operations)
             self._identify(part, now)
+            target: CachedRange | None
             if anchor is None and type(operation) is not Scan:
                 target = self._lookup(operation.key)  # type: ignore[union-attr]
             else:
                 target = self._cached(call, operation)
-            self.launch(part, target)
+            self.launch(part, target, now)
         else:
             self._start_parts(call, now)
         return call
@@ -223,25 +224,26 @@ class Router:
         """Return the key by which the operation is routed, and whether the one below is meant."""
         return calls.anchor_of(operation) if call.anchor is None else (call.anchor, False)
 
-    def launch(self, part: Part, target: CachedRange | None) -> None:
-        """Send the part's next attempt now if that is possible, else pursue it."""
+    def launch(self, part: Part, target: CachedRange | None, now: float | None = None) -> None:
+        """Send the part's next attempt at once if that is possible, else pursue it."""
         if target is not None and target.leader is not None:
             link = self._links.get(target.leader)
             if link is not None:
-                self.send(part, link, target)
+                self.send(part, link, target, now)
                 return
         self._pursue(part, None)
 
-    def send(self, part: Part, link: Link, target: CachedRange) -> None:
+    def send(self, part: Part, link: Link, target: CachedRange, now: float | None = None) -> None:
         """Send the part's next attempt over `link`."""
-        call = part.call
-        expires = min(call.deadline, self._monotonic() + self._attempt_timeout_s)
+        expires = (self._monotonic() if now is None else now) + self._attempt_timeout_s
+        if expires > part.call.deadline or (part.is_mutation and not part.id):
+            expires = part.call.deadline  # An admin operation takes what time it takes.
         operations, bounds = part.operations, None
         if type(operations[0]) is Scan:
             operations, bounds = calls.cut_to(
                 operations, target.descriptor.start, self.addressing.cache.end_of(target)
             )
-        part.send(link, target.range_id, expires, operations, bounds)
+        part.send(link, target, expires, operations, bounds)
 
     def unsettled(self, part: Part, error: errors.MultiraftError, reply: BatchReply | None) -> None:
         """Go on with a part whose newest attempt failed (calls.Owner)."""
@@ -249,14 +251,13 @@ class Router:
             now = self._monotonic()
             self._cluster_clock.reset(reply.clock, now)
             part.issued_at = min(part.issued_at, self._cluster_clock.issued_at(now))
-        if self._is_closed:
-            part.fail(errors.StoppedError(what="the client"))
-        elif isinstance(error, errors.DiskFullError) and part.attempts_open == 0:
+        if isinstance(error, errors.DiskFullError) and part.attempts_open == 0:
             part.fail(error)
-        elif part.waiter is None:
+        elif part.task is None:
             self._pursue(part, error)
-        elif not part.waiter.done():
+        elif part.waiter is not None and not part.waiter.done():
             part.waiter.set_result(error)
+        # Otherwise the pursuit has given that attempt up and is about to make another.
 
     def forget(self, part: Part) -> None:
         """Stop the pursuit of a part that has ended (calls.Owner)."""
@@ -266,9 +267,10 @@ class Router:
         elif part.task is not None and part.task is not asyncio.current_task():
             part.task.cancel()
 
-    def led_by(self, range_id: RangeId, node_id: NodeId) -> None:
-        """Remember that the node answered for the range (calls.Owner)."""
-        self.addressing.cache.set_leader(range_id, node_id)
+    def answered(self, part: Part) -> None:
+        """Remember who leads the part's range (calls.Owner)."""
+        if part.target is not None:
+            self.addressing.cache.set_leader(part.target.range_id, part.node_id)
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -291,16 +293,14 @@ class Router:
             range_id = None if target is None else target.range_id
             targets[range_id] = target
             groups.setdefault(range_id, []).append(index)
+        # All parts are made before one is sent: a call ends when it has no part left.
         parts = [
-            (
-                Part(self, call, indices, tuple(call.operations[i] for i in indices)),
-                targets[range_id],
-            )
-            for range_id, indices in groups.items()
+            Part(self, call, indices, tuple(call.operations[index] for index in indices))
+            for indices in groups.values()
         ]
-        for part, target in parts:
+        for part, range_id in zip(parts, groups, strict=True):
             self._identify(part, now)
-            self.launch(part, target)
+            self.launch(part, targets[range_id], now)
 
     def _cached(self, call: Call, operation: Operation) -> CachedRange | None:
         key, before = self.anchor(call, operation)
@@ -360,8 +360,6 @@ class Router:
             self.unsettled(part, self._no_reply(part), None)
 
     def _no_reply(self, part: Part) -> errors.MultiraftError:
-        if part.link is None:
-            return errors.NodeUnavailableError(target=f"r{part.range_id}", reason="no reply")
         return errors.NodeUnavailableError(
             target=f"n{part.node_id}", reason=f"no reply within {self._attempt_timeout_s:g} s"
         )

@@ -71,7 +71,12 @@ class FakeCluster:
     """See the module. `splits` are the user keys at which the plain keyspace is cut."""
 
     def __init__(
-        self, clock: Clock, *, nodes: int = 3, splits: tuple[bytes, ...] = (), cluster_id: str = "c1"
+        self,
+        clock: Clock,
+        *,
+        nodes: int = 3,
+        splits: tuple[bytes, ...] = (),
+        cluster_id: str = "c1",
     ) -> None:
         self._clock = clock
         self._last = Timestamp(0)
@@ -102,7 +107,7 @@ class FakeCluster:
             )
             self.write_meta(descriptor)
 
-    # -- what tests do to it -------------------------------------------------------------------------
+    # -- what tests do to it -----------------------------------------------------------------------
 
     def split(self, user_key: bytes, *, update_meta: bool = True) -> FakeRange:
         """Split a range in the middle of everything; return the right half."""
@@ -115,7 +120,8 @@ class FakeCluster:
         left.descriptor = msgspec.structs.replace(was, end=key, generation=generation)
         right_id = RangeId(max(self.ranges) + 1)
         right = FakeRange(
-            RangeDescriptor(right_id, key, was.end, 1, was.replicas, was.next_replica_id), left.leader
+            RangeDescriptor(right_id, key, was.end, 1, was.replicas, was.next_replica_id),
+            left.leader,
         )
         self.ranges[right_id] = right
         if update_meta:
@@ -123,7 +129,9 @@ class FakeCluster:
             self.write_meta(right.descriptor)
         return right
 
-    def move(self, range_id: RangeId, nodes: tuple[NodeId, ...], *, update_meta: bool = True) -> None:
+    def move(
+        self, range_id: RangeId, nodes: tuple[NodeId, ...], *, update_meta: bool = True
+    ) -> None:
         """Give a range other replicas; the first of them leads it."""
         moved = self.ranges[range_id]
         was = moved.descriptor
@@ -177,7 +185,7 @@ class FakeCluster:
         self._last = max(hlc.from_us(self._clock.wall_us()), Timestamp(self._last + 1))
         return self._last
 
-    # -- what nodes do -------------------------------------------------------------------------------
+    # -- what nodes do -----------------------------------------------------------------------------
 
     def welcome(self, node_id: NodeId) -> Welcome:
         """Return what a node says of the cluster."""
@@ -258,12 +266,16 @@ class FakeCluster:
                 held = self._read(operation.key, hlc.MAX)
                 if held != operation.expected:
                     return tuple(
-                        requests.ConditionalPutResult(False, held) if other is operation else _FAILED
+                        requests.ConditionalPutResult(False, held)
+                        if other is operation
+                        else _FAILED
                         for other in request.operations
                     )
         found = self.ranges[request.range_id]
         timestamp = self.now()
-        return tuple(self._carry_out(found, operation, timestamp) for operation in request.operations)
+        return tuple(
+            self._carry_out(found, operation, timestamp) for operation in request.operations
+        )
 
     def _carry_out(self, found: FakeRange, operation: Operation, at: Timestamp) -> Result:
         match operation:
