@@ -114,6 +114,9 @@ class RangeStatus(msgspec.Struct, frozen=True, array_like=True, tag=23):
     """Ask any replica what it knows of the range. Answered by RangeStatusResult."""
 
 
+PointOperation = Get | Put | Delete | ConditionalPut | Increment | PutMeta
+"""What names one key."""
+
 Operation = (
     Get
     | Put

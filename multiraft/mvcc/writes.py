@@ -37,7 +37,7 @@ class WriteSet:
     to be applied already: evaluate it again for its results and drop the effects.
     """
 
-    __slots__ = ("_found", "_id", "_reader", "_replay", "_timestamp", "_written")
+    __slots__ = ("_found", "_id", "_reader", "_replay", "_sizes", "_timestamp", "_written")
 
     def __init__(
         self, reader: Reader, timestamp: Timestamp, write_id: bytes, *, replay: bool = False
@@ -49,6 +49,7 @@ class WriteSet:
         self._replay = replay
         self._found: dict[bytes, Version | None] = {}
         self._written: dict[bytes, Version] = {}
+        self._sizes: dict[bytes, int] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -80,12 +81,21 @@ class WriteSet:
         """Return what is to be replicated."""
         assert not self._replay, "a replay is evaluated for its results only"
         puts: list[bytes] = []
-        live_keys = live_bytes = version_bytes = 0
         for key, version in self._written.items():
             physical = layout.version_key(key, self._timestamp)
             stored = versions.encode(version)
             puts += (physical, stored)
-            version_bytes += len(physical) + len(stored)
+            self._sizes[key] = len(physical) + len(stored)
+        return Effects(tuple(puts), self.stats_from(b""))
+
+    def stats_from(self, start: bytes) -> RangeStats:
+        """Return the difference that the writes at `start` and above make, after `effects`."""
+        live_keys = live_bytes = count = version_bytes = 0
+        for key, version in self._written.items():
+            if key < start:
+                continue
+            count += 1
+            version_bytes += self._sizes[key]
             if version.kind == OUTCOME:
                 continue
             replaced = self._found[key]
@@ -95,8 +105,7 @@ class WriteSet:
             if version.kind == VALUE:
                 live_keys += 1
                 live_bytes += len(key) + len(version.value)
-        stats = RangeStats(live_keys, live_bytes, len(self._written), version_bytes)
-        return Effects(tuple(puts), stats)
+        return RangeStats(live_keys, live_bytes, count, version_bytes)
 
     def _below(self, key: bytes) -> Version | None:
         """Return what the engine has of `key`, looked up once."""

@@ -420,7 +420,7 @@ class RaftCore:
         ready = Ready(
             snapshot=mark,
             entries=entries,
-            hard_state=self._hard_state() if self.hard_state_unwritten else None,
+            hard_state=self.hard_state() if self.hard_state_unwritten else None,
             messages=tuple(self.messages),
             messages_after_sync=after_sync,
             committed=committed,
@@ -463,7 +463,8 @@ class RaftCore:
             leadership.uncommitted_bytes -= size
         return committed
 
-    def _hard_state(self) -> HardState:
+    def hard_state(self) -> HardState:
+        """Return what this replica must not forget, as of now."""
         return HardState(
             term=self.term,
             vote=self.vote,

@@ -1,0 +1,334 @@
+"""One node: builds everything below, owns its start and its stop.
+
+Purpose
+    The composition root. It opens the engine, makes clock, links, router and store, listens, and
+    takes them down in the reverse order. Nothing here decides anything about data.
+Invariants
+    - A node serves only under the identity that was made with its directory (rule A7).
+    - On SIGTERM leaderships are handed over before connections close; on SIGKILL nothing is lost.
+    - When the store fails, the node stops at once: no reply leaves after a failed write or sync.
+"""
+
+import asyncio
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import orjson
+
+from multiraft import config as configuration
+from multiraft import errors
+from multiraft.client.router import Router
+from multiraft.config import Config
+from multiraft.ids import NodeId
+from multiraft.model import hlc as timestamps
+from multiraft.model.hlc import HybridClock
+from multiraft.net.tcp import TcpTransport
+from multiraft.net.transport import (
+    PROTOCOL_VERSION,
+    Connection,
+    ConnectionClass,
+    Handler,
+    Hello,
+    Listener,
+    NodeAddress,
+    Transport,
+    Welcome,
+)
+from multiraft.ranges import bootstrap
+from multiraft.ranges.peers import AddressBook, PeerLinks
+from multiraft.ranges.service import PeerConnection, RequestConnection
+from multiraft.ranges.snapshot import SnapshotReceiver
+from multiraft.ranges.store import Store
+from multiraft.runtime import Clock, Rng, SystemClock, SystemRng
+from multiraft.storage import identity
+from multiraft.storage.engine import Engine
+from multiraft.storage.identity import Identity
+from multiraft.storage.memory import MemoryEngine
+from multiraft.storage.rocks import RocksEngine
+
+DISK_CHECK_S = 1.0
+HAND_OVER_S = 3.0
+
+
+class NodeSettings(msgspec.Struct, frozen=True):
+    """What one process is told. `join` names nodes of a running cluster for a new directory."""
+
+    directory: Path
+    listen: str
+    join: tuple[str, ...] = ()
+    bootstrap: bool = False
+    """An empty directory becomes the first node of a new cluster."""
+    ephemeral: bool = False
+    """Keep everything in memory; a restart begins with nothing."""
+    config: Config = Config()
+
+
+class Node:
+    """A running node. Made by `Node.start`; the caller awaits `failed` and calls `stop`."""
+
+    def __init__(
+        self,
+        me: Identity,
+        engine: Engine,
+        transport: Transport,
+        clock: Clock,
+        rng: Rng,
+        config: Config,
+    ) -> None:
+        configuration.check(config)
+        self.me = me
+        self.engine = engine
+        self.config = config
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._transport = transport
+        self._clock = clock
+        self._rng = rng
+        self._hlc = HybridClock(clock, config.liveness.clock_offset_ms_max)
+        self._listener: Listener | None = None
+        self._disk_timer: asyncio.TimerHandle | None = None
+        self.addresses = AddressBook(bootstrap.read_nodes(engine), self._addresses_changed)
+        self.store = Store(
+            me.node_id,
+            engine,
+            self._hlc,
+            clock,
+            rng,
+            config,
+            self._send_frame,
+            self._fail,
+        )
+
+    @property
+    def address(self) -> str:
+        """Where the node listens."""
+        assert self._listener is not None, "the node is started"
+        return self._listener.address
+
+    async def start(self, listen: str) -> None:
+        """Listen at `listen` and take part. On return requests are served, or forwarded to be.
+
+        Raises StartupError, CorruptionError.
+        """
+        self._listener = await self._transport.listen(listen, self._accept)
+        self.addresses.learn(self.me.node_id, self._listener.address)
+        self._links = PeerLinks(
+            self._transport,
+            self.addresses,
+            self.me.node_id,
+            self.me.cluster_id,
+            self._listener.address,
+            self._clock,
+            self._rng,
+            self._link_lost,
+            self._fail,
+        )
+        known = self.addresses.nodes()
+        self._router = Router(
+            self._transport,
+            self._clock,
+            self._rng,
+            self.config.client,
+            seeds=[self._listener.address, *(n.address for n in known)],
+        )
+        self.store.connect(self._router, self._connect_bulk)
+        await self.store.start(tuple(node.node_id for node in known))
+        self._check_disk()
+
+    async def stop(self, *, hand_over: bool = False) -> None:
+        """Close connections, stop the store, close the engine; `hand_over` leaderships first."""
+        if self._disk_timer is not None:
+            self._disk_timer.cancel()
+        if hand_over and not self.failed.done():
+            await self.store.hand_over_all(HAND_OVER_S)
+        if self._listener is not None:
+            await self._listener.close()
+            await self._router.close()
+            await self.store.stop()
+            await self._links.close()
+        self.engine.close()
+
+    def welcome(self) -> Welcome:
+        """Return what this node tells whoever connects."""
+        first = self.store.replicas.get(bootstrap.FIRST_RANGE_ID)
+        return Welcome(
+            PROTOCOL_VERSION,
+            self.me.cluster_id,
+            self.me.node_id,
+            self._hlc.now(),
+            None if first is None else first.descriptor,
+            self.addresses.nodes(),
+        )
+
+    # -- connections -----------------------------------------------------------------------------
+
+    def _accept(self, hello: Hello) -> tuple[Welcome, Callable[[Connection], Handler]]:
+        if hello.cluster_id and hello.cluster_id != self.me.cluster_id:
+            raise errors.WrongClusterError(
+                f"this is cluster {self.me.cluster_id}, not {hello.cluster_id}"
+            )
+        if hello.target_node_id and hello.target_node_id != self.me.node_id:
+            raise errors.WrongClusterError(
+                f"n{hello.target_node_id} was called, but this is n{self.me.node_id}"
+            )
+        if hello.node_id:
+            self.addresses.learn(hello.node_id, hello.address)
+            self.store.add_peer(hello.node_id)
+        return self.welcome(), self._handlers[hello.connection_class](self, hello)
+
+    def _requests_handler(self, hello: Hello) -> Callable[[Connection], Handler]:
+        return lambda connection: RequestConnection(self.store, connection, self.welcome)
+
+    def _raft_handler(self, hello: Hello) -> Callable[[Connection], Handler]:
+        if not hello.node_id or not hello.cluster_id:
+            raise errors.ProtocolError(reason="only nodes open Raft connections")
+        return lambda _: PeerConnection(self.store, hello.node_id)
+
+    def _bulk_handler(self, hello: Hello) -> Callable[[Connection], Handler]:
+        if not hello.node_id or not hello.cluster_id:
+            raise errors.ProtocolError(reason="only nodes open bulk connections")
+        return lambda connection: SnapshotReceiver(self.store, hello.node_id, connection)
+
+    _handlers = {  # noqa: RUF012 - one table for the class
+        ConnectionClass.REQUESTS: _requests_handler,
+        ConnectionClass.RAFT: _raft_handler,
+        ConnectionClass.BULK: _bulk_handler,
+    }
+
+    async def _connect_bulk(self, node_id: NodeId, handler: Handler) -> Connection:
+        address = self.addresses.get(node_id)
+        if address is None:
+            raise errors.NodeUnavailableError(target=f"n{node_id}", reason="its address is unknown")
+        hello = self._links.hello(ConnectionClass.BULK, node_id)
+        return await self._transport.connect(address, hello, lambda _: handler)
+
+    def _send_frame(self, node_id: NodeId, payload: bytes) -> None:
+        self._links.send(node_id, payload)
+
+    def _link_lost(self, node_id: NodeId) -> None:
+        self.store.peer_unreachable(node_id)
+
+    def _addresses_changed(self) -> None:
+        batch = self.engine.new_batch()
+        bootstrap.write_nodes(batch, self.engine, self.addresses.nodes())
+        self.engine.write(batch)
+
+    # -- trouble ---------------------------------------------------------------------------------
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    def _check_disk(self) -> None:
+        """Refuse client writes while free space is below the reserve (engine-facts §3)."""
+        reserve = self.config.storage.free_reserve_bytes
+        free = self.engine.free_bytes()
+        if free < reserve:
+            self.store.context.write_refusal = errors.DiskFullError(
+                path=f"the disk of n{self.me.node_id}", free_bytes=free, reserve_bytes=reserve
+            )
+        else:
+            self.store.context.write_refusal = None
+        self._disk_timer = asyncio.get_running_loop().call_later(DISK_CHECK_S, self._check_disk)
+
+
+def prepare_local_cluster(
+    directories: list[Path], addresses: list[str], config: Config | None = None
+) -> str:
+    """Make the directories of a new cluster, one node each, and return the cluster's ID.
+
+    All of them must be empty or missing, and none of the nodes may run. Raises StartupError.
+    """
+    config = config or Config()
+    cluster_id = str(uuid.uuid4())
+    nodes = tuple(
+        NodeAddress(NodeId(number), address) for number, address in enumerate(addresses, start=1)
+    )
+    timestamp = timestamps.from_us(SystemClock().wall_us())
+    for directory, node in zip(directories, nodes, strict=True):
+        engine = RocksEngine.open(directory, config.storage)
+        try:
+            _refuse_existing(engine, directory)
+            bootstrap.write(engine, Identity(cluster_id, node.node_id), nodes, timestamp)
+        finally:
+            engine.close()
+    return cluster_id
+
+
+def _refuse_existing(engine: Engine, directory: Path) -> None:
+    me = identity.load(engine)
+    if me is not None:
+        raise errors.StartupError(
+            f"{directory} already holds node n{me.node_id} of cluster {me.cluster_id}; "
+            "start it as it is, or name an empty directory"
+        )
+
+
+async def run_node(settings: NodeSettings) -> None:
+    """Run a node until SIGTERM or SIGINT, or until its store fails.
+
+    Prints one JSON line when it serves. Raises StartupError if it cannot start, and what made the
+    store fail.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    node = await start_node(settings)
+    ready = {
+        "event": "ready",
+        "node_id": node.me.node_id,
+        "address": node.address,
+        "cluster_id": node.me.cluster_id,
+    }
+    sys.stdout.buffer.write(orjson.dumps(ready, option=orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.flush()
+    waiter = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((waiter, node.failed), return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    if node.failed.done():
+        # No orderly end: whatever made the store fail, its files are left as they are.
+        raise node.failed.result()
+    await node.stop(hand_over=True)
+
+
+async def start_node(settings: NodeSettings) -> Node:
+    """Open what `settings` names, and return the node once it serves."""
+    config = settings.config
+    configuration.check(config)
+    clock, rng = SystemClock(), SystemRng()
+    engine: Engine
+    if settings.ephemeral:
+        engine = MemoryEngine()
+    else:
+        engine = RocksEngine.open(settings.directory, config.storage)
+    try:
+        me = identity.load(engine)
+        if me is None:
+            me = _found_cluster(engine, settings, clock)
+        transport = TcpTransport(config.net, _report)
+        node = Node(me, engine, transport, clock, rng, config)
+        await node.start(settings.listen)
+    except BaseException:
+        engine.close()
+        raise
+    return node
+
+
+def _found_cluster(engine: Engine, settings: NodeSettings, clock: Clock) -> Identity:
+    if not settings.bootstrap:
+        raise errors.StartupError(
+            f"{settings.directory} is empty: join a cluster, or start a new one"
+        )
+    me = Identity(str(uuid.uuid4()), NodeId(1))
+    nodes = (NodeAddress(me.node_id, settings.listen),)
+    bootstrap.write(engine, me, nodes, timestamps.from_us(clock.wall_us()))
+    return me
+
+
+def _report(error: Exception) -> None:
+    """Print an exception that ended a connection: a mistake of ours, not of the peer."""
+    print(f"a connection was closed because of an error here: {error!r}", file=sys.stderr)

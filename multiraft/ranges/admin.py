@@ -1,0 +1,324 @@
+"""Administrative requests to one range: split, transfer, status.
+
+Purpose
+    What takes several steps and is not a command by itself. Each request runs as a task of the
+    store, and ends with exactly one reply.
+Invariants
+    - A change of the descriptor holds the descriptor's latch from before it is evaluated until it
+      is applied, names the generation it starts from, and is the only one under way (rule A5).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from multiraft import errors
+from multiraft.client.router import Router
+from multiraft.concurrency import latches
+from multiraft.concurrency.latches import Latch
+from multiraft.ids import RangeId, ReplicaId
+from multiraft.model import encoding, keys
+from multiraft.model.descriptor import RangeDescriptor
+from multiraft.model.requests import (
+    AdminResult,
+    AdminSplit,
+    AdminTransfer,
+    BatchReply,
+    Increment,
+    IncrementResult,
+    Operation,
+    RangeStatus,
+    RangeStatusResult,
+    Result,
+)
+from multiraft.mvcc.reader import ViewReader
+from multiraft.mvcc.statistics import RangeStats, StatsScan
+from multiraft.mvcc.writes import WriteSet
+from multiraft.ranges import split, state
+from multiraft.ranges.leaseholder import Leaseholder, Reply
+from multiraft.ranges.messages import Command, SplitTrigger
+
+if TYPE_CHECKING:
+    from multiraft.ranges.replica import Replica
+    from multiraft.ranges.store import Store
+
+RANGE_IDS_PER_BLOCK = 16
+STATS_KEYS_PER_SLICE = 2_000
+TRANSFER_POLL_S = 0.02
+TRANSFER_TIMEOUT_S = 5.0
+
+
+class RangeIds:
+    """New range IDs from the replicated counter, taken in blocks; a stop loses unused ones."""
+
+    __slots__ = ("_left", "_lock", "_next", "_router")
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._lock = asyncio.Lock()
+        self._next = 0
+        self._left = 0
+
+    async def take(self) -> RangeId:
+        """Return an ID that no range has, had, or will be given by anybody else."""
+        async with self._lock:
+            if not self._left:
+                operation = Increment(keys.RANGE_ID_COUNTER, RANGE_IDS_PER_BLOCK)
+                reply = await self._router.execute((operation,))
+                result = reply.results[0]
+                assert isinstance(result, IncrementResult), "an increment gives a number"
+                self._next = result.value - RANGE_IDS_PER_BLOCK + 1
+                self._left = RANGE_IDS_PER_BLOCK
+            taken = RangeId(self._next)
+            self._next += 1
+            self._left -= 1
+            return taken
+
+
+class LatchedChange:
+    """One command that needs latches of its own, from taking them to its fate.
+
+    The latch is released when the command is applied or its term is lost, whoever still waits.
+    """
+
+    __slots__ = ("_fate", "_holder", "_latch")
+
+    def __init__(self, holder: Leaseholder, latch: Latch) -> None:
+        self._holder = holder
+        self._latch = latch
+        self._fate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def acquire(self) -> None:
+        """Take the latch, waiting for what is in its way. If cancelled, it is not taken."""
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def grant() -> None:
+            if not granted.done():
+                granted.set_result(None)
+
+        if self._holder.latches.acquire(self._latch, grant):
+            return
+        try:
+            await granted
+        except asyncio.CancelledError:
+            self._holder.latches.cancel(self._latch)
+            raise
+
+    async def carry_out(self, command: Command | None) -> None:
+        """Propose `command` and return once it is applied; None gives the latch back.
+
+        Raises NotLeaseholderError if the term is lost first.
+        """
+        if command is None or not self._holder.propose(command, self):
+            self._holder.latches.release(self._latch)
+            if command is not None:
+                raise self._holder.lost()
+            return
+        await asyncio.shield(self._fate)
+
+    def applied(self) -> None:
+        """The command is applied here."""
+        self._holder.latches.release(self._latch)
+        if not self._fate.done():
+            self._fate.set_result(None)
+
+    def failed(self, error: errors.MultiraftError) -> None:
+        """The term is lost."""
+        self._holder.latches.release(self._latch)
+        if not self._fate.done():
+            self._fate.set_exception(error)
+            self._fate.exception()  # Whoever waited may be gone; that is no news for the loop.
+
+
+class RightHalfCount:
+    """Counts what the right half of a split will hold, exactly, without holding up any write.
+
+    A view is counted in slices; writes applied meanwhile report what they change on the right.
+    """
+
+    __slots__ = ("_holder", "_key", "_since")
+
+    def __init__(self, holder: Leaseholder, key: bytes) -> None:
+        self._holder = holder
+        self._key = key
+        self._since = RangeStats()
+
+    async def run(self, store: "Store", end: bytes) -> RangeStats:
+        """Count `[key, end)`; then keep following writes until `stop`."""
+        engine = store.context.engine
+        self._holder.observers.append(self._observe)
+        view = engine.view()
+        try:
+            scan = StatsScan(ViewReader(view, engine.data), self._key, end)
+            while not scan.advance(STATS_KEYS_PER_SLICE):  # noqa: ASYNC110 - gives way
+                await asyncio.sleep(0)
+            return scan.stats
+        finally:
+            view.close()
+
+    @property
+    def since(self) -> RangeStats:
+        """What applied writes have changed on the right since the view was taken."""
+        return self._since
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._holder.observers.remove(self._observe)
+
+    def _observe(self, write_set: WriteSet) -> None:
+        self._since = self._since.plus(write_set.stats_from(self._key))
+
+
+class AdminRequests:
+    """Runs administrative requests for the replicas of one store."""
+
+    __slots__ = ("_range_ids", "_store")
+
+    def __init__(self, store: "Store", router: Router) -> None:
+        self._store = store
+        self._range_ids = RangeIds(router)
+
+    def submit(self, replica: "Replica", operation: Operation, reply: Reply) -> None:
+        """Carry out `operation`; `reply` is called once."""
+        if isinstance(operation, RangeStatus):
+            status = RangeStatusResult(orjson.dumps(msgspec.to_builtins(replica.status())))
+            reply(BatchReply((status,), clock=self._store.context.hlc.last))
+            return
+        handle = _HANDLERS.get(type(operation))
+        assert handle is not None, f"no handler for {type(operation).__name__}"
+        self._store.spawn(
+            self._run(handle(self, replica, operation), reply),
+            name=f"{type(operation).__name__} r{replica.range_id}",
+        )
+
+    async def _run(self, work: Awaitable[Result], reply: Reply) -> None:
+        try:
+            result = await work
+        except errors.StoreFailedError:
+            raise
+        except errors.MultiraftError as error:
+            reply(self._store.refusal(error))
+        else:
+            reply(BatchReply((result,), clock=self._store.context.hlc.last))
+
+    # -- split -----------------------------------------------------------------------------------
+
+    async def _split(self, replica: "Replica", operation: AdminSplit) -> AdminResult:
+        key = operation.key
+        holder, descriptor = self._leader(replica)
+        if not descriptor.contains(key):
+            mismatch = replica.mismatch(key, None)
+            assert mismatch is not None, "the key lies outside the range"
+            raise mismatch
+        if key == descriptor.start:
+            return self._already_split(descriptor)
+        if descriptor.start == keys.MIN:
+            raise errors.AdminRefusedError(
+                reason="the first range holds the addressing records and is never split"
+            )
+        right_id = await self._range_ids.take()
+        count = RightHalfCount(holder, key)
+        change = LatchedChange(
+            holder,
+            Latch(write_points=(latches.DESCRIPTOR,), write_spans=((key, descriptor.end),)),
+        )
+        try:
+            counted = await count.run(self._store, descriptor.end)
+            await change.acquire()
+        except BaseException:
+            count.stop()
+            raise
+        # From here to the proposal nothing awaits.
+        count.stop()
+        problem = self._split_problem(replica, holder, descriptor)
+        if problem is not None:
+            await change.carry_out(None)
+            raise problem
+        left, right = split.halves(descriptor, key, right_id)
+        trigger = SplitTrigger(
+            left,
+            right,
+            counted.plus(count.since),
+            self._store.context.hlc.now(),
+            self._store.context.node_id,
+        )
+        await change.carry_out(Command(trigger=trigger))
+        return AdminResult((encoding.pack(left), encoding.pack(right)))
+
+    def _split_problem(
+        self, replica: "Replica", holder: Leaseholder, seen: RangeDescriptor
+    ) -> errors.MultiraftError | None:
+        if replica.leaseholder is not holder or not holder.may_serve(self._store.context.hlc.now()):
+            return holder.lost()
+        if replica.descriptor != seen:
+            return errors.ConflictingChangeError(
+                range_id=replica.range_id, reason="the range changed while the split was prepared"
+            )
+        if seen.is_joint:
+            return errors.ConflictingChangeError(
+                range_id=replica.range_id, reason="a membership change is under way"
+            )
+        return None
+
+    def _already_split(self, right: RangeDescriptor) -> AdminResult:
+        left = self._store.replica_before(right.start)
+        known = right if left is None or left.descriptor is None else left.descriptor
+        return AdminResult((encoding.pack(known), encoding.pack(right)))
+
+    # -- transfer --------------------------------------------------------------------------------
+
+    async def _transfer(self, replica: "Replica", operation: AdminTransfer) -> AdminResult:
+        _, descriptor = self._leader(replica)
+        target = descriptor.replica_on(operation.target)
+        if target is None:
+            nodes = ", ".join(f"n{r.node_id}" for r in descriptor.replicas)
+            raise errors.AdminRefusedError(
+                reason=f"r{replica.range_id} is on {nodes}, not on n{operation.target}"
+            )
+        if operation.target != self._store.context.node_id:
+            await self.hand_over(replica, target.replica_id)
+        return AdminResult((encoding.pack(descriptor),))
+
+    async def hand_over(self, replica: "Replica", target: ReplicaId) -> None:
+        """Make another replica lead; return once this one has stepped down.
+
+        Raises ConflictingChangeError if the target cannot take over now.
+        """
+        deadline = self._store.context.clock.monotonic() + TRANSFER_TIMEOUT_S
+        while replica.leaseholder is not None:
+            replica.core.transfer(target, self._store.context.hlc.now())
+            self._store.context.mark_dirty(replica)
+            await asyncio.sleep(TRANSFER_POLL_S)
+            if self._store.context.clock.monotonic() > deadline:
+                raise errors.ConflictingChangeError(
+                    range_id=replica.range_id,
+                    reason=f"replica {target} did not catch up within {TRANSFER_TIMEOUT_S:g} s",
+                )
+
+    async def hand_over_to_any(self, replica: "Replica") -> None:
+        """Hand leadership to the first voter on a supported node that takes it; best effort."""
+        descriptor = replica.descriptor
+        assert descriptor is not None, "a leader is initialised"
+        liveness = self._store.liveness
+        for candidate in state.voters(descriptor):
+            node = candidate.node_id
+            if node != self._store.context.node_id and liveness.support_for(node):
+                await self.hand_over(replica, candidate.replica_id)
+                return
+
+    def _leader(self, replica: "Replica") -> tuple[Leaseholder, RangeDescriptor]:
+        holder, descriptor = replica.leaseholder, replica.descriptor
+        if holder is None or descriptor is None or not holder.serving:
+            raise errors.NotLeaseholderError(
+                range_id=replica.range_id, leaseholder=replica.leader_hint
+            )
+        return holder, descriptor
+
+
+_HANDLERS: dict[type, Callable[[AdminRequests, "Replica", Any], Awaitable[Result]]] = {
+    AdminSplit: AdminRequests._split,
+    AdminTransfer: AdminRequests._transfer,
+}

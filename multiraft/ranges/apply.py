@@ -1,0 +1,44 @@
+"""Committed commands -> the engine batch of the turn. Deterministic: every replica does the same.
+
+Invariants
+    - Every key that a command writes lies inside the range's span (rule S2); anything else is our
+      mistake and stops the store.
+    - The applied state is written in the same batch as the effects up to its index (rule T5).
+Source
+    design.md §9.
+"""
+
+from multiraft import errors
+from multiraft.model.descriptor import RangeDescriptor
+from multiraft.storage import layout
+from multiraft.storage.engine import Batch, Family
+
+
+class PhysicalSpan:
+    """The bounds that physical keys of one descriptor must respect, computed once."""
+
+    __slots__ = ("_high", "_low")
+
+    def __init__(self, descriptor: RangeDescriptor) -> None:
+        spans = (layout.span(p, descriptor.start, descriptor.end) for p in layout.BY_KEY)
+        self._low = {}
+        self._high = {}
+        for low, high in spans:
+            self._low[low[0]] = low
+            self._high[low[0]] = high
+
+    def contains(self, physical: bytes) -> bool:
+        """Return whether a key of the data family belongs to the range."""
+        prefix = physical[0]
+        low = self._low.get(prefix)
+        return low is not None and low <= physical < self._high[prefix]
+
+
+def put_effects(batch: Batch, family: Family, span: PhysicalSpan, puts: tuple[bytes, ...]) -> None:
+    """Put a command's alternating keys and values into `batch`."""
+    put = batch.put
+    for position in range(0, len(puts), 2):
+        key = puts[position]
+        if not span.contains(key):
+            raise errors.StoreFailedError(reason=f"a command writes {key!r}, outside its range")
+        put(key, puts[position + 1], family)

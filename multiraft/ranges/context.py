@@ -1,0 +1,64 @@
+"""What a store shares with its replicas: the seams, the knobs, and a way to ask for a turn."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from multiraft import errors
+from multiraft.config import Config
+from multiraft.ids import NodeId
+from multiraft.liveness.heartbeats import Liveness
+from multiraft.model.hlc import HybridClock
+from multiraft.mvcc.reader import EngineReader
+from multiraft.runtime import Clock, Rng
+from multiraft.storage.engine import Engine
+
+if TYPE_CHECKING:
+    from multiraft.ranges.replica import Replica
+
+
+class StoreContext:
+    """One per store; replicas read it, only the store changes it."""
+
+    __slots__ = (
+        "clock",
+        "config",
+        "engine",
+        "hlc",
+        "inflight_bytes",
+        "liveness",
+        "mark_dirty",
+        "node_id",
+        "reader",
+        "rng",
+        "wait_for_lease",
+        "write_refusal",
+    )
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        engine: Engine,
+        hlc: HybridClock,
+        clock: Clock,
+        rng: Rng,
+        config: Config,
+        liveness: Liveness,
+        mark_dirty: "Callable[[Replica], None]",
+        wait_for_lease: "Callable[[Replica], None]",
+    ) -> None:
+        self.node_id = node_id
+        self.engine = engine
+        self.reader = EngineReader(engine)
+        self.hlc = hlc
+        self.clock = clock
+        self.rng = rng
+        self.config = config
+        self.liveness = liveness
+        self.mark_dirty = mark_dirty
+        """The replica's core may have a Ready: include it in the next turn."""
+        self.wait_for_lease = wait_for_lease
+        """The replica's leaseholder has requests to look at again when support changes."""
+        self.inflight_bytes = 0
+        """Payload bytes proposed on this store and not applied yet."""
+        self.write_refusal: errors.MultiraftError | None = None
+        """Why client writes are refused (disk nearly full), or None."""

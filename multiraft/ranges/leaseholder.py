@@ -1,0 +1,377 @@
+"""One term of leadership of one range: requests are sequenced, evaluated, proposed, answered.
+
+Purpose
+    Everything that a leader knows beyond the applied state: latches, the timestamp cache, recent
+    writes, commands in flight. It is made anew for every term, so nothing of it can outlive the
+    term it was true in.
+Life of a write
+    submit -> latches -> evaluate (write-once check, timestamp, effects) -> propose -> the log ->
+    applied -> latches released, answer. From the timestamp to `propose` nothing awaits (rule S17).
+Invariants
+    - Nothing is served before an entry of this term is applied, nor unless the lease covers the
+      request's own timestamp. A request that had to wait is checked again in full.
+    - A timestamp is read from the clock after the request arrived, never cached (rule A2).
+    - Latches of a write are held until it is applied or the term is lost.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from multiraft import errors
+from multiraft.concurrency.latches import Latch, LatchManager
+from multiraft.concurrency.recent_writes import RecentWrites
+from multiraft.concurrency.timestamp_cache import SHARED, TimestampCache
+from multiraft.ids import Index, NodeId, Term, Timestamp
+from multiraft.model.requests import BatchReply, BatchRequest, Get, Scan
+from multiraft.mvcc.writes import WriteSet
+from multiraft.ranges import messages
+from multiraft.ranges.commands import reads, validation, writes
+from multiraft.ranges.messages import Command
+from multiraft.ranges.proposals import Proposal, Proposals, Waiter
+
+if TYPE_CHECKING:
+    from multiraft.ranges.replica import Replica
+
+Reply = Callable[[BatchReply], None]
+
+LEASE_WAIT_S = 1.0
+"""A request that arrives while there is no lease yet waits this long before it is sent away."""
+
+
+class Leaseholder:
+    """See the module. Made by the replica when its core becomes leader, ended when it is not."""
+
+    __slots__ = (
+        "_context",
+        "_ended",
+        "_replica",
+        "_serving",
+        "_waiting",
+        "cache",
+        "latches",
+        "observers",
+        "proposals",
+        "recent",
+        "requests_served",
+        "term",
+    )
+
+    def __init__(self, replica: "Replica", term: Term) -> None:
+        self._replica = replica
+        self._context = replica.context
+        self.term = term
+        ranges = self._context.config.ranges
+        now = self._context.hlc.last
+        self.latches = LatchManager()
+        self.cache = TimestampCache(now, ranges.timestamp_cache_entries_max)
+        self.recent = RecentWrites(ranges.recent_writes_max, now)
+        self.proposals = Proposals()
+        self.observers: list[Callable[[WriteSet], None]] = []
+        """Told of every write set once it is applied: a split counts its right half by them."""
+        self.requests_served = 0
+        self._serving = False
+        self._ended = False
+        self._waiting: list[tuple[BatchRequest, Reply, float]] = []
+
+    # -- the term's beginning and end ------------------------------------------------------------
+
+    def begin_serving(self) -> None:
+        """An entry of this term is applied here: everything that might have committed is known.
+
+        The clock has taken in the votes' clocks, so it is above every timestamp served before
+        (design §7); the low-water mark and the clock floor carry that over.
+        """
+        assert not self._serving, "a term begins to serve once"
+        clock = self._context.hlc
+        clock.forward(self._replica.applied.clock_floor)
+        floor = clock.now()
+        self.cache.raise_low_water(floor)
+        self.recent.reset(floor)
+        self._serving = True
+        self.look_again()
+
+    def end(self, leaseholder: NodeId | None) -> None:
+        """The term is lost, or the replica is: everybody who waits is told where to go.
+
+        Who waits for a latch is told as the latches in its way are released.
+        """
+        assert not self._ended, "a term ends once"
+        self._ended = True
+        self._serving = False
+        error = errors.NotLeaseholderError(range_id=self._replica.range_id, leaseholder=leaseholder)
+        waiting, self._waiting = self._waiting, []
+        for _, reply, _ in waiting:
+            reply(self.refusal(error))
+        for proposal in self.proposals.drain():
+            self._context.inflight_bytes -= proposal.size_bytes
+            proposal.waiter.failed(error)
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests may be evaluated, lease permitting."""
+        return self._serving
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether requests wait for the lease."""
+        return bool(self._waiting)
+
+    def look_again(self) -> None:
+        """Support or the term's state changed: serve what waited, or send it away after a while."""
+        waiting, self._waiting = self._waiting, []
+        now = self._context.clock.monotonic()
+        for request, reply, deadline in waiting:
+            if now < deadline or self.may_serve(self._context.hlc.now()):
+                self._submit(request, reply, deadline)
+            else:
+                reply(self.refusal(self.lost()))
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def submit(self, request: BatchRequest, reply: Reply) -> None:
+        """Serve a valid `request` that only reads or writes keys; `reply` is called once."""
+        self._submit(request, reply, 0.0)
+
+    def _submit(self, request: BatchRequest, reply: Reply, deadline: float) -> None:
+        if not self.may_serve(self._context.hlc.now()):
+            self.wait(request, reply, deadline)
+            return
+        operations = request.operations
+        first = operations[0]
+        if type(first) is Scan:
+            latch = Latch(read_spans=tuple([(s.start, s.end) for s in _scans(request)]))
+            PendingRead(self, request, reply, latch).start()
+        elif validation.only_reads(operations):
+            latch = Latch(read_points=_keys(request))
+            PendingRead(self, request, reply, latch).start()
+        else:
+            PendingWrite(self, request, reply, Latch(write_points=_keys(request))).start()
+
+    def may_serve(self, timestamp: Timestamp) -> bool:
+        """Return whether the lease covers a request at `timestamp`."""
+        return self._serving and self._replica.lease.covers(timestamp, self._context.hlc.offset_max)
+
+    def refusal(self, error: errors.MultiraftError) -> BatchReply:
+        """Return the reply that says `error`."""
+        return BatchReply((), clock=self._context.hlc.last, error=errors.to_wire(error))
+
+    def wait(self, request: BatchRequest, reply: Reply, deadline: float = 0.0) -> None:
+        """Look at `request` again when support changes or the clock has moved on."""
+        if self._ended:
+            reply(self.refusal(self.lost()))
+            return
+        if not deadline:
+            deadline = self._context.clock.monotonic() + LEASE_WAIT_S
+        self._waiting.append((request, reply, deadline))
+        self._context.wait_for_lease(self._replica)
+
+    def lost(self) -> errors.NotLeaseholderError:
+        """Return the error that sends a client elsewhere."""
+        return errors.NotLeaseholderError(
+            range_id=self._replica.range_id, leaseholder=self._replica.leader_hint
+        )
+
+    def _objection(self, request: BatchRequest) -> errors.MultiraftError | None:
+        """Return why `request` cannot be evaluated here, or None. Asked after every wait."""
+        if self._ended:
+            return self.lost()
+        if type(request.operations[0]) is Scan:
+            for scan in _scans(request):
+                error = self._replica.mismatch(scan.start, scan.end)
+                if error is not None:
+                    return error
+            return None
+        for operation in validation.points(request):
+            error = self._replica.mismatch(operation.key, None)
+            if error is not None:
+                return error
+        return None
+
+    # -- evaluation ------------------------------------------------------------------------------
+
+    def read(self, request: BatchRequest) -> BatchReply | None:
+        """Evaluate a part that only reads, under its latches.
+
+        Returns None when the part has to wait: for a renewal of the lease (rule L5), or for the
+        clock to reach a scan's timestamp, which came from a node whose clock is a little ahead.
+        """
+        error = self._objection(request)
+        if error is not None:
+            return self.refusal(error)
+        clock = self._context.hlc
+        now = clock.now()
+        timestamp = request.timestamp or now
+        if timestamp > now or not self.may_serve(timestamp):
+            return None
+        if timestamp <= self._replica.applied.gc_threshold:
+            return self.refusal(
+                errors.RequestError("the read is older than what garbage collection keeps")
+            )
+        self.requests_served += 1
+        reader = self._context.reader
+        if type(request.operations[0]) is Scan:
+            limits = self._context.config.limits
+            pages = [reads.scan(reader, scan, timestamp, limits) for scan in _scans(request)]
+            for scan in _scans(request):
+                self.cache.add_span(scan.start, scan.end, timestamp, SHARED)
+            return BatchReply(tuple(pages), timestamp, clock.last)
+        for operation in validation.points(request):
+            self.cache.add_point(operation.key, timestamp, SHARED)
+        gets = cast("tuple[Get, ...]", request.operations)
+        results = tuple([reads.get(reader, op, timestamp) for op in gets])
+        return BatchReply(results, timestamp, clock.last)
+
+    def write(self, pending: "PendingWrite") -> BatchReply | None:
+        """Evaluate a part that writes, under its latches, and propose its effects.
+
+        Returns the reply if the part is settled at once, None if it was proposed or has to wait.
+        """
+        request = pending.request
+        error = self._objection(request) or self._backpressure(request)
+        if error is not None:
+            return self.refusal(error)
+        clock = self._context.hlc
+        timestamp = clock.now()
+        if request.issued_at >= timestamp or not self.may_serve(timestamp):
+            # Rule S12: our clock does not follow a client's; the part waits until it is above.
+            pending.step_back()
+            self.wait(request, pending.reply)
+            return None
+        for operation in validation.points(request):
+            timestamp = max(timestamp, self.cache.write_floor(operation.key, SHARED))
+        clock.forward(timestamp)
+        reader = self._context.reader
+        try:
+            if not self.recent.knows_absence(request.id, request.issued_at):
+                replay = writes.replay(reader, request)
+                if replay is not None:
+                    return BatchReply(replay.results, replay.timestamp, clock.last)
+        except errors.RequestError as outcome:
+            return self.refusal(outcome)
+        evaluation = writes.evaluate(reader, request, timestamp)
+        self.requests_served += 1
+        if evaluation.error is None:
+            pending.answer = BatchReply(evaluation.results, timestamp, timestamp)
+        else:
+            pending.answer = self.refusal(evaluation.error)
+        if evaluation.write_set.is_empty:
+            # What was read to come to this answer must not change below its timestamp.
+            for operation in validation.points(request):
+                self.cache.add_point(operation.key, timestamp, SHARED)
+            return pending.answer
+        effects = evaluation.write_set.effects()
+        pending.write_set = evaluation.write_set
+        command = Command(request.id, timestamp, effects.puts, effects.stats)
+        return None if self.propose(command, pending) else self.refusal(self.lost())
+
+    def propose(self, command: Command, waiter: Waiter) -> bool:
+        """Hand a command to the log under this term; False if the term is lost already."""
+        payload = messages.encode(command)
+        index = self._replica.core.propose(payload, self.term)
+        if not index:
+            return False
+        self.register(index, Proposal(self.term, command, len(payload), waiter))
+        return True
+
+    def register(self, index: Index, proposal: Proposal) -> None:
+        """Await the fate of what the core accepted at `index`."""
+        self.proposals.add(index, proposal)
+        self._context.inflight_bytes += proposal.size_bytes
+        self._context.mark_dirty(self._replica)
+
+    def _backpressure(self, request: BatchRequest) -> errors.MultiraftError | None:
+        config = self._context.config.ranges
+        if self.proposals.size_bytes > config.inflight_bytes_per_range_max:
+            return errors.OverloadedError(what=f"r{self._replica.range_id}", retry_after_ms=20)
+        if self._context.inflight_bytes > config.inflight_bytes_per_store_max:
+            return errors.OverloadedError(
+                what=f"the store of n{self._context.node_id}", retry_after_ms=20
+            )
+        threshold = self._replica.applied.gc_threshold
+        if threshold and request.issued_at <= threshold:
+            return errors.OutcomeUnknownError(
+                reason="the request is older than what garbage collection keeps"
+            )
+        return self._context.write_refusal
+
+
+class PendingRead:
+    """A part that only reads, until it is answered."""
+
+    __slots__ = ("_holder", "_latch", "reply", "request")
+
+    def __init__(
+        self, holder: Leaseholder, request: BatchRequest, reply: Reply, latch: Latch
+    ) -> None:
+        self._holder = holder
+        self._latch = latch
+        self.request = request
+        self.reply = reply
+
+    def start(self) -> None:
+        """Take the latches, and go on when they are granted."""
+        if self._holder.latches.acquire(self._latch, self._granted):
+            self._granted()
+
+    def _granted(self) -> None:
+        holder = self._holder
+        answer = holder.read(self.request)
+        holder.latches.release(self._latch)
+        if answer is None:
+            holder.wait(self.request, self.reply)
+        else:
+            self.reply(answer)
+
+
+class PendingWrite:
+    """A part that writes, until it is answered; the waiter of its proposal."""
+
+    __slots__ = ("_holder", "_latch", "answer", "reply", "request", "write_set")
+
+    def __init__(
+        self, holder: Leaseholder, request: BatchRequest, reply: Reply, latch: Latch
+    ) -> None:
+        self._holder = holder
+        self._latch = latch
+        self.request = request
+        self.reply = reply
+        self.answer: BatchReply | None = None
+        self.write_set: WriteSet | None = None
+
+    def start(self) -> None:
+        """Take the latches, and go on when they are granted."""
+        if self._holder.latches.acquire(self._latch, self._granted):
+            self._granted()
+
+    def _granted(self) -> None:
+        settled = self._holder.write(self)
+        if settled is not None:
+            self._finish(settled)
+
+    def step_back(self) -> None:
+        """Release the latches before waiting for something else than them."""
+        self._holder.latches.release(self._latch)
+
+    def applied(self) -> None:
+        """The write set is in the engine."""
+        assert self.answer is not None, "a proposed part has its answer ready"
+        assert self.write_set is not None, "a proposed part has a write set"
+        for observe in self._holder.observers:
+            observe(self.write_set)
+        self._finish(self.answer)
+
+    def failed(self, error: errors.MultiraftError) -> None:
+        """The term was lost first; whether the write is applied is for the next attempt to find."""
+        self._finish(self._holder.refusal(error))
+
+    def _finish(self, answer: BatchReply) -> None:
+        self._holder.latches.release(self._latch)
+        self.reply(answer)
+
+
+def _scans(request: BatchRequest) -> tuple[Scan, ...]:
+    return cast("tuple[Scan, ...]", request.operations)
+
+
+def _keys(request: BatchRequest) -> tuple[bytes, ...]:
+    return tuple([operation.key for operation in validation.points(request)])

@@ -1,0 +1,193 @@
+"""Connections from this store to the other stores: one per peer for Raft, one for bulk data.
+
+Purpose
+    Send one frame per peer and turn; dial when there is something to say; forget what cannot be
+    sent, since Raft and liveness repeat what matters.
+Invariants
+    - Nothing is queued for a peer without a connection, so an unreachable peer costs no memory.
+    - At most one dial per peer and class is under way, with a growing pause between failures.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from multiraft import errors, runtime
+from multiraft.ids import NodeId
+from multiraft.net.transport import (
+    PROTOCOL_VERSION,
+    Connection,
+    ConnectionClass,
+    FrameKind,
+    Hello,
+    NodeAddress,
+    Transport,
+)
+from multiraft.runtime import Clock, Rng
+
+DIAL_PAUSE_S_MIN = 0.05
+DIAL_PAUSE_S_MAX = 1.0
+
+
+class AddressBook:
+    """Where the nodes of the cluster listen, as far as this node knows."""
+
+    __slots__ = ("_addresses", "_changed")
+
+    def __init__(self, known: tuple[NodeAddress, ...], changed: Callable[[], None]) -> None:
+        self._addresses = {entry.node_id: entry.address for entry in known}
+        self._changed = changed
+
+    def learn(self, node_id: NodeId, address: str) -> None:
+        """A node says, or the registry does, that it listens at `address`."""
+        if address and self._addresses.get(node_id) != address:
+            self._addresses[node_id] = address
+            self._changed()
+
+    def get(self, node_id: NodeId) -> str | None:
+        """Return the node's address, or None."""
+        return self._addresses.get(node_id)
+
+    def nodes(self) -> tuple[NodeAddress, ...]:
+        """Return all entries by node ID."""
+        return tuple(NodeAddress(n, a) for n, a in sorted(self._addresses.items()))
+
+
+class _Link:
+    """The way to one peer; also the handler of its connection, on which nothing is expected."""
+
+    __slots__ = ("connection", "dialing", "failures", "owner", "peer", "retry_at")
+
+    def __init__(self, owner: "PeerLinks", peer: NodeId) -> None:
+        self.owner = owner
+        self.peer = peer
+        self.connection: Connection | None = None
+        self.dialing: asyncio.Task[None] | None = None
+        self.failures = 0
+        self.retry_at = 0.0
+
+    def attach(self, connection: Connection) -> "_Link":
+        """The handshake is done: this link is the connection's handler from now on."""
+        self.connection = connection
+        self.failures = 0
+        return self
+
+    def received(self, kind: FrameKind, payload: bytes) -> None:
+        raise errors.ProtocolError(reason=f"unexpected frame {kind} on a peer link")
+
+    def closed(self, reason: str) -> None:
+        self.connection = None
+        self.owner.link_lost(self.peer)
+
+
+class PeerLinks:
+    """The outbound Raft connections of a node, by peer."""
+
+    __slots__ = (
+        "_clock",
+        "_closing",
+        "_cluster_id",
+        "_links",
+        "_listen_address",
+        "_lost",
+        "_node_id",
+        "_on_error",
+        "_rng",
+        "_transport",
+        "addresses",
+        "frames_dropped",
+        "frames_sent",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        addresses: AddressBook,
+        node_id: NodeId,
+        cluster_id: str,
+        listen_address: str,
+        clock: Clock,
+        rng: Rng,
+        lost: Callable[[NodeId], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self._transport = transport
+        self.addresses = addresses
+        self._node_id = node_id
+        self._cluster_id = cluster_id
+        self._listen_address = listen_address
+        self._clock = clock
+        self._rng = rng
+        self._lost = lost
+        self._on_error = on_error
+        self._links: dict[NodeId, _Link] = {}
+        self._closing = False
+        self.frames_sent = 0
+        self.frames_dropped = 0
+
+    def hello(self, connection_class: ConnectionClass, peer: NodeId) -> Hello:
+        """Return what this node says when it dials `peer`."""
+        return Hello(
+            PROTOCOL_VERSION,
+            connection_class,
+            self._cluster_id,
+            self._node_id,
+            self._listen_address,
+            peer,
+        )
+
+    def send(self, peer: NodeId, payload: bytes) -> None:
+        """Send a Raft frame now, or drop it and dial."""
+        link = self._links.get(peer)
+        if link is None:
+            link = self._links[peer] = _Link(self, peer)
+        connection = link.connection
+        if connection is None:
+            self.frames_dropped += 1
+            self._dial_soon(link)
+            return
+        self.frames_sent += 1
+        connection.send(FrameKind.RAFT, payload)
+
+    def is_connected(self, peer: NodeId) -> bool:
+        """Return whether a connection to `peer` stands."""
+        link = self._links.get(peer)
+        return link is not None and link.connection is not None
+
+    def link_lost(self, peer: NodeId) -> None:
+        """A connection broke: what it carried may be lost."""
+        if not self._closing:
+            self._lost(peer)
+
+    async def close(self) -> None:
+        """Close every connection and stop dialing."""
+        self._closing = True
+        for link in self._links.values():
+            if link.dialing is not None:
+                link.dialing.cancel()
+            if link.connection is not None:
+                link.connection.close("the node stops")
+        dials = [link.dialing for link in self._links.values() if link.dialing is not None]
+        await asyncio.gather(*dials, return_exceptions=True)
+        self._links.clear()
+
+    def _dial_soon(self, link: _Link) -> None:
+        if link.dialing is not None or self._closing or self._clock.monotonic() < link.retry_at:
+            return
+        address = self.addresses.get(link.peer)
+        if address is None:
+            return
+        link.dialing = runtime.spawn(
+            self._dial(link, address), name=f"dial n{link.peer}", on_error=self._on_error
+        )
+
+    async def _dial(self, link: _Link, address: str) -> None:
+        hello = self.hello(ConnectionClass.RAFT, link.peer)
+        try:
+            await self._transport.connect(address, hello, link.attach)
+        except errors.MultiraftError:
+            pause = min(DIAL_PAUSE_S_MAX, DIAL_PAUSE_S_MIN * (1 << min(link.failures, 8)))
+            link.failures += 1
+            jitter = 0.5 + self._rng.below(1000) / 1000
+            link.retry_at = self._clock.monotonic() + pause * jitter
+        finally:
+            link.dialing = None

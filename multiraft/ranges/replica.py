@@ -1,0 +1,464 @@
+"""One range on this store: the host of its Raft core.
+
+Purpose
+    Feed the core, carry out its Readys as part of the store's turn, apply what is committed, and
+    keep a `Leaseholder` while the core leads.
+Invariants
+    - `descriptor` and `applied` in memory are what the engine holds, or will hold at the end of
+      the turn under way.
+    - A replica ID is fixed for the life of the object; a new ID is a new object.
+    - An uninitialised replica (no descriptor) covers no keys: it votes and waits for a snapshot.
+    - After `destroyed` nothing is served or sent.
+Life of a command on every replica
+    Ready.committed -> decode (the proposer keeps it decoded) -> effects into the batch of the turn
+    -> trigger, if any -> applied state into the same batch -> after the write: the core is told,
+    the proposer's waiter is told.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from multiraft import errors
+from multiraft.ids import NO_EPOCH, Epoch, Index, NodeId, RangeId, ReplicaId, Term, Timestamp
+from multiraft.model import encoding, hlc
+from multiraft.model.descriptor import RangeDescriptor
+from multiraft.model.requests import BatchReply, BatchRequest
+from multiraft.mvcc.statistics import RangeStats
+from multiraft.raft.core import RaftCore
+from multiraft.raft.messages import Entry, EntryKind, Envelope
+from multiraft.raft.ready import Ready, SnapshotMark
+from multiraft.raft.role import Role
+from multiraft.ranges import apply, messages, state, triggers
+from multiraft.ranges.lease import Lease
+from multiraft.ranges.leaseholder import Leaseholder, Reply
+from multiraft.ranges.messages import Command, SplitTrigger
+from multiraft.ranges.proposals import Proposal
+from multiraft.ranges.snapshot import StagedSnapshot
+from multiraft.ranges.state import AppliedState, RangeState, Tombstone
+from multiraft.ranges.turn import Turn
+from multiraft.storage.raft_log import RangeLog
+
+if TYPE_CHECKING:
+    from multiraft.liveness.heartbeats import Liveness
+    from multiraft.ranges.store import Store
+
+UNINITIALISED = AppliedState(Index(0), Term(0), RangeStats(), Timestamp(0))
+
+
+class GroupSupport:
+    """Support between stores, looked up by replica of this group (raft.storage.SupportView)."""
+
+    __slots__ = ("_liveness", "nodes")
+
+    def __init__(self, liveness: "Liveness") -> None:
+        self._liveness = liveness
+        self.nodes: dict[ReplicaId, NodeId] = {}
+
+    def support_for(self, replica: ReplicaId) -> Epoch:
+        """Return the epoch at which this store supports the replica's store; 0 if not."""
+        node = self.nodes.get(replica)
+        return NO_EPOCH if node is None else self._liveness.support_for(node)
+
+    def support_from(self, replica: ReplicaId) -> tuple[Epoch, Timestamp]:
+        """Return the epoch and end of the support this store has from the replica's store."""
+        node = self.nodes.get(replica)
+        if node is None:
+            return NO_EPOCH, Timestamp(0)
+        return self._liveness.support_from(node)
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True):
+    """What a replica knows of itself and of its range, as the admin API shows it."""
+
+    range_id: int
+    node_id: int
+    replica_id: int
+    role: str
+    term: int
+    leader: int
+    """The node of the leader as far as is known; 0 when it is not."""
+    lease_ms: int
+    """Milliseconds left of the lease; 0 when this replica does not hold one."""
+    commit_index: int
+    applied_index: int
+    log_first_index: int
+    log_last_index: int
+    log_bytes: int
+    generation: int
+    live_keys: int
+    live_bytes: int
+    versions: int
+    requests_served: int
+    """By this leader, in its term."""
+    proposals_in_flight: int
+    snapshots_sent: int
+    snapshots_installed: int
+
+
+class Replica:
+    """See the module. Owned by the store, which is the only map from range ID to replica."""
+
+    __slots__ = (
+        "_applied_key",
+        "_span",
+        "_store",
+        "_support",
+        "applied",
+        "context",
+        "core",
+        "descriptor",
+        "destroyed",
+        "lease",
+        "leaseholder",
+        "log",
+        "range_id",
+        "replica_id",
+        "snapshots_installed",
+        "snapshots_sent",
+        "staged",
+    )
+
+    def __init__(
+        self,
+        store: "Store",
+        range_id: RangeId,
+        replica_id: ReplicaId,
+        log: RangeLog,
+        range_state: RangeState | None,
+    ) -> None:
+        self._store = store
+        self.context = store.context
+        self.range_id = range_id
+        self.replica_id = replica_id
+        self.log = log
+        self.destroyed = False
+        self.leaseholder: Leaseholder | None = None
+        self.staged: StagedSnapshot | None = None
+        self.snapshots_sent = 0
+        self.snapshots_installed = 0
+        self._applied_key = state.applied_key(range_id)
+        self._support = GroupSupport(self.context.liveness)
+        self.descriptor: RangeDescriptor | None = None
+        self.applied = UNINITIALISED
+        self._span: apply.PhysicalSpan | None = None
+        if range_state is not None:
+            self.applied = range_state.applied
+            self._set_descriptor(range_state.descriptor)
+        self.core = self._new_core()
+        self.lease = Lease(self.core, self.context.liveness)
+
+    def _new_core(self) -> RaftCore:
+        return RaftCore(
+            self.replica_id,
+            self.context.config.raft,
+            self.log,
+            self._support,
+            self.context.rng.below,
+            self.context.hlc.forward,
+        )
+
+    def _set_descriptor(self, descriptor: RangeDescriptor) -> None:
+        self.descriptor = descriptor
+        self._span = apply.PhysicalSpan(descriptor)
+        for replica in descriptor.replicas:
+            self._support.nodes[replica.replica_id] = replica.node_id
+
+    # -- what others ask -------------------------------------------------------------------------
+
+    @property
+    def leader_node(self) -> NodeId | None:
+        """The node whose replica leads, as far as this one knows."""
+        return self._support.nodes.get(self.core.leader)
+
+    @property
+    def leader_hint(self) -> NodeId | None:
+        """Where to send clients: the leader's node, but not ourselves, which would be a circle."""
+        leader = self.leader_node
+        return None if leader == self.context.node_id else leader
+
+    def node_of(self, replica_id: ReplicaId) -> NodeId | None:
+        """Return the node of a replica of this range."""
+        return self._support.nodes.get(replica_id)
+
+    def depends_on(self, node: NodeId) -> bool:
+        """Return whether support between this store and `node` matters to the group now."""
+        return self.leader_node == node or (
+            self.core.role is Role.LEADER and node in self._support.nodes.values()
+        )
+
+    def submit(self, request: BatchRequest, reply: Reply) -> None:
+        """Serve a client's part, or say where it should go. `reply` is called once."""
+        leaseholder = self.leaseholder
+        if leaseholder is None:
+            error = errors.NotLeaseholderError(range_id=self.range_id, leaseholder=self.leader_hint)
+            reply(BatchReply((), clock=self.context.hlc.last, error=errors.to_wire(error)))
+            return
+        leaseholder.submit(request, reply)
+
+    def mismatch(self, start: bytes, end: bytes | None) -> errors.RangeMismatchError | None:
+        """Return an error with better descriptors if the key, or span, lies outside the range."""
+        descriptor = self.descriptor
+        if descriptor is not None:
+            if end is None:
+                if descriptor.start <= start < descriptor.end:
+                    return None
+            elif descriptor.covers(start, end):
+                return None
+        known = self._store.descriptors_between(start, end)
+        return errors.RangeMismatchError(
+            range_id=self.range_id, descriptors=[encoding.pack(d) for d in known]
+        )
+
+    def status(self) -> ReplicaStatus:
+        """Return what this replica knows of itself."""
+        core, stats, leaseholder = self.core, self.applied.stats, self.leaseholder
+        ahead = self.lease.end() - self.context.hlc.wall()
+        return ReplicaStatus(
+            range_id=self.range_id,
+            node_id=self.context.node_id,
+            replica_id=self.replica_id,
+            role=core.role.name.lower(),
+            term=core.term,
+            leader=self.leader_node or 0,
+            lease_ms=max(0, hlc.to_us(Timestamp(ahead)) // 1_000),
+            commit_index=core.commit_index,
+            applied_index=self.applied.index,
+            log_first_index=self.log.first_index(),
+            log_last_index=self.log.last_index(),
+            log_bytes=self.log.size_bytes,
+            generation=0 if self.descriptor is None else self.descriptor.generation,
+            live_keys=stats.live_keys,
+            live_bytes=stats.live_bytes,
+            versions=stats.versions,
+            requests_served=0 if leaseholder is None else leaseholder.requests_served,
+            proposals_in_flight=0 if leaseholder is None else len(leaseholder.proposals),
+            snapshots_sent=self.snapshots_sent,
+            snapshots_installed=self.snapshots_installed,
+        )
+
+    # -- messages and time -----------------------------------------------------------------------
+
+    def step(self, source_node: NodeId, envelope: Envelope) -> None:
+        """Take a Raft message of this group."""
+        self._support.nodes[envelope.source] = source_node
+        self.core.step(envelope)
+        self.context.mark_dirty(self)
+
+    def peer_unreachable(self, node: NodeId) -> None:
+        """Messages of this leader to `node` may be lost: probe before sending more."""
+        for replica_id, at in self._support.nodes.items():
+            if at == node:
+                self.core.report_unreachable(replica_id)
+        self.context.mark_dirty(self)
+
+    def tick(self) -> None:
+        """One tick passed and the core said that it waits for something."""
+        self.core.tick()
+        self.context.mark_dirty(self)
+
+    def support_changed(self) -> None:
+        """Support between this store and one of the group's stores changed."""
+        self.core.support_changed()
+        self.context.mark_dirty(self)
+
+    # -- the turn --------------------------------------------------------------------------------
+
+    def collect(self, turn: Turn) -> None:
+        """Put what the core wants done into the turn."""
+        core = self.core
+        if core.has_ready():
+            self._carry_out(turn, core.take_ready())
+        self.staged = None
+        self._follow_role()
+
+    def _carry_out(self, turn: Turn, ready: Ready) -> None:
+        batch = turn.batch
+        if ready.snapshot is not None:
+            self._install(turn, ready.snapshot)
+        if ready.entries:
+            self.log.append(batch, ready.entries)
+            turn.writes = True
+        if ready.hard_state is not None:
+            self.log.set_hard_state(batch, ready.hard_state)
+            turn.writes = True
+        if ready.committed:
+            self._apply(turn, ready.committed)
+        if ready.must_sync or ready.messages_after_sync:
+            turn.to_sync.append((self, self.core, ready))
+        for envelope in ready.messages:
+            self._store.post(self, envelope)
+        for target in ready.snapshot_targets:
+            self._store.send_snapshot(self, target)
+
+    def _follow_role(self) -> None:
+        core, leaseholder = self.core, self.leaseholder
+        leads = core.role is Role.LEADER
+        if leaseholder is not None and not (leads and leaseholder.term == core.term):
+            self.leaseholder = None
+            leaseholder.end(self.leader_node)
+        if leads and self.leaseholder is None and not self.destroyed:
+            self.leaseholder = Leaseholder(self, core.term)
+            self._begin_serving()
+
+    def _begin_serving(self) -> None:
+        leaseholder = self.leaseholder
+        if (
+            leaseholder is not None
+            and not leaseholder.serving
+            and self.core.leads_and_applied_own_term
+        ):
+            leaseholder.begin_serving()
+            self._store.descriptor_changed(self)
+
+    # -- applying --------------------------------------------------------------------------------
+
+    def _apply(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
+        leaseholder = self.leaseholder
+        for entry in entries:
+            proposal = None
+            if leaseholder is not None:
+                proposal = leaseholder.proposals.take(entry.index)
+            if proposal is not None:
+                self.context.inflight_bytes -= proposal.size_bytes
+                if proposal.term != entry.term:
+                    self._settle(turn, proposal, applied=False)
+                    proposal = None
+            if entry.kind is EntryKind.NOOP:
+                self._advance(entry, self.applied.stats)
+            elif proposal is not None:
+                self._apply_command(turn, entry, proposal.command, live=True)
+                self._settle(turn, proposal, applied=True)
+            else:
+                command = messages.decode_command(entry.payload)
+                self._apply_command(turn, entry, command, live=False)
+        state.write_applied(turn.batch, self.context.engine, self._applied_key, self.applied)
+        turn.writes = True
+        turn.after_write.append(partial(self._applied, self.applied.index))
+
+    def _apply_command(self, turn: Turn, entry: Entry, command: Command, *, live: bool) -> None:
+        stats = self.applied.stats
+        if command.puts:
+            assert self._span is not None, "an uninitialised replica applies nothing"
+            apply.put_effects(turn.batch, self.context.engine.data, self._span, command.puts)
+            self.context.hlc.forward(command.timestamp)
+            if command.stats is not None:
+                stats = stats.plus(command.stats)
+            if self.leaseholder is not None:
+                self.leaseholder.recent.note(command.id, command.timestamp)
+        self._advance(entry, stats)
+        if command.trigger is not None:
+            triggers.PULL[type(command.trigger)](self, turn, entry, command.trigger, live)
+
+    def _advance(self, entry: Entry, stats: RangeStats) -> None:
+        applied = self.applied
+        assert entry.index == applied.index + 1, (
+            f"r{self.range_id} applies {entry.index} after {applied.index}"
+        )
+        self.applied = AppliedState(
+            entry.index,
+            entry.term,
+            stats,
+            applied.clock_floor,
+            applied.gc_threshold,
+            applied.meta_generation,
+        )
+
+    def _settle(self, turn: Turn, proposal: Proposal, *, applied: bool) -> None:
+        if applied:
+            turn.after_write.append(proposal.waiter.applied)
+        else:
+            error = errors.NotLeaseholderError(range_id=self.range_id, leaseholder=None)
+            turn.after_write.append(partial(proposal.waiter.failed, error))
+
+    def _applied(self, index: Index) -> None:
+        self.core.applied(index)
+        self.context.mark_dirty(self)
+        self._begin_serving()
+
+    def set_descriptor(self, turn: Turn, descriptor: RangeDescriptor) -> None:
+        """Replace the descriptor as part of applying a command or installing a snapshot."""
+        self._set_descriptor(descriptor)
+        state.write_descriptor(turn.batch, self.context.engine, descriptor)
+        turn.writes = True
+
+    def apply_split(self, turn: Turn, trigger: SplitTrigger, *, live: bool) -> None:
+        """Shrink to the left half, and have the store see to the right one."""
+        old = self.descriptor
+        assert old is not None, "an uninitialised replica applies nothing"
+        assert trigger.left.generation == old.generation + 1, "descriptor changes come one by one"
+        self.set_descriptor(turn, trigger.left)
+        applied = self.applied
+        self.applied = msgspec.structs.replace(
+            applied, stats=applied.stats.minus(trigger.right_stats)
+        )
+        self._store.create_right(turn, trigger, live=live)
+        turn.after_write.append(self.note_descriptor_change)
+
+    def note_meta_generation(self, generation: int) -> None:
+        """Meta is known to have this generation of the descriptor, or a later one."""
+        applied = self.applied
+        if generation > applied.meta_generation:
+            self.applied = msgspec.structs.replace(applied, meta_generation=generation)
+
+    def note_descriptor_change(self) -> None:
+        """The store looks whether the new descriptor obliges it to anything."""
+        self._store.descriptor_changed(self)
+
+    def initialise(self, range_state: RangeState) -> None:
+        """A split gave this uninitialised replica its state, which the turn under way writes.
+
+        The core starts anew from the log, which has what the old one promised.
+        """
+        assert self.descriptor is None, "only an uninitialised replica is initialised"
+        self.applied = range_state.applied
+        self._set_descriptor(range_state.descriptor)
+        self.core = self._new_core()
+        self.lease = Lease(self.core, self.context.liveness)
+
+    # -- snapshots and the end -------------------------------------------------------------------
+
+    def _install(self, turn: Turn, mark: SnapshotMark) -> None:
+        """Replace all data by the staged snapshot, atomically with the rest of the turn.
+
+        What the old descriptor covered and the new one does not is cleared too (rule A4).
+        """
+        staged = self.staged
+        assert staged is not None, "the core accepted a snapshot that was not staged"
+        assert staged.state.applied.index == mark.index, "another snapshot was staged"
+        engine, batch = self.context.engine, turn.batch
+        old = self.descriptor
+        new = staged.state.descriptor
+        if old is not None:
+            state.clear_span(batch, engine, old.start, old.end)
+        state.clear_span(batch, engine, new.start, new.end)
+        staged.put_rows(batch, engine.data)
+        self.applied = staged.state.applied
+        self.set_descriptor(turn, new)
+        state.write_applied(batch, engine, self._applied_key, self.applied)
+        state.clear_placeholder(batch, engine, self.range_id)
+        self.log.reset(batch, mark.index, mark.term)
+        self.snapshots_installed += 1
+        turn.writes = True
+        self._store.span_changed(self, old)
+        self.context.hlc.forward(staged.clock)
+
+    def stop_serving(self) -> None:
+        """The store stops: whoever waits here is told to go elsewhere."""
+        if self.leaseholder is not None:
+            leaseholder, self.leaseholder = self.leaseholder, None
+            leaseholder.end(None)
+
+    def destroy(self, turn: Turn, tombstone: Tombstone) -> None:
+        """Remove this replica for ever: only the tombstone stays. One batch."""
+        assert tombstone.next_replica_id > self.replica_id, "a tombstone covers its replica"
+        self.destroyed = True
+        self.stop_serving()
+        if self.descriptor is not None:
+            state.clear_span(
+                turn.batch, self.context.engine, self.descriptor.start, self.descriptor.end
+            )
+        self.log.destroy(turn.batch)
+        state.write_tombstone(turn.batch, self.context.engine, self.range_id, tombstone)
+        turn.writes = True

@@ -1,0 +1,124 @@
+"""The connections of clients, and of other nodes, to a store.
+
+Purpose
+    Decode what arrives, hand it to the store, and send answers back: those that become ready in one
+    loop iteration leave in one frame.
+Invariants
+    - A client that sends more than it reads stops being read: at most `PENDING_MAX` of its requests
+      are under way, and its replies are bounded by the transport's send buffer.
+    - A damaged or foreign frame ends the connection with a reason, never the process.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from multiraft import errors
+from multiraft.ids import NodeId
+from multiraft.model import encoding
+from multiraft.model.requests import BatchReply, ReplyFrame
+from multiraft.net.transport import Connection, FrameKind, Welcome
+from multiraft.ranges.store import Store
+
+PENDING_MAX = 10_000
+REPLY_BYTES_MAX = 8 << 20
+
+
+class RequestConnection:
+    """The handler of one accepted connection of class REQUESTS."""
+
+    __slots__ = (
+        "_closed",
+        "_connection",
+        "_flush_scheduled",
+        "_paused",
+        "_pending",
+        "_replies",
+        "_store",
+        "_welcome",
+    )
+
+    def __init__(
+        self, store: Store, connection: Connection, welcome: Callable[[], Welcome]
+    ) -> None:
+        self._store = store
+        self._connection = connection
+        self._welcome = welcome
+        self._replies: list[tuple[int, BatchReply]] = []
+        self._pending = 0
+        self._flush_scheduled = False
+        self._paused = False
+        self._closed = False
+
+    def received(self, kind: FrameKind, payload: bytes) -> None:
+        """Take a frame of requests."""
+        if kind is FrameKind.REQUESTS:
+            try:
+                frame = encoding.unpack_request_frame(payload)
+            except msgspec.MsgspecError as error:
+                raise errors.ProtocolError(reason=f"an unreadable request: {error}") from error
+            self._pending += len(frame.calls)
+            submit = self._store.submit
+            for call_id, request in frame.calls:
+                submit(request, partial(self._reply, call_id))
+            if self._pending > PENDING_MAX and not self._paused:
+                self._paused = True
+                self._connection.pause_reading()
+        elif kind is FrameKind.CLUSTER_INFO:
+            self._connection.send(FrameKind.CLUSTER_INFO, encoding.pack(self._welcome()))
+        else:
+            raise errors.ProtocolError(reason=f"unexpected frame {kind} from a client")
+
+    def closed(self, reason: str) -> None:
+        """The client is gone; what it asked for goes on, the answers are dropped."""
+        self._closed = True
+        self._replies = []
+
+    def _reply(self, call_id: int, reply: BatchReply) -> None:
+        if self._closed:
+            return
+        self._replies.append((call_id, reply))
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        replies, self._replies = self._replies, []
+        if not replies:
+            return
+        self._pending -= len(replies)
+        self._send(replies)
+        if self._paused and self._pending < PENDING_MAX // 2:
+            self._paused = False
+            self._connection.resume_reading()
+
+    def _send(self, replies: list[tuple[int, BatchReply]]) -> None:
+        payload = encoding.pack(ReplyFrame(tuple(replies)))
+        if len(payload) > REPLY_BYTES_MAX and len(replies) > 1:
+            half = len(replies) // 2
+            self._send(replies[:half])
+            self._send(replies[half:])
+            return
+        self._connection.send(FrameKind.REPLIES, payload)
+
+
+class PeerConnection:
+    """The handler of one accepted connection of class RAFT: frames of another store."""
+
+    __slots__ = ("_source", "_store")
+
+    def __init__(self, store: Store, source: NodeId) -> None:
+        self._store = store
+        self._source = source
+
+    def received(self, kind: FrameKind, payload: bytes) -> None:
+        """Take a frame of Raft and liveness messages."""
+        if kind is not FrameKind.RAFT:
+            raise errors.ProtocolError(reason=f"unexpected frame {kind} on a Raft connection")
+        self._store.receive_frame(self._source, payload)
+
+    def closed(self, reason: str) -> None:
+        """The peer dials again when it has something to say."""

@@ -1,0 +1,281 @@
+"""A range's data on its way to a follower that the log can no longer serve.
+
+Purpose
+    The leader streams a consistent view of the range in checksummed, compressed chunks over a bulk
+    connection. The receiver keeps the chunks in memory and hands the whole to Raft, which installs
+    it in one engine batch; so a crash at any point leaves either the old state or the new one.
+Invariants
+    - The view is taken between two turns, when memory and engine agree on the applied index.
+    - A snapshot is staged only if no other replica here covers any of its span (rule A4).
+    - Everything goes through the WAL; no file is ingested (rule S15).
+Limits
+    The receiver holds a compressed copy, and while installing the whole in one batch: ranges should
+    stay within a few hundred megabytes. At most `snapshots_concurrent_max` are sent at a time.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+import xxhash
+import zstandard
+
+from multiraft import errors
+from multiraft.ids import NodeId, RangeId, ReplicaId, Timestamp
+from multiraft.model.descriptor import RangeDescriptor
+from multiraft.net.transport import Connection, FrameKind
+from multiraft.raft.messages import Envelope, InstallSnapshot
+from multiraft.ranges import messages, state
+from multiraft.ranges.messages import SnapshotChunk, SnapshotEnd, SnapshotHeader, SnapshotReply
+from multiraft.ranges.state import RangeState
+from multiraft.storage import layout
+from multiraft.storage.engine import Batch, Family, View
+
+if TYPE_CHECKING:
+    from multiraft.ranges.replica import Replica
+    from multiraft.ranges.store import Store
+
+_pack_rows = msgspec.msgpack.Encoder().encode
+_unpack_rows = msgspec.msgpack.Decoder(list[bytes]).decode
+
+REPLY_TIMEOUT_S = 60.0
+BUFFERED_BYTES_MAX = 4 << 20
+ROOM_POLL_S = 0.01
+ZSTD_LEVEL = 1
+
+
+class StagedSnapshot:
+    """A whole snapshot at its receiver, not yet installed."""
+
+    __slots__ = ("_chunks", "clock", "state")
+
+    def __init__(self, range_state: RangeState, clock: Timestamp, chunks: list[bytes]) -> None:
+        self.state = range_state
+        self.clock = clock
+        self._chunks = chunks
+
+    def put_rows(self, batch: Batch, family: Family) -> None:
+        """Put all rows into `batch`."""
+        unzip = zstandard.ZstdDecompressor()
+        for chunk in self._chunks:
+            rows = _unpack_rows(unzip.decompress(chunk))
+            for position in range(0, len(rows), 2):
+                batch.put(rows[position], rows[position + 1], family)
+
+
+def rows_of(
+    view: View, family: Family, descriptor: RangeDescriptor
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield everything in the view that is keyed inside the range."""
+    for prefix in layout.BY_KEY:
+        low, high = layout.span(prefix, descriptor.start, descriptor.end)
+        yield from view.scan(low, high, family)
+
+
+def chunks_of(rows: Iterator[tuple[bytes, bytes]], chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (number of rows, compressed rows), each of about `chunk_bytes` before compression."""
+    zipper = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+    chunk: list[bytes] = []
+    size = 0
+    for key, value in rows:
+        chunk += (key, value)
+        size += len(key) + len(value)
+        if size >= chunk_bytes:
+            yield len(chunk) // 2, zipper.compress(_pack_rows(chunk))
+            chunk, size = [], 0
+    if chunk:
+        yield len(chunk) // 2, zipper.compress(_pack_rows(chunk))
+
+
+class SnapshotSender:
+    """Streams snapshots from this store, a bounded number at a time."""
+
+    __slots__ = ("_slots", "_store", "_under_way", "bytes_sent", "failed", "last_failure", "sent")
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._slots = asyncio.Semaphore(store.context.config.ranges.snapshots_concurrent_max)
+        self._under_way: set[tuple[RangeId, ReplicaId]] = set()
+        self.sent = 0
+        self.failed = 0
+        self.last_failure = ""
+        self.bytes_sent = 0
+
+    def start(self, replica: "Replica", target: ReplicaId) -> None:
+        """Send a snapshot of `replica` to `target`; the core is told how it ended."""
+        job = (replica.range_id, target)
+        if job not in self._under_way:
+            self._under_way.add(job)
+            self._store.spawn(self._run(replica, target), name=f"snapshot r{job[0]} to {target}")
+
+    async def _run(self, replica: "Replica", target: ReplicaId) -> None:
+        arrived = False
+        try:
+            async with self._slots:
+                node = replica.node_of(target)
+                if node is not None and replica.leaseholder is not None:
+                    await self._send(replica, target, node)
+                    arrived = True
+        except errors.MultiraftError as error:
+            self.failed += 1
+            self.last_failure = f"r{replica.range_id} to replica {target}: {error}"
+        finally:
+            self._under_way.discard((replica.range_id, target))
+            if not replica.destroyed:
+                replica.core.report_snapshot(target, arrived)
+                self._store.context.mark_dirty(replica)
+
+    async def _send(self, replica: "Replica", target: ReplicaId, node: NodeId) -> None:
+        store = self._store
+        handler = _ReplyHandler(asyncio.get_running_loop().create_future())
+        connection = await store.connect_bulk(node, handler)
+        view = store.context.engine.view()
+        try:
+            descriptor = replica.descriptor
+            assert descriptor is not None, "a leader is initialised"
+            header = SnapshotHeader(
+                replica.replica_id,
+                target,
+                replica.core.term,
+                RangeState(descriptor, replica.applied),
+                store.context.hlc.now(),
+            )
+            connection.send(FrameKind.SNAPSHOT, messages.encode(header))
+            await self._stream(connection, view, descriptor, handler)
+            reply = await asyncio.wait_for(handler.reply, REPLY_TIMEOUT_S)
+        except TimeoutError:
+            raise errors.NodeUnavailableError(
+                target=f"n{node}", reason=f"no answer to a snapshot within {REPLY_TIMEOUT_S:g} s"
+            ) from None
+        finally:
+            view.close()
+            connection.close("the snapshot is over")
+        if reply.refusal:
+            raise errors.ConflictingChangeError(range_id=replica.range_id, reason=reply.refusal)
+        self.sent += 1
+        replica.snapshots_sent += 1
+
+    async def _stream(
+        self,
+        connection: Connection,
+        view: View,
+        descriptor: RangeDescriptor,
+        handler: "_ReplyHandler",
+    ) -> None:
+        """Send all chunks at the configured pace, leaving the loop free between them."""
+        config = self._store.context.config.ranges
+        rows = chunks = 0
+        family = self._store.context.engine.data
+        for count, data in chunks_of(
+            rows_of(view, family, descriptor), config.snapshot_chunk_bytes
+        ):
+            if handler.reply.done():
+                return
+            chunk = SnapshotChunk(data, xxhash.xxh3_64_intdigest(data))
+            connection.send(FrameKind.SNAPSHOT, messages.encode(chunk))
+            rows += count
+            chunks += 1
+            self.bytes_sent += len(data)
+            await asyncio.sleep(len(data) / config.snapshot_bytes_per_s)
+            await _room_in(connection, handler)
+        connection.send(FrameKind.SNAPSHOT, messages.encode(SnapshotEnd(rows, chunks)))
+
+
+async def _room_in(connection: Connection, handler: "_ReplyHandler") -> None:
+    """Wait until the receiver has taken most of what was sent, or has answered."""
+    while connection.buffered_bytes > BUFFERED_BYTES_MAX and not handler.reply.done():  # noqa: ASYNC110
+        await asyncio.sleep(ROOM_POLL_S)
+
+
+class _ReplyHandler:
+    """Waits for the receiver's one reply."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, reply: "asyncio.Future[SnapshotReply]") -> None:
+        self.reply = reply
+
+    def received(self, kind: FrameKind, payload: bytes) -> None:
+        if kind is not FrameKind.SNAPSHOT_REPLY:
+            raise errors.ProtocolError(reason=f"unexpected frame {kind} on a bulk connection")
+        if not self.reply.done():
+            self.reply.set_result(messages.decode_snapshot_reply(payload))
+
+    def closed(self, reason: str) -> None:
+        if not self.reply.done():
+            self.reply.set_result(SnapshotReply(f"the connection broke: {reason}"))
+
+
+class SnapshotReceiver:
+    """One bulk connection's receiving end; the handler of the accepted connection."""
+
+    __slots__ = ("_chunks", "_connection", "_header", "_rows", "_source", "_store")
+
+    def __init__(self, store: "Store", source: NodeId, connection: Connection) -> None:
+        self._store = store
+        self._source = source
+        self._connection = connection
+        self._header: SnapshotHeader | None = None
+        self._chunks: list[bytes] = []
+
+    def received(self, kind: FrameKind, payload: bytes) -> None:
+        """Take the next frame of a snapshot."""
+        if kind is not FrameKind.SNAPSHOT:
+            raise errors.ProtocolError(reason=f"unexpected frame {kind} on a bulk connection")
+        frame = messages.decode_snapshot_frame(payload)
+        if isinstance(frame, SnapshotHeader):
+            self._begin(frame)
+        elif self._header is None:
+            return  # refused; what was under way when the refusal left is dropped
+        elif isinstance(frame, SnapshotChunk):
+            if xxhash.xxh3_64_intdigest(frame.data) != frame.checksum:
+                raise errors.ProtocolError(reason="a snapshot chunk was damaged on its way")
+            self._chunks.append(frame.data)
+        else:
+            self._end(self._header, frame)
+
+    def closed(self, reason: str) -> None:
+        """The connection is gone; what was not complete is dropped."""
+        if self._header is not None:
+            self._store.snapshot_over(self._header.state.descriptor.range_id)
+        self._header = None
+        self._chunks = []
+
+    def _begin(self, header: SnapshotHeader) -> None:
+        if self._header is not None:
+            raise errors.ProtocolError(reason="a second snapshot header on one connection")
+        refusal = self._store.admit_snapshot(header)
+        if refusal:
+            self._reply(refusal)
+        else:
+            self._header = header
+
+    def _end(self, header: SnapshotHeader, end: SnapshotEnd) -> None:
+        if end.chunks != len(self._chunks):
+            raise errors.ProtocolError(
+                reason=f"{len(self._chunks)} of {end.chunks} snapshot chunks arrived"
+            )
+        staged = StagedSnapshot(header.state, header.clock, self._chunks)
+        self._chunks = []
+        self._header = None
+        self._store.snapshot_over(header.state.descriptor.range_id)
+        self._reply(self._store.install_snapshot(header, staged, self._source))
+
+    def _reply(self, refusal: str) -> None:
+        self._connection.send(FrameKind.SNAPSHOT_REPLY, messages.encode(SnapshotReply(refusal)))
+
+
+def install_message(header: SnapshotHeader) -> Envelope:
+    """Return what is stepped into the receiving core once the data lies ready."""
+    applied = header.state.applied
+    return Envelope(
+        header.source,
+        header.target,
+        InstallSnapshot(
+            header.term,
+            applied.index,
+            applied.term,
+            state.configuration(header.state.descriptor),
+        ),
+    )

@@ -1,0 +1,648 @@
+"""All ranges of one node: the only map from range to replica, and the one turn that drives them.
+
+Purpose
+    Whatever gives a replica work marks it dirty; one turn per loop iteration then handles all dirty
+    replicas together (design §5): take every Ready, write one engine batch, send one frame per
+    peer, ask for one sync, answer. So cost follows work: an idle range is not looked at.
+Invariants
+    - Messages of a turn leave after its batch is written; those that vouch for durability leave
+      when the sync that covers the batch is done, and a sync releases exactly the Readys of the
+      turns it covers (rules A1, S14).
+    - A message for a range that a split not yet applied here will bring is held, so no replica is
+      made that would make the leader send a snapshot (design §10).
+    - A failed write or sync, or a broken invariant, stops the store at once (rule S15).
+Ownership
+    Everything here belongs to one event loop. Replicas are reached by range ID only.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from sortedcontainers import SortedDict
+
+from multiraft import errors, runtime
+from multiraft.client.router import Router
+from multiraft.config import Config
+from multiraft.ids import NodeId, RangeId, ReplicaId
+from multiraft.liveness.heartbeats import Liveness
+from multiraft.liveness.messages import LivenessMessage
+from multiraft.liveness.support import Change
+from multiraft.model import encoding
+from multiraft.model.descriptor import RangeDescriptor
+from multiraft.model.hlc import HybridClock
+from multiraft.model.requests import ADMIN, BatchReply, BatchRequest, Scan
+from multiraft.net.transport import Connection, Handler
+from multiraft.raft.messages import Envelope
+from multiraft.ranges import messages, split, state
+from multiraft.ranges.addressing import AddressingWriter
+from multiraft.ranges.admin import AdminRequests
+from multiraft.ranges.commands import validation
+from multiraft.ranges.context import StoreContext
+from multiraft.ranges.held import HeldMessages
+from multiraft.ranges.leaseholder import Reply
+from multiraft.ranges.messages import (
+    GroupEnvelope,
+    PeerFrame,
+    ReplicaRemoved,
+    SnapshotHeader,
+    SplitTrigger,
+)
+from multiraft.ranges.replica import Replica
+from multiraft.ranges.snapshot import SnapshotSender, StagedSnapshot, install_message
+from multiraft.ranges.state import RangeState, Tombstone
+from multiraft.ranges.turn import Turn
+from multiraft.runtime import Clock, Rng
+from multiraft.storage import raft_log
+from multiraft.storage.engine import Engine
+
+SendFrame = Callable[[NodeId, bytes], None]
+ConnectBulk = Callable[[NodeId, Handler], Awaitable[Connection]]
+DESCRIPTORS_IN_ERROR_MAX = 16
+
+
+class Store:
+    """See the module. `start` before anything else, `stop` last."""
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        engine: Engine,
+        hlc: HybridClock,
+        clock: Clock,
+        rng: Rng,
+        config: Config,
+        send_frame: SendFrame,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._send_frame = send_frame
+        self._on_failure = on_failure
+        self._failed = False
+        liveness = Liveness(
+            node_id,
+            config.liveness,
+            hlc,
+            clock,
+            engine,
+            self._post_liveness,
+            self._support_changed,
+            self.fail,
+        )
+        self.liveness = liveness
+        self.context = StoreContext(
+            node_id,
+            engine,
+            hlc,
+            clock,
+            rng,
+            config,
+            liveness,
+            self._mark_dirty,
+            self._wait_for_lease,
+        )
+        self.replicas: dict[RangeId, Replica] = {}
+        self._by_start: SortedDict[bytes, Replica] = SortedDict()
+        """Initialised replicas by the start of their span."""
+        self._dirty: dict[RangeId, Replica] = {}
+        self._ticking: dict[RangeId, Replica] = {}
+        self._lease_waiters: dict[RangeId, Replica] = {}
+        self._turn_scheduled = False
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._envelopes: dict[NodeId, list[GroupEnvelope]] = {}
+        self._liveness_out: dict[NodeId, list[LivenessMessage]] = {}
+        self._removals: dict[NodeId, list[ReplicaRemoved]] = {}
+        self._receiving: dict[RangeId, RangeDescriptor] = {}
+        """Spans of snapshots on their way in, by range."""
+        self._held = HeldMessages(config.ranges, clock)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.snapshots = SnapshotSender(self)
+        self.turns = 0
+        self.syncs = 0
+
+    def connect(self, router: Router, connect_bulk: ConnectBulk) -> None:
+        """Give the store its ways to others; once, before `start`."""
+        self.addressing = AddressingWriter(self, router)
+        self.admin = AdminRequests(self, router)
+        self.connect_bulk = connect_bulk
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def start(self, peers: tuple[NodeId, ...]) -> None:
+        """Load every replica found on the engine, then take part once the clock allows (rule S3).
+
+        Raises CorruptionError if a log has a hole or does not fit its applied state.
+        """
+        for peer in peers:
+            self.add_peer(peer)
+        engine = self.context.engine
+        loaded: list[Replica] = []
+        for found in state.stored_replicas(engine):
+            loaded.append(self._load(found))
+        await self.liveness.start()
+        for replica in loaded:
+            self._register(replica)
+            self._mark_dirty(replica)
+
+    def _load(self, found: state.StoredReplica) -> Replica:
+        engine = self.context.engine
+        if found.state is None:
+            assert found.placeholder is not None, "neither state nor placeholder was stored"
+            log = raft_log.load(engine, found.range_id)
+            return Replica(self, found.range_id, found.placeholder, log, None)
+        descriptor, applied = found.state.descriptor, found.state.applied
+        mine = descriptor.replica_on(self.context.node_id)
+        if mine is None:
+            raise errors.CorruptionError(
+                reason=f"r{found.range_id} is kept here but its descriptor does not name this node"
+            )
+        log = raft_log.load(
+            engine,
+            found.range_id,
+            configuration=state.configuration(descriptor),
+            applied_index=applied.index,
+        )
+        return Replica(self, found.range_id, mine.replica_id, log, found.state)
+
+    def peer_unreachable(self, node_id: NodeId) -> None:
+        """A connection to `node_id` broke: what was on its way may be lost."""
+        for replica in self.replicas.values():
+            if replica.leaseholder is not None:
+                replica.peer_unreachable(node_id)
+
+    def add_peer(self, node_id: NodeId) -> None:
+        """Another node exists: exchange support with it."""
+        if node_id != self.context.node_id:
+            self.liveness.add_peer(node_id)
+
+    async def hand_over_all(self, timeout_s: float) -> None:
+        """Hand every leadership to another node, as far as that succeeds within `timeout_s`."""
+        led = [r for r in self.replicas.values() if r.leaseholder is not None]
+        jobs = [self.admin.hand_over_to_any(replica) for replica in led]
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*jobs, return_exceptions=True)
+        except TimeoutError:
+            return  # The others elect new leaders when support for this node runs out.
+
+    async def stop(self) -> None:
+        """Stop serving and driving replicas; what waits is told so. The engine stays open."""
+        self._failed = True
+        self.liveness.stop()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for replica in self.replicas.values():
+            replica.stop_serving()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop at once: durability, or an invariant, is in doubt."""
+        if not self._failed:
+            self._failed = True
+            self.liveness.stop()
+            self._on_failure(error)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run a task of this store; an unexpected exception stops the store."""
+        task = runtime.spawn(coroutine, name=name, on_error=self.fail)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def submit(self, request: BatchRequest, reply: Reply) -> None:
+        """Serve one part; `reply` is called exactly once, unless the store stops first."""
+        try:
+            validation.check(request, self.context.config.limits)
+        except errors.RequestError as error:
+            reply(self.refusal(error))
+            return
+        replica = self.replicas.get(request.range_id)
+        if replica is None or replica.descriptor is None:
+            reply(self.refusal(self._elsewhere(request)))
+        elif isinstance(request.operations[0], ADMIN):
+            self.admin.submit(replica, request.operations[0], reply)
+        else:
+            replica.submit(request, reply)
+
+    def refusal(self, error: errors.MultiraftError) -> BatchReply:
+        """Return the reply that says `error`."""
+        return BatchReply((), clock=self.context.hlc.last, error=errors.to_wire(error))
+
+    def _elsewhere(self, request: BatchRequest) -> errors.RetryableError:
+        """Return what helps a client that asked for a range which is not here."""
+        first = request.operations[0]
+        known: list[RangeDescriptor] = []
+        if isinstance(first, Scan):
+            known = self.descriptors_between(first.start, first.end)
+        elif not isinstance(first, ADMIN):
+            known = self.descriptors_between(first.key, None)
+        if not known:
+            return errors.RangeNotFoundError(
+                range_id=request.range_id, node_id=self.context.node_id
+            )
+        return errors.RangeMismatchError(
+            range_id=request.range_id, descriptors=[encoding.pack(d) for d in known]
+        )
+
+    def replica_at(self, key: bytes) -> Replica | None:
+        """Return the initialised replica whose span holds `key`, or None."""
+        position = self._by_start.bisect_right(key) - 1
+        if position < 0:
+            return None
+        replica: Replica = self._by_start.peekitem(position)[1]
+        assert replica.descriptor is not None, "only initialised replicas are kept by start"
+        return replica if key < replica.descriptor.end else None
+
+    def replica_before(self, key: bytes) -> Replica | None:
+        """Return the initialised replica that starts last before `key`, or None."""
+        position = self._by_start.bisect_left(key) - 1
+        return None if position < 0 else self._by_start.peekitem(position)[1]
+
+    def overlapping(self, start: bytes, end: bytes) -> list[Replica]:
+        """Return the initialised replicas that have a key of `[start, end)`, in key order."""
+        first = self.replica_at(start)
+        found = [] if first is None else [first]
+        for key in self._by_start.irange(start, end, inclusive=(False, False)):
+            found.append(self._by_start[key])
+        return found
+
+    def descriptors_between(self, start: bytes, end: bytes | None) -> list[RangeDescriptor]:
+        """Return the descriptors known here for a key (`end` None) or a span."""
+        if end is None:
+            replica = self.replica_at(start)
+            replicas = [] if replica is None else [replica]
+        else:
+            replicas = self.overlapping(start, end)[:DESCRIPTORS_IN_ERROR_MAX]
+        return [r.descriptor for r in replicas if r.descriptor is not None]
+
+    # -- messages in -----------------------------------------------------------------------------
+
+    def receive_frame(self, source: NodeId, payload: bytes) -> None:
+        """Take a frame of another store. Raises ProtocolError if it cannot be understood."""
+        if self._failed:
+            return
+        try:
+            frame = messages.decode_peer_frame(payload)
+        except ValueError as error:
+            raise errors.ProtocolError(reason=f"an unreadable peer frame: {error}") from error
+        try:
+            self.context.hlc.forward_from_peer(frame.clock)
+        except errors.ClockOffsetError:
+            for message in frame.liveness:
+                self.liveness.receive_refused(source, message)
+            return
+        for message in frame.liveness:
+            self.liveness.receive(source, message)
+        for envelope in frame.envelopes:
+            self._deliver(source, envelope)
+        for removal in frame.removals:
+            self._removed(removal)
+
+    def _deliver(self, source: NodeId, envelope: GroupEnvelope) -> None:
+        replica = self.replicas.get(envelope.range_id)
+        if replica is None:
+            replica = self._make_way(source, envelope)
+            if replica is None:
+                return
+        elif envelope.target != replica.replica_id:
+            if envelope.target < replica.replica_id:
+                return
+            # We were removed and added again: the old replica has to go first.
+            self._destroy(replica, Tombstone(envelope.target, replica.descriptor))
+            replica = self._make_way(source, envelope)
+            if replica is None:
+                return
+        replica.step(source, Envelope(envelope.source, envelope.target, envelope.message))
+
+    def _make_way(self, source: NodeId, envelope: GroupEnvelope) -> Replica | None:
+        """Return a new uninitialised replica for a message, or None if it must wait or is stale."""
+        if self.replica_at(envelope.start) is not None:
+            self._held.hold(source, envelope)
+            return None
+        engine = self.context.engine
+        tombstone = state.read_tombstone(engine, envelope.range_id)
+        if tombstone is not None and envelope.target < tombstone.next_replica_id:
+            return None
+        batch = engine.new_batch()
+        state.write_placeholder(batch, engine, envelope.range_id, envelope.target)
+        engine.write(batch)
+        log = raft_log.load(engine, envelope.range_id)
+        replica = Replica(self, envelope.range_id, envelope.target, log, None)
+        self._register(replica)
+        return replica
+
+    def _removed(self, removal: ReplicaRemoved) -> None:
+        """A leader says that our replica is no member any more."""
+        descriptor = removal.descriptor
+        replica = self.replicas.get(descriptor.range_id)
+        if replica is None or descriptor.replica_on(self.context.node_id) is not None:
+            return
+        known = replica.descriptor
+        if known is not None and known.generation >= descriptor.generation:
+            return
+        if replica.replica_id >= descriptor.next_replica_id:
+            return
+        self._destroy(replica, Tombstone(descriptor.next_replica_id, descriptor))
+
+    def _destroy(self, replica: Replica, tombstone: Tombstone) -> None:
+        """Remove a replica for ever, in one batch of its own."""
+        engine = self.context.engine
+        turn = Turn(engine.new_batch())
+        replica.destroy(turn, tombstone)
+        engine.write(turn.batch)
+        self._forget(replica)
+
+    # -- the map ---------------------------------------------------------------------------------
+
+    def _register(self, replica: Replica) -> None:
+        assert replica.range_id not in self.replicas, f"r{replica.range_id} is here already"
+        self.replicas[replica.range_id] = replica
+        if replica.descriptor is not None:
+            self._by_start[replica.descriptor.start] = replica
+
+    def _forget(self, replica: Replica) -> None:
+        del self.replicas[replica.range_id]
+        self._dirty.pop(replica.range_id, None)
+        self._ticking.pop(replica.range_id, None)
+        self._lease_waiters.pop(replica.range_id, None)
+        if replica.descriptor is not None:
+            del self._by_start[replica.descriptor.start]
+
+    def span_changed(self, replica: Replica, old: RangeDescriptor | None) -> None:
+        """A replica got its first descriptor, or one with another start."""
+        assert replica.descriptor is not None, "a span is never taken away"
+        if old is not None and old.start != replica.descriptor.start:
+            del self._by_start[old.start]
+        self._by_start[replica.descriptor.start] = replica
+
+    def descriptor_changed(self, replica: Replica) -> None:
+        """A replica's descriptor changed, or it began to lead: see what it owes."""
+        self.addressing.look_at(replica)
+
+    # -- splits ----------------------------------------------------------------------------------
+
+    def create_right(self, turn: Turn, trigger: SplitTrigger, *, live: bool) -> None:
+        """Give the right half of a split its replica here, as part of applying the split.
+
+        `live`: applied in the process and term that proposed it, so the first leader may lead
+        without an election, once the batch is durable (rule S1).
+        """
+        engine, right, node_id = self.context.engine, trigger.right, self.context.node_id
+        existing = self.replicas.get(right.range_id)
+        assert existing is None or existing.descriptor is None, f"r{right.range_id} exists already"
+        verdict = split.decide(
+            trigger,
+            node_id,
+            None if existing is None else existing.replica_id,
+            state.read_tombstone(engine, right.range_id),
+        )
+        if verdict is split.RightSide.LEAVE:
+            state.clear_span(turn.batch, engine, right.start, right.end)
+            return
+        log = raft_log.RangeLog(engine, right.range_id) if existing is None else existing.log
+        hard_state = split.right_hard_state(
+            trigger, None if existing is None else existing.core.hard_state()
+        )
+        applied = state.initial_applied(trigger.right_stats, trigger.floor)
+        log.reset(turn.batch, state.INITIAL_INDEX, state.INITIAL_TERM)
+        log.set_hard_state(turn.batch, hard_state)
+        log.set_applied(state.configuration(right), state.INITIAL_INDEX)
+        state.write_descriptor(turn.batch, engine, right)
+        state.write_applied(turn.batch, engine, state.applied_key(right.range_id), applied)
+        state.clear_placeholder(turn.batch, engine, right.range_id)
+        range_state = RangeState(right, applied)
+        if existing is None:
+            mine = right.replica_on(node_id)
+            assert mine is not None, "decided above"
+            replica = Replica(self, right.range_id, mine.replica_id, log, range_state)
+            self._register(replica)
+        else:
+            replica = existing
+            replica.initialise(range_state)
+            self.span_changed(replica, None)
+        turn.after_write.append(partial(self._right_is_born, replica))
+        if live and trigger.leader == node_id:
+            turn.synced.append(partial(self._lead_first, replica))
+
+    def _right_is_born(self, replica: Replica) -> None:
+        self._mark_dirty(replica)
+        for held in self._held.take(replica.range_id):
+            self._deliver(held.source, held.envelope)
+
+    def _lead_first(self, replica: Replica) -> None:
+        """The split's batch is durable here: lead the right range in its first term."""
+        if not replica.destroyed and replica.core.term == state.INITIAL_TERM:
+            replica.core.become_first_leader()
+            self._mark_dirty(replica)
+
+    # -- snapshots -------------------------------------------------------------------------------
+
+    def send_snapshot(self, replica: Replica, target: ReplicaId) -> None:
+        """A follower needs a snapshot: start to send one unless that is under way."""
+        self.snapshots.start(replica, target)
+
+    def admit_snapshot(self, header: SnapshotHeader) -> str:
+        """Return why a snapshot cannot be taken now, or "" and expect its data."""
+        descriptor = header.state.descriptor
+        self.context.hlc.forward_from_peer(header.clock)
+        replica = self.replicas.get(descriptor.range_id)
+        if replica is None or header.target > replica.replica_id:
+            return "no replica waits for it here yet"
+        if header.target < replica.replica_id:
+            return f"it is for replica {header.target}, but {replica.replica_id} is here"
+        if replica.applied.index >= header.state.applied.index:
+            return f"it is at {header.state.applied.index}, but we applied {replica.applied.index}"
+        if descriptor.range_id in self._receiving:
+            return "another one is being received"
+        conflict = self._conflict(descriptor)
+        if conflict is None:
+            self._receiving[descriptor.range_id] = descriptor
+            return ""
+        return conflict
+
+    def _conflict(self, descriptor: RangeDescriptor) -> str | None:
+        """Return which other replica here, or snapshot on its way, covers the span (rule A4)."""
+        for other in self.overlapping(descriptor.start, descriptor.end):
+            if other.range_id != descriptor.range_id:
+                return f"r{other.range_id} covers part of its span here"
+        for coming in self._receiving.values():
+            if coming.range_id != descriptor.range_id and coming.overlaps(
+                descriptor.start, descriptor.end
+            ):
+                return f"a snapshot of r{coming.range_id} is being received for part of its span"
+        return None
+
+    def snapshot_over(self, range_id: RangeId) -> None:
+        """A snapshot is complete here, or will never be."""
+        self._receiving.pop(range_id, None)
+
+    def install_snapshot(
+        self, header: SnapshotHeader, staged: StagedSnapshot, source: NodeId
+    ) -> str:
+        """Hand a complete snapshot to its core; return why not, or ""."""
+        descriptor = header.state.descriptor
+        replica = self.replicas.get(descriptor.range_id)
+        if replica is None or replica.replica_id != header.target:
+            return "the replica is gone"
+        conflict = self._conflict(descriptor)
+        if conflict is not None:
+            return conflict
+        replica.staged = staged
+        replica.step(source, install_message(header))
+        self._schedule_turn()
+        return ""
+
+    # -- the turn --------------------------------------------------------------------------------
+
+    def _mark_dirty(self, replica: Replica) -> None:
+        self._dirty[replica.range_id] = replica
+        if not self._turn_scheduled:
+            self._schedule_turn()
+
+    def _schedule_turn(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            asyncio.get_running_loop().call_soon(self._guarded_turn)
+
+    def _guarded_turn(self) -> None:
+        self._turn_scheduled = False
+        if self._failed:
+            return
+        try:
+            self._turn()
+        except Exception as error:
+            self.fail(error)
+
+    def _turn(self) -> None:
+        dirty, self._dirty = self._dirty, {}
+        engine = self.context.engine
+        turn = Turn(engine.new_batch())
+        for replica in dirty.values():
+            if not replica.destroyed:
+                replica.collect(turn)
+        if turn.writes:
+            engine.write(turn.batch)
+        if turn.to_sync or turn.synced:
+            self.syncs += 1
+            engine.sync(partial(self._synced, turn))
+        for action in turn.after_write:
+            action()
+        for replica in dirty.values():
+            self._follow_timer(replica)
+        self._flush()
+        self.turns += 1
+
+    def _synced(self, turn: Turn, error: BaseException | None) -> None:
+        """The batch of `turn` is durable: what was waiting for that may go."""
+        if error is not None:
+            self.fail(error)
+            return
+        if self._failed:
+            return
+        for replica, core, ready in turn.to_sync:
+            if replica.destroyed or replica.core is not core:
+                continue
+            core.synced(ready)
+            for envelope in ready.messages_after_sync:
+                self.post(replica, envelope)
+            self._mark_dirty(replica)
+        for action in turn.synced:
+            action()
+        self._flush()
+
+    # -- messages out ----------------------------------------------------------------------------
+
+    def post(self, replica: Replica, envelope: Envelope) -> None:
+        """Queue a Raft message; it leaves at the end of the turn."""
+        node = replica.node_of(envelope.target)
+        if node is None:
+            return
+        descriptor = replica.descriptor
+        out = GroupEnvelope(
+            replica.range_id,
+            envelope.source,
+            envelope.target,
+            envelope.message,
+            b"" if descriptor is None else descriptor.start,
+        )
+        queue = self._envelopes.get(node)
+        if queue is None:
+            self._envelopes[node] = [out]
+        else:
+            queue.append(out)
+
+    def post_removal(self, node: NodeId, descriptor: RangeDescriptor) -> None:
+        """Tell `node` that its replica is no member any more."""
+        self._removals.setdefault(node, []).append(ReplicaRemoved(descriptor))
+        self._schedule_turn()
+
+    def _post_liveness(self, node: NodeId, message: LivenessMessage) -> None:
+        self._liveness_out.setdefault(node, []).append(message)
+        self._schedule_turn()
+
+    def _flush(self) -> None:
+        if self._liveness_out or self._removals:
+            liveness, self._liveness_out = self._liveness_out, {}
+            removals, self._removals = self._removals, {}
+            for node in dict.fromkeys((*liveness, *removals)):
+                self._send_frame(
+                    node,
+                    messages.encode(
+                        PeerFrame(
+                            self.context.hlc.now(),
+                            tuple(liveness.get(node, ())),
+                            (),
+                            tuple(removals.get(node, ())),
+                        )
+                    ),
+                )
+        if self._envelopes:
+            envelopes, self._envelopes = self._envelopes, {}
+            for node, queue in envelopes.items():
+                for part in messages.frames_of(queue):
+                    frame = PeerFrame(self.context.hlc.now(), (), part)
+                    self._send_frame(node, messages.encode(frame))
+
+    # -- time and support ------------------------------------------------------------------------
+
+    def _follow_timer(self, replica: Replica) -> None:
+        if not replica.destroyed and replica.core.needs_tick:
+            self._ticking[replica.range_id] = replica
+            self._start_ticking()
+        else:
+            self._ticking.pop(replica.range_id, None)
+
+    def _start_ticking(self) -> None:
+        if self._tick_timer is None and not self._failed:
+            self._tick_timer = asyncio.get_running_loop().call_later(
+                self.context.config.raft.tick_ms / 1_000, self._tick
+            )
+
+    def _tick(self) -> None:
+        self._tick_timer = None
+        for replica in list(self._ticking.values()):
+            replica.tick()
+        self._look_again()
+        if self._ticking or self._lease_waiters:
+            self._start_ticking()
+
+    def _wait_for_lease(self, replica: Replica) -> None:
+        self._lease_waiters[replica.range_id] = replica
+        self._start_ticking()
+
+    def _look_again(self) -> None:
+        waiters, self._lease_waiters = self._lease_waiters, {}
+        for replica in waiters.values():
+            if replica.leaseholder is not None:
+                replica.leaseholder.look_again()
+
+    def _support_changed(self, node: NodeId, change: Change) -> None:
+        if change is not Change.SUPPORT_FROM_EXTENDED:
+            for replica in self.replicas.values():
+                if replica.depends_on(node):
+                    replica.support_changed()
+        if self._lease_waiters:
+            self._look_again()

@@ -1,0 +1,34 @@
+"""What one turn of a store gathers from all dirty replicas before it touches the disk (design §5).
+
+Invariants
+    - Everything gathered goes into one engine batch, written once.
+    - What happened in memory because of applied commands becomes visible only after that write:
+      it is queued in `after_write`, in order.
+    - A sync releases exactly the Readys taken in the turns it covers (rule A1).
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from multiraft.raft.core import RaftCore
+from multiraft.raft.ready import Ready
+from multiraft.storage.engine import Batch
+
+if TYPE_CHECKING:
+    from multiraft.ranges.replica import Replica
+
+
+class Turn:
+    """One turn's harvest."""
+
+    __slots__ = ("after_write", "batch", "synced", "to_sync", "writes")
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.writes = False
+        """Whether anything was put into `batch`."""
+        self.to_sync: list[tuple[Replica, RaftCore, Ready]] = []
+        """Readys to confirm to their cores once the batch is durable."""
+        self.after_write: list[Callable[[], None]] = []
+        self.synced: list[Callable[[], None]] = []
+        """To be called once the batch is durable, after the cores were told."""
