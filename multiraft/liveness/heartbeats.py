@@ -137,7 +137,6 @@ class Liveness:
 
     def remove_peer(self, node: NodeId) -> None:
         """Ask `node` no more. It is still answered when it asks."""
-        self._offsets.forget(node)
         self._tell(self._support.remove_peer(node))
 
     def receive(self, node: NodeId, message: LivenessMessage) -> None:
@@ -185,7 +184,7 @@ class Liveness:
         self._heartbeat_timer = asyncio.get_running_loop().call_later(
             self._interval_s, self._heartbeat
         )
-        if self._offsets.end_round(len(self._support.peers()) - 1):
+        if self._offsets.end_round(self._support.peers()):
             self._fail(errors.StoreFailedError(reason=_CLOCK_IS_WRONG))
             return
         self._tell(self._support.tick(self._hlc.now()))

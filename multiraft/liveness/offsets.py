@@ -15,6 +15,8 @@ Invariants
 No clock and no I/O; `end_round` is called once per heartbeat interval.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from multiraft.ids import NodeId
@@ -50,10 +52,6 @@ class ClockOffsets:
         high_us = None if ahead_us_min is None else -ahead_us_min
         self._bounds[node] = (OffsetBounds(sent_us - received_us, high_us), _ROUNDS_FRESH)
 
-    def forget(self, node: NodeId) -> None:
-        """Drop what is known of a node that is no peer any more."""
-        self._bounds.pop(node, None)
-
     def bounds(self, node: NodeId) -> OffsetBounds | None:
         """Return what is known; None when nothing was heard lately."""
         known = self._bounds.get(node)
@@ -64,13 +62,12 @@ class ClockOffsets:
         known = self._bounds.get(node)
         return None if known is None else known[0].low_us
 
-    def end_round(self, peers: int) -> bool:
-        """Return whether this node must stop, given that it has so many peers."""
-        known = [bounds for bounds, _ in self._bounds.values()]
+    def end_round(self, nodes: Sequence[NodeId]) -> bool:
+        """Return whether this node must stop. `nodes` are its peers and itself; no others count."""
+        known = [self._bounds[node][0] for node in nodes if node in self._bounds]
         ahead = sum(each.low_us > self._limit_us for each in known)
         behind = sum(each.high_us is not None and each.high_us < -self._limit_us for each in known)
-        nodes = peers + 1
-        is_far = 2 * max(ahead, behind) > nodes
+        is_far = 2 * max(ahead, behind) > len(nodes)
         self._rounds_far = self._rounds_far + 1 if is_far else 0
         self._bounds = {
             node: (bounds, rounds - 1)

@@ -28,12 +28,10 @@ class Network:
         self.cluster = cluster
         self.nodes: dict[NodeId, Node] = {}
         self.cut: set[tuple[NodeId, NodeId]] = set()
-        self.sent: Counter[str] = Counter()
 
     def send(
         self, source: NodeId, target: NodeId, clock: Timestamp, message: LivenessMessage
     ) -> None:
-        self.sent[type(message).__name__] += 1
         if (source, target) not in self.cut:
             self.loop.call_later(LATENCY_S, self._deliver, source, target, clock, message)
 
@@ -72,9 +70,12 @@ class Node:
         self.disk = disk
         self.clock = clock
         self.hlc = HybridClock(clock, CONFIG.clock_offset_ms_max)
+        self.sent: Counter[str] = Counter()
         self.changes: list[tuple[NodeId, Change]] = []
         self.failures: list[BaseException] = []
         self.refused = 0
+        self.stops_at: tuple[Change, ...] = ()
+        """What makes the host stop."""
         self.liveness = Liveness(
             node_id,
             CONFIG,
@@ -82,10 +83,15 @@ class Node:
             clock,
             disk.engine,
             send=self._send,
-            on_change=lambda node, change: self.changes.append((node, change)),
+            on_change=self._on_change,
             on_failure=self.failures.append,
         )
         network.nodes[node_id] = self
+
+    def _on_change(self, node: NodeId, change: Change) -> None:
+        self.changes.append((node, change))
+        if change in self.stops_at:
+            self.liveness.stop()
 
     async def start(self) -> None:
         """Start, with all other nodes of the cluster as peers."""
@@ -118,6 +124,7 @@ class Node:
         return self.liveness.support_from(node)[1] > self.hlc.now()
 
     def _send(self, node: NodeId, message: LivenessMessage) -> None:
+        self.sent[type(message).__name__] += 1
         self.network.send(self.node_id, node, self.hlc.now(), message)
 
 

@@ -218,7 +218,9 @@ class TestAsking:
         assert core.version > before
         assert core.remove_peer(B) == []
         assert core.receive(B, reply(1, 2_000), at(1_020)) == []
+        core.receive(B, reply(9, 0), at(1_030))
         assert core.support_from(B) == (NO_EPOCH, hlc.ZERO)
+        assert core.take_effects(at(1_040)) is None
         core.tick(at(1_200))
         assert take(core, 1_200).messages == ()
 
