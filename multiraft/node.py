@@ -151,6 +151,18 @@ class Node:
             await self._links.close()
         self.engine.close()
 
+    async def kill(self) -> None:
+        """Stop without a word to anybody, as far as a process can do that to itself.
+
+        Nothing is handed over, flushed or answered, and the engine is left as it is: its owner says
+        what a crash leaves of it.
+        """
+        if self._disk_timer is not None:
+            self._disk_timer.cancel()
+        await self.store.halt()
+        await self._router.close()
+        await self._links.close()
+
     def welcome(self) -> Welcome:
         """Return what this node tells whoever connects."""
         first = self.store.replicas.get(bootstrap.FIRST_RANGE_ID)

@@ -187,6 +187,12 @@ class Store:
 
     async def stop(self) -> None:
         """Stop serving and driving replicas; what waits is told so. The engine stays open."""
+        await self.halt()
+        for replica in self.replicas.values():
+            replica.stop_serving()
+
+    async def halt(self) -> None:
+        """Do nothing any more: no message, no answer, no write."""
         self._failed = True
         self.liveness.stop()
         if self._tick_timer is not None:
@@ -194,8 +200,6 @@ class Store:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for replica in self.replicas.values():
-            replica.stop_serving()
 
     def fail(self, error: BaseException) -> None:
         """Stop at once: durability, or an invariant, is in doubt."""

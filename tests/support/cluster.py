@@ -1,0 +1,233 @@
+"""A whole cluster on a virtual loop: real nodes, memory engines, in-process network, own clocks.
+
+Everything but engine, network and clock is production code. A test hurts the cluster through the
+methods here and waits with `until`, which lets virtual time pass.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+import multiraft
+from multiraft.client.database import Database
+from multiraft.config import ClientConfig, Config, RaftConfig
+from multiraft.ids import NodeId, RangeId
+from multiraft.model import hlc
+from multiraft.net.inproc import InprocTransport
+from multiraft.net.links import InprocNetwork
+from multiraft.net.transport import NodeAddress
+from multiraft.node import Node
+from multiraft.ranges import bootstrap, snapshot
+from multiraft.ranges.bootstrap import USER_RANGE_ID
+from multiraft.ranges.replica import Replica
+from multiraft.storage.identity import Identity
+from multiraft.storage.memory import MemoryEngine
+from tests.support import virtual_loop
+from tests.support.clients import SeededRng
+from tests.support.virtual_loop import VirtualClock, VirtualLoop
+
+FAST = Config(
+    raft=RaftConfig(tick_ms=20),
+    client=ClientConfig(attempt_timeout_ms=500, deadline_s=30.0),
+)
+"""Short ticks, so that elections take tens of virtual milliseconds."""
+
+STEP_S = 0.005
+
+
+class Member:
+    """One node of the cluster, up or down; the engine and the clock outlive the node."""
+
+    def __init__(self, number: int, clock: VirtualClock, engine: MemoryEngine) -> None:
+        self.number = number
+        self.name = f"n{number}"
+        self.address = f"{self.name}:7000"
+        self.clock = clock
+        self.engine = engine
+        self.node: Node | None = None
+
+    @property
+    def up(self) -> Node:
+        """The running node."""
+        assert self.node is not None, f"{self.name} is down"
+        return self.node
+
+    def replica(self, range_id: int = USER_RANGE_ID) -> Replica:
+        """Return this node's replica of a range."""
+        return self.up.store.replicas[RangeId(range_id)]
+
+
+class Cluster:
+    """See the module. `errors` holds what made stores fail, and what escaped handlers."""
+
+    def __init__(
+        self, loop: VirtualLoop, *, nodes: int = 3, config: Config = FAST, seed: int = 1
+    ) -> None:
+        self.loop = loop
+        self.config = config
+        self.random = random.Random(seed)
+        self.network = InprocNetwork(config.net)
+        self.errors: list[BaseException] = []
+        self.members = {
+            number: Member(number, VirtualClock(loop), MemoryEngine())
+            for number in range(1, nodes + 1)
+        }
+        addresses = tuple(NodeAddress(NodeId(m.number), m.address) for m in self.members.values())
+        for member in self.members.values():
+            bootstrap.write(
+                member.engine,
+                Identity("test-cluster", NodeId(member.number)),
+                addresses,
+                hlc.from_us(VirtualClock.START_US - 1),
+            )
+
+    async def start(self) -> None:
+        """Start every node that is down, and wait until every range has a serving leader."""
+        for member in self.members.values():
+            if member.node is None:
+                await self.start_node(member.number)
+        await self.until_served()
+
+    async def start_node(self, number: int) -> None:
+        """Start one node on what its engine holds."""
+        member = self.members[number]
+        assert member.node is None, f"{member.name} is up"
+        node = Node(
+            Identity("test-cluster", NodeId(number)),
+            member.engine,
+            InprocTransport(self.network, member.name, self.errors.append),
+            member.clock,
+            SeededRng(self.random.randrange(1 << 30)),
+            self.config,
+        )
+        node.failed.add_done_callback(lambda failed: self.errors.append(failed.result()))
+        member.node = node
+        await node.start(member.address)
+
+    async def stop(self) -> None:
+        """Stop every node in good order; the test fails if a store had failed before."""
+        for member in self.members.values():
+            if member.node is not None:
+                node, member.node = member.node, None
+                await node.stop()
+        assert not self.errors, self.errors
+
+    async def crash(self, number: int, *, keep: int | None = None) -> None:
+        """End a node as a power cut does: of its unsynced batches only the first `keep` survive.
+
+        None: a random number of them.
+        """
+        member = self.members[number]
+        node, member.node = member.up, None
+        self.network.crash(member.name)
+        await node.kill()
+        unsynced = member.engine.unsynced_count
+        member.engine.crash(self.random.randint(0, unsynced) if keep is None else keep)
+        member.engine = member.engine.reopen()
+
+    async def restart(self, number: int) -> None:
+        """Start a crashed node again."""
+        await self.start_node(number)
+
+    def isolate(self, number: int) -> None:
+        """Cut a node off from everybody, clients included."""
+        self.network.isolate(f"n{number}")
+
+    def rejoin(self, number: int) -> None:
+        """Undo `isolate`."""
+        self.network.rejoin(f"n{number}")
+
+    def connect(self, *, name: str = "client", **settings: Any) -> Database:  # noqa: ANN401
+        """Return a database of this cluster, to be used with `async with`."""
+        config = msgspec.structs.replace(
+            self.config, client=msgspec.structs.replace(self.config.client, **settings)
+        )
+        return multiraft.connect(
+            *(m.address for m in self.members.values()),
+            settings=config,
+            transport=InprocTransport(self.network, name, self.errors.append),
+            clock=VirtualClock(self.loop),
+            rng=SeededRng(self.random.randrange(1 << 30)),
+        )
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def running(self) -> list[Member]:
+        """Return the nodes that are up."""
+        return [m for m in self.members.values() if m.node is not None]
+
+    def leader(self, range_id: int = USER_RANGE_ID) -> Member | None:
+        """Return the node that serves the range under a lease now, or None."""
+        for member in self.running():
+            replica = member.up.store.replicas.get(RangeId(range_id))
+            holder = None if replica is None else replica.leaseholder
+            if holder is not None and holder.may_serve(member.up.store.context.hlc.now()):
+                return member
+        return None
+
+    def replicas(self, range_id: int = USER_RANGE_ID) -> list[Replica]:
+        """Return the replicas of a range on the running nodes."""
+        stores = [m.up.store for m in self.running()]
+        return [s.replicas[RangeId(range_id)] for s in stores if RangeId(range_id) in s.replicas]
+
+    def range_ids(self) -> list[RangeId]:
+        """Return every range that a running node has."""
+        return sorted({r for m in self.running() for r in m.up.store.replicas})
+
+    async def until(self, condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
+        """Let virtual time pass until `condition()`; fails the test if it never comes true."""
+        deadline = self.loop.time() + within_s
+        while not condition():
+            assert not self.errors, self.errors
+            assert self.loop.time() < deadline, f"not within {within_s:g} virtual seconds"
+            await asyncio.sleep(STEP_S)
+
+    async def until_served(self) -> None:
+        """Wait until every range has a leader that may serve."""
+        await self.until(lambda: all(self.leader(r) is not None for r in self.range_ids()))
+
+    async def until_applied(self, range_id: int = USER_RANGE_ID) -> None:
+        """Wait until all running replicas of a range have applied the same, which is everything."""
+
+        def equal() -> bool:
+            indexes = {r.applied.index for r in self.replicas(range_id)}
+            commits = {r.core.last_index for r in self.replicas(range_id)}
+            return len(indexes) == 1 and indexes == commits
+
+        await self.until(equal)
+
+    def contents(self, number: int, range_id: int = USER_RANGE_ID) -> list[tuple[bytes, bytes]]:
+        """Return everything keyed in a range as that node's engine holds it."""
+        member = self.members[number]
+        descriptor = member.replica(range_id).descriptor
+        assert descriptor is not None
+        view = member.engine.view()
+        try:
+            return list(snapshot.rows_of(view, member.engine.data, descriptor))
+        finally:
+            view.close()
+
+
+def cluster_test(
+    *, nodes: int = 3, config: Config = FAST, seed: int = 1
+) -> Callable[[Callable[[Cluster, Database], Coroutine[Any, Any, None]]], Callable[[], None]]:
+    """Make a test of an `async def test_...(cluster, db)` on a started cluster."""
+
+    def wrap(main: Callable[[Cluster, Database], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+        async def on_loop(loop: VirtualLoop) -> None:
+            cluster = Cluster(loop, nodes=nodes, config=config, seed=seed)
+            await cluster.start()
+            async with cluster.connect() as db:
+                await main(cluster, db)
+            await cluster.stop()
+
+        def test() -> None:
+            virtual_loop.run(on_loop, limit_s=10_000)
+
+        test.__doc__ = main.__doc__
+        return test
+
+    return wrap
