@@ -285,14 +285,15 @@ async def test_while_it_waits_it_neither_asks_nor_answers(loop: VirtualLoop) -> 
     a.sent.clear()
     starting = asyncio.create_task(a.start())
     await asyncio.sleep(0.1)
-    a.liveness.receive(b.node_id, SupportRequest(Epoch(9), in_ms(a, 900)))
+    stranger = NodeId(7)
+    a.liveness.receive(stranger, SupportRequest(Epoch(9), in_ms(a, 5_000)))
     await asyncio.sleep(0.1)
     assert not starting.done()
     assert a.sent.total() == 0
     assert not a.liveness.status().running
     await starting
     await asyncio.sleep(0.1)
-    assert a.liveness.support_for(b.node_id) == Epoch(1)
+    assert a.liveness.support_for(stranger) == NO_EPOCH
 
 
 @on_virtual_time
