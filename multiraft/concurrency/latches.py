@@ -161,15 +161,18 @@ class LatchManager:
 
     def _wait_for_points(self, latch: Latch) -> None:
         """Count what earlier latches on points are in the way of the spans of `latch`."""
-        for key, queue in self._points.items():
-            point = (key,)
-            if _contain(latch.write_spans, point):
-                for other, _ in queue:
-                    _wait_for(latch, other)
-            elif _contain(latch.read_spans, point):
-                for other, writes in queue:
-                    if writes:
+        # Plain loops, since this looks at every key in use for each scan.
+        for start, end in latch.write_spans:
+            for key, queue in self._points.items():
+                if start <= key < end:
+                    for other, _ in queue:
                         _wait_for(latch, other)
+        for start, end in latch.read_spans:
+            for key, queue in self._points.items():
+                if start <= key < end:
+                    for other, writes in queue:
+                        if writes:
+                            _wait_for(latch, other)
 
     def _remove(self, latch: Latch) -> None:
         latch.state = _RELEASED

@@ -58,6 +58,13 @@ class RecentWrites:
         """
         return issued_at >= self._complete_since and write_id not in self._timestamps
 
+    def timestamp_of(self, write_id: bytes) -> Timestamp | None:
+        """Return when that write was applied, if it is remembered: no search is needed then either.
+
+        The part of a request that was applied has all its versions at this time.
+        """
+        return self._timestamps.get(write_id)
+
     def reset(self, complete_since: Timestamp) -> None:
         """Forget everything, at the start of a lease."""
         self._timestamps.clear()

@@ -66,13 +66,23 @@ def find_write(
 ) -> Version | None:
     """Return what the write `write_id` left on `key` above `newer_than`, outcomes included.
 
-    Looks at every version above `newer_than`: ask `RecentWrites` first (rule L7).
+    Looks at every version above `newer_than`; where the write's timestamp is known, `get_write`
+    needs not.
     """
     prefix = layout.version_prefix(key)
     for physical, stored in reader.scan(prefix, prefix + _inverted(newer_than)):
         if stored[1:HEADER_BYTES] == write_id:
             return versions.decode(_timestamp(physical), stored)
     return None
+
+
+def get_write(reader: Reader, key: bytes, write_id: bytes, timestamp: Timestamp) -> Version | None:
+    """Return what the write `write_id` left on `key` at `timestamp`, an outcome included."""
+    physical = layout.version_key(key, timestamp)
+    found = reader.first(physical, physical + b"\x00")
+    if found is None or found[1][1:HEADER_BYTES] != write_id:
+        return None
+    return versions.decode(timestamp, found[1])
 
 
 def scan(
@@ -84,25 +94,32 @@ def scan(
     reverse: bool = False,
     limit_keys: int = 0,
     limit_bytes: int = 0,
+    limit_passed: int = 0,
 ) -> ScanPage:
     """Return the live keys of `[start, end)` and their values as seen at `timestamp`.
 
     Stops once there are `limit_keys` keys, or `limit_bytes` bytes of keys and values or a little
-    more; 0 means no limit. There is at least one key in the page if there is one in the span.
+    more; there is then at least one key in the page. Stops also when it has passed `limit_passed`
+    keys that are not live, so that a caller can let others run; the page may then be empty. 0 means
+    no limit.
     """
     lower, upper = layout.span(layout.VERSION, start, end)
-    seen = _descending if reverse else _ascending
+    looked_at = _descending if reverse else _ascending
     rows: list[bytes] = []
     append = rows.append
     keys_left = limit_keys or -1
     bytes_left = limit_bytes or hlc.MAX
-    for escaped, value in seen(reader, lower, upper, _inverted(timestamp)):
+    passes_left = limit_passed or -1
+    for escaped, value in looked_at(reader, lower, upper, _inverted(timestamp)):
         key = escaped.replace(b"\x00\xff", b"\x00") if b"\x00" in escaped else escaped
-        append(key)
-        append(value)
-        keys_left -= 1
-        bytes_left -= len(key) + len(value)
-        if keys_left == 0 or bytes_left <= 0:
+        if value is None:
+            passes_left -= 1
+        else:
+            append(key)
+            append(value)
+            keys_left -= 1
+            bytes_left -= len(key) + len(value)
+        if keys_left == 0 or bytes_left <= 0 or passes_left == 0:
             return ScanPage(tuple(rows), _resume(key, start, end, reverse=reverse))
     return ScanPage(tuple(rows), None)
 
@@ -116,19 +133,20 @@ def _resume(last: bytes, start: bytes, end: bytes, *, reverse: bool) -> bytes | 
 
 def _ascending(
     reader: Reader, lower: bytes, upper: bytes, suffix: bytes
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yield escaped key and value of what is live where inverted timestamps are >= `suffix`."""
+) -> Iterator[tuple[bytes, bytes | None]]:
+    """Yield escaped keys in order, each with the value seen at the inverted timestamp `suffix`.
+
+    The value is None for a removed key; what began to exist later may be left out.
+    """
     decided: bytes | None = None
-    unseen = 0
     while True:
+        unseen = 0
         for physical, stored in reader.scan(lower, upper):
             escaped = physical[1:_TERMINATED]
             if escaped == decided or physical[_SUFFIX:] < suffix:
                 unseen += 1
                 if unseen < SEEK_AFTER:
                     continue
-                past = _PAST_ALL_VERSIONS if escaped == decided else suffix
-                lower = physical[:_SUFFIX] + past
                 break
             unseen = 0
             kind = stored[0]
@@ -137,52 +155,60 @@ def _ascending(
                 yield escaped, stored[HEADER_BYTES:]
             elif kind & KIND_MASK != OUTCOME:
                 decided = escaped
-                if kind & KIND_MASK == VALUE:
-                    yield escaped, _value(stored)
+                yield escaped, _value(stored)
         else:
             return
-        unseen = 0
+        prefix = physical[:_SUFFIX]
+        lower = prefix + _PAST_ALL_VERSIONS
+        if escaped != decided:
+            decided = escaped
+            yield escaped, _seek_value(reader, prefix, suffix)
 
 
 def _descending(
     reader: Reader, lower: bytes, upper: bytes, suffix: bytes
-) -> Iterator[tuple[bytes, bytes]]:
+) -> Iterator[tuple[bytes, bytes | None]]:
     """As _ascending, from the last key to the first.
 
     Versions of a key come oldest first, so the last one that fits is the one that is seen.
     """
-    current = b""
-    candidate: bytes | None = None
-    passed = 0
     while True:
+        current: bytes | None = None
+        value: bytes | None = None
+        passed = 0
         for physical, stored in reader.scan(lower, upper, reverse=True):
             escaped = physical[1:_TERMINATED]
             if escaped != current:
-                if candidate is not None and candidate[0] & KIND_MASK == VALUE:
-                    yield current, _value(candidate)
+                if current is not None:
+                    yield current, value
                 current = escaped
-                candidate = None
+                value = None
                 passed = 0
-            if physical[_SUFFIX:] >= suffix and stored[0] & KIND_MASK != OUTCOME:
-                candidate = stored
             passed += 1
             if passed == SEEK_AFTER:
-                upper = physical[:_SUFFIX]
                 break
+            if physical[_SUFFIX:] >= suffix:
+                kind = stored[0]
+                if kind == VALUE:
+                    value = stored[HEADER_BYTES:]
+                elif kind & KIND_MASK != OUTCOME:
+                    value = _value(stored)
         else:
-            if candidate is not None and candidate[0] & KIND_MASK == VALUE:
-                yield current, _value(candidate)
+            if current is not None:
+                yield current, value
             return
-        version = _first_seen(reader, upper + suffix, upper + _PAST_ALL_VERSIONS)
-        if version is not None and version.kind == VALUE:
-            yield current, version.value
-        candidate = None
+        upper = physical[:_SUFFIX]
+        yield escaped, _seek_value(reader, upper, suffix)
 
 
-def _value(stored: bytes) -> bytes:
-    if stored[0] == VALUE:
-        return stored[HEADER_BYTES:]
-    return versions.decode(hlc.ZERO, stored).value
+def _value(stored: bytes) -> bytes | None:
+    version = versions.decode(hlc.ZERO, stored)
+    return version.value if version.kind == VALUE else None
+
+
+def _seek_value(reader: Reader, prefix: bytes, suffix: bytes) -> bytes | None:
+    version = _first_seen(reader, prefix + suffix, prefix + _PAST_ALL_VERSIONS)
+    return version.value if version is not None and version.kind == VALUE else None
 
 
 def _first_seen(reader: Reader, start: bytes, end: bytes) -> Version | None:

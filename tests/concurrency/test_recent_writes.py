@@ -52,6 +52,15 @@ def test_write_noted_twice_counts_with_its_latest_timestamp() -> None:
     assert recent.status() == RecentWritesStatus(writes=1, complete_since=at(150))
 
 
+def test_remembered_write_is_found_without_a_search() -> None:
+    recent = RecentWrites(1, at(100))
+    recent.note(A, at(120))
+    assert recent.timestamp_of(A) == 120
+    assert recent.timestamp_of(B) is None
+    recent.note(B, at(130))
+    assert recent.timestamp_of(A) is None
+
+
 def test_reset_forgets_everything() -> None:
     recent = RecentWrites(10, at(100))
     recent.note(A, at(120))

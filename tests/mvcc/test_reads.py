@@ -55,9 +55,22 @@ def test_scan_sees_what_the_model_sees(
 
 
 @one_engine_for_all
-@given(histories(), timestamps, st.booleans(), st.integers(0, 3), st.integers(0, 60))
+@given(
+    histories(),
+    timestamps,
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(0, 60),
+    st.integers(0, 3),
+)
 def test_pages_put_together_are_the_whole_scan(
-    engine: Engine, model: Model, timestamp: int, reverse: bool, limit_keys: int, limit_bytes: int
+    engine: Engine,
+    model: Model,
+    timestamp: int,
+    reverse: bool,
+    limit_keys: int,
+    limit_bytes: int,
+    limit_passed: int,
 ) -> None:
     model.store(engine)
     found = []
@@ -71,6 +84,7 @@ def test_pages_put_together_are_the_whole_scan(
             reverse=reverse,
             limit_keys=limit_keys,
             limit_bytes=limit_bytes,
+            limit_passed=limit_passed,
         )
         rows = pairs(page.rows)
         found += rows
@@ -79,7 +93,7 @@ def test_pages_put_together_are_the_whole_scan(
         assert not limit_bytes or sum(len(k) + len(v) for k, v in rows[:-1]) < limit_bytes
         if page.resume is None:
             break
-        assert rows, "a page before the last one holds at least one key"
+        assert rows or limit_passed, "a page before the last one holds at least one key"
         start, end = (start, page.resume) if reverse else (page.resume, end)
     expected = model.live(keys.MIN, keys.END, timestamp)
     assert found == (expected[::-1] if reverse else expected)
@@ -98,6 +112,17 @@ def test_find_write_finds_exactly_what_lies_above(
     ]
     found = reads.find_write(reader_of(engine), key, write_id(number), Timestamp(newer_than))
     assert [found] == expected if expected else found is None
+
+
+@one_engine_for_all
+@given(histories(), some_keys, st.integers(0, 42), timestamps)
+def test_get_write_finds_exactly_what_lies_there(
+    engine: Engine, reader_of: ReaderOf, model: Model, key: bytes, number: int, timestamp: int
+) -> None:
+    model.store(engine)
+    found = reads.get_write(reader_of(engine), key, write_id(number), Timestamp(timestamp))
+    there = [v for v in model.chains.get(key, []) if v.timestamp == timestamp]
+    assert [found] == there if there and there[0].id == write_id(number) else found is None
 
 
 def pairs(rows: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
@@ -184,3 +209,35 @@ def test_resume_is_none_when_the_limit_falls_on_the_end_of_the_span() -> None:
     assert reads.scan(reader, b"c", b"d", at, limit_keys=1, reverse=True).resume is None
     assert reads.scan(reader, b"a", b"c", at, limit_keys=1).resume == b"a\x00"
     assert reads.scan(reader, b"a", b"d", at, limit_keys=1, reverse=True).resume == b"c"
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scan_over_removed_keys_pauses(reverse: bool) -> None:
+    engine = MemoryEngine()
+    model = Model()
+    for number in range(100):
+        key = b"%03d" % number
+        model.add(key, Version(Timestamp(1), VALUE, write_id(1)))
+        model.add(key, Version(Timestamp(2), TOMBSTONE, write_id(2)))
+    model.store(engine)
+    reader = CountingReader(EngineReader(engine))
+    page = reads.scan(
+        reader, b"", keys.END, Timestamp(9), reverse=reverse, limit_keys=1, limit_passed=10
+    )
+    assert page.rows == ()
+    assert page.resume == (b"090" if reverse else b"009\x00")
+    assert reader.looked_at < 25
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scan_over_keys_of_the_future_pauses(reverse: bool) -> None:
+    engine = MemoryEngine()
+    model = Model()
+    for number in range(1_000):
+        model.add(b"%04d" % number, Version(Timestamp(10), VALUE, write_id(1)))
+    model.store(engine)
+    reader = CountingReader(EngineReader(engine))
+    page = reads.scan(reader, b"", keys.END, Timestamp(9), reverse=reverse, limit_passed=5)
+    assert page.rows == ()
+    assert page.resume is not None
+    assert reader.looked_at < 6 * reads.SEEK_AFTER
