@@ -174,6 +174,19 @@ async def test_a_host_that_stops_when_it_is_told_of_a_change_is_obeyed(loop: Vir
     assert a.sent.total() == 0
 
 
+@on_virtual_time
+async def test_a_host_that_stops_during_a_heartbeat_is_obeyed(loop: VirtualLoop) -> None:
+    a, b = await start_cluster(loop, 2)
+    await asyncio.sleep(SETTLED_S)
+    b.liveness.stop()
+    a.stops_at = (Change.SUPPORT_FROM_ENDED,)
+    await until_true(loop, lambda: not a.liveness.status().running)
+    a.sent.clear()
+    await asyncio.sleep(SETTLED_S)
+    assert a.sent.total() == 0
+    assert not a.failures
+
+
 # Restarts of either side
 
 
@@ -462,6 +475,20 @@ async def test_requests_that_arrive_together_share_a_sync(loop: VirtualLoop) -> 
     await asyncio.sleep(0.01)
     assert a.disk.syncs == before + 1
     assert a.sent["SupportReply"] == 48
+
+
+@on_virtual_time
+async def test_a_doubled_request_is_answered_again_without_a_sync(loop: VirtualLoop) -> None:
+    (a,) = await start_cluster(loop, 1)
+    await asyncio.sleep(0.1)
+    request = SupportRequest(Epoch(1), in_ms(a, 1_000))
+    a.deliver(NodeId(2), a.hlc.wall(), request)
+    await asyncio.sleep(0.01)
+    before = a.disk.syncs
+    a.deliver(NodeId(2), a.hlc.wall(), request)
+    await asyncio.sleep(0.01)
+    assert a.sent["SupportReply"] == 2
+    assert a.disk.syncs == before
 
 
 @on_virtual_time
