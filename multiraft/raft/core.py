@@ -48,7 +48,7 @@ class RaftCore:
     """See the module."""
 
     __slots__ = (
-        "acknowledge",
+        "acknowledge_to",
         "applied_index",
         "commit_index",
         "config",
@@ -132,7 +132,7 @@ class RaftCore:
         self.releasing: fortification.Releasing | None = None
         self.released_term = Term(0)
         self.matched_index = Index(0)
-        self.acknowledge = False
+        self.acknowledge_to = NO_REPLICA
         self.replicate = False
         self.refusal: Refusal | None = None
         self.lease_version = 0
@@ -366,6 +366,13 @@ class RaftCore:
                 needed_after = progress.match_index
         self.log.trim(needed_after, index)
 
+    def replicated_index(self) -> Index:
+        """Return the greatest index that every member is known to have; 0 unless leader."""
+        if self.leadership is None:
+            return Index(0)
+        matches = [progress.match_index for progress in self.leadership.progress.values()]
+        return min(matches, default=self.log.last_index)
+
     def report_snapshot(self, replica: ReplicaId, ok: bool) -> None:
         """Tell how streaming a snapshot to one of `snapshot_targets` ended."""
         snapshot.report(self, replica, delivered=ok)
@@ -377,7 +384,7 @@ class RaftCore:
         progress = self.leadership.progress.get(replica)
         if progress is not None and progress.state is ProgressState.REPLICATE:
             progress.become_probe(Index(progress.match_index + 1))
-            progress.probe_sent = True
+            progress.probe_sent = progress.match_index < self.log.last_index
 
     def support_changed(self) -> None:
         """Look again at support: it began, ended or changed its epoch for a store of this group.
@@ -397,7 +404,7 @@ class RaftCore:
         """Return whether take_ready() has anything."""
         return bool(
             self.replicate
-            or self.acknowledge
+            or self.acknowledge_to
             or self.hard_state_unwritten
             or self.handed_index < self.commit_index
             or self.messages
@@ -410,7 +417,7 @@ class RaftCore:
         """Return what is to be done, in the order that Ready tells; each thing once."""
         if self.replicate:
             replication.send_appends(self)
-        if self.acknowledge:
+        if self.acknowledge_to:
             replication.acknowledge(self)
         mark = self.log.take_mark()
         committed = self._hand_out() if self.handed_index < self.commit_index else ()
@@ -505,10 +512,6 @@ class RaftCore:
         assert self.commit_index < index <= self.log.last_index, "commit goes up, within the log"
         self.commit_index = index
         self.hard_state_unwritten = True
-
-    def advance_commit(self) -> None:
-        """Commit again by counting, after the configuration changed."""
-        replication.advance_commit(self)
 
     def set_configuration(self, configuration: Configuration) -> None:
         """Take `configuration` as the one in force."""

@@ -18,7 +18,7 @@ Source
 from typing import TYPE_CHECKING
 
 from multiraft.ids import NO_REPLICA, Index, ReplicaId, Term, Timestamp
-from multiraft.raft import fortification, membership, quorum
+from multiraft.raft import fortification, membership, quorum, replication
 from multiraft.raft.leadership import Leadership
 from multiraft.raft.messages import (
     Entry,
@@ -87,7 +87,7 @@ def become_follower(core: "RaftCore", term: Term, leader: ReplicaId) -> None:
         core.term = term
         core.vote = NO_REPLICA
         core.matched_index = Index(0)
-        core.acknowledge = False
+        core.acknowledge_to = NO_REPLICA
         core.hard_state_changed()
     core.role = Role.FOLLOWER
     core.leader = leader
@@ -145,7 +145,7 @@ def become_candidate(core: "RaftCore", release: Release | None) -> None:
     core.votes = {}  # Its own vote is counted by vote_synced().
     core.release = release
     core.matched_index = Index(0)
-    core.acknowledge = False
+    core.acknowledge_to = NO_REPLICA
     core.hard_state_changed()
     core.restart_election_timer()
     message = RequestVote(core.term, core.log.last_index, core.log.last_term, release)
@@ -172,9 +172,10 @@ def become_leader(core: "RaftCore") -> None:
     core.release = None
     core.releasing = None  # A leader of a higher term fortifies everybody anew.
     noop_index = Index(core.log.last_index + 1)
-    leadership = Leadership(noop_index, core.configuration.members, core.config)
+    leadership = Leadership(noop_index)
+    for member in core.configuration.members:
+        leadership.progress[member] = replication.track(core, member, noop_index)
     core.leadership = leadership
-    leadership.progress[core.replica_id].match_index = core.log.durable_index
     core.log.append(Entry(core.term, noop_index, EntryKind.NOOP, b""))
     core.replicate = True
     core.lease_version += 1
@@ -193,14 +194,15 @@ def check_quorum(core: "RaftCore") -> None:
     if fortification.has_lease_quorum(core):
         leadership.quorum_lost_ticks = 0
         return
+    if leadership.quorum_lost_ticks == 0:
+        for progress in leadership.progress.values():
+            progress.heard = False
     leadership.quorum_lost_ticks += 1
     if leadership.quorum_lost_ticks < core.config.election_timeout_ticks:
         return
     leadership.quorum_lost_ticks = 0
     heard = {member: progress.heard for member, progress in leadership.progress.items()}
     heard[core.replica_id] = True
-    for progress in leadership.progress.values():
-        progress.heard = False
     if quorum.vote_result(core.configuration, heard) is not quorum.VoteResult.WON:
         core.step_down()
 

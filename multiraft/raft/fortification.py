@@ -84,6 +84,7 @@ def record(core: "RaftCore", leader: ReplicaId, epoch: Epoch) -> None:
     core.fortified_leader = leader
     core.fortified_term = core.term
     core.fortified_epoch = epoch
+    core.could_campaign = False
     core.hard_state_changed()
 
 

@@ -6,9 +6,6 @@ Invariants
     - `lease_promised` never goes down (rule S4).
 """
 
-from collections.abc import Iterable
-
-from multiraft.config import RaftConfig
 from multiraft.ids import NO_REPLICA, Index, ReplicaId, Timestamp
 from multiraft.raft.progress import Progress
 
@@ -41,11 +38,11 @@ class Leadership:
         "uncommitted_bytes",
     )
 
-    def __init__(self, noop_index: Index, members: Iterable[ReplicaId], config: RaftConfig) -> None:
+    def __init__(self, noop_index: Index) -> None:
         self.noop_index = noop_index
         self.pending_configuration_index = noop_index
         """No change of configuration before this is applied: there may be one in the log (S5)."""
-        self.progress = {member: Progress(noop_index, config) for member in members}
+        self.progress: dict[ReplicaId, Progress] = {}
         self.lease_promised = Timestamp(0)
         """The largest lease end ever computed in this term."""
         self.uncommitted_bytes = 0

@@ -151,8 +151,9 @@ class RaftLog:
 
         At least one entry, and perhaps fewer than fit when they lie half in storage.
         """
-        assert self.first_index <= low < high <= self.last_index + 1, "the slice is in the log"
+        assert low < high <= self.last_index + 1, "the slice is in the log"
         if low < self._recent_first:
+            assert low >= self.first_index, "the slice is not truncated"
             high = min(high, self._recent_first)
             found = self._storage.entries(low, high, bytes_max)
             assert found, "storage returns at least one entry of its log"

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 
 from multiraft.config import MIB
 from multiraft.ids import NO_REPLICA, Index, ReplicaId
-from multiraft.raft import fortification
+from multiraft.raft import fortification, replication
 from multiraft.raft.messages import Configuration, EntryKind
-from multiraft.raft.progress import Progress
 
 if TYPE_CHECKING:
     from multiraft.raft.core import RaftCore
@@ -119,8 +118,9 @@ def apply(core: "RaftCore", configuration: Configuration) -> None:
     if leadership is None:
         return
     before = leadership.progress
+    next_index = Index(core.log.last_index + 1)
     leadership.progress = {
-        member: before.get(member) or Progress(Index(core.log.last_index + 1), core.config)
+        member: before.get(member) or replication.track(core, member, next_index)
         for member in configuration.members
     }
     if leadership.transfer_target not in core.electorate:
@@ -132,4 +132,4 @@ def apply(core: "RaftCore", configuration: Configuration) -> None:
         if member not in before:
             fortification.request(core, member)
     core.replicate = True
-    core.advance_commit()
+    replication.advance_commit(core)

@@ -15,7 +15,7 @@ Source
 
 from typing import TYPE_CHECKING
 
-from multiraft.ids import Index, ReplicaId
+from multiraft.ids import NO_REPLICA, Index, ReplicaId
 from multiraft.raft import election, fortification, quorum, transfer
 from multiraft.raft.messages import AppendEntries, AppendEntriesReply, Entry
 from multiraft.raft.progress import Progress, ProgressState
@@ -85,6 +85,16 @@ def _request_snapshot(core: "RaftCore", member: ReplicaId, progress: Progress) -
     else:
         progress.become_probe(progress.next_index)
         progress.probe_sent = True
+
+
+def track(core: "RaftCore", member: ReplicaId, next_index: Index) -> Progress:
+    """Return what a leader knows of a member at first: nothing, except of itself."""
+    progress = Progress(next_index, core.config)
+    progress.store_epoch = core.support.support_for(member)
+    if member == core.replica_id:
+        progress.match_index = core.log.durable_index
+        progress.become_replicate()
+    return progress
 
 
 # --- The leader hears --------------------------------------------------------------------------
@@ -248,7 +258,7 @@ def accept_entries(core: "RaftCore", source: ReplicaId, message: AppendEntries) 
     commit_index = min(message.commit_index, core.matched_index)
     if commit_index > core.commit_index:
         core.commit_to(commit_index)
-    core.acknowledge = True
+    core.acknowledge_to = source
 
 
 def _refuse(core: "RaftCore", source: ReplicaId, message: AppendEntries) -> None:
@@ -271,9 +281,10 @@ def acknowledge(core: "RaftCore") -> None:
     Where everything vouched for is durable already, as after a message that carried only a commit
     index, no sync is owed.
     """
-    core.acknowledge = False
+    leader = core.acknowledge_to
+    core.acknowledge_to = NO_REPLICA
     reply = AppendEntriesReply(core.term, True, core.matched_index, core.commit_index)
     if core.log.durable_index >= core.matched_index:
-        core.send(core.leader, reply)
+        core.send(leader, reply)
     else:
-        core.send_after_sync(core.leader, reply)
+        core.send_after_sync(leader, reply)

@@ -31,7 +31,7 @@ def accept_snapshot(core: "RaftCore", source: ReplicaId, message: InstallSnapsho
             mark = SnapshotMark(message.last_index, message.last_term, message.configuration)
             core.restore(mark)
     core.matched_index = max(core.matched_index, core.commit_index)
-    core.acknowledge = True
+    core.acknowledge_to = source
 
 
 def report(core: "RaftCore", member: ReplicaId, *, delivered: bool) -> None:
