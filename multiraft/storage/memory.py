@@ -46,7 +46,7 @@ class MemoryEngine:
     ) -> None:
         self.raft: Family = _Map()
         self.data: Family = _Map()
-        self.new_batch: Callable[[], Any] = MemoryBatch
+        self.new_batch = MemoryBatch
         self.capacity_bytes = capacity_bytes
         self._sync_delay_s = sync_delay_s
         self._used_bytes = 0
@@ -60,7 +60,7 @@ class MemoryEngine:
     # Writing
 
     def write(self, batch: Any) -> None:  # noqa: ANN401
-        """As Engine.write."""
+        """As Engine.write; the batch is one of `new_batch`."""
         if self._next_write_error is not None:
             self._error = self._error or self._next_write_error
         if self._error is not None:

@@ -89,11 +89,10 @@ class RocksEngine:
         self._watermark = mark
         self._synced_sequence = -1
         self._watermark_error: OSError | None = None
-        self._watermark_flushed_at = monotonic()
         self._syncer = Syncer(self._start_sync)
         self._thread = SyncThread(
             work=self._sync_now,
-            rest=self._flush_watermark_when_due,
+            rest=self._flush_watermark,
             rest_interval_s=config.watermark_interval_ms / 1000,
         )
 
@@ -235,12 +234,12 @@ class RocksEngine:
     def _fail(self, error: BaseException) -> errors.MultiraftError:
         """Make `error` final, and return what to raise for it."""
         if isinstance(error, errors.MultiraftError):
-            return error
+            return _anew(error)
         translated = _translate(error, self._directory)
         if self._error is None:
             self._error = translated
             self._refuse(translated)
-        return translated
+        return _anew(translated)
 
     def _refuse(self, error: errors.MultiraftError) -> None:
         self._writer = self._families = _Refusal(error)
@@ -259,7 +258,7 @@ class RocksEngine:
     def _sync_now(self) -> None:
         """Sync everything written. In the sync thread; after it has ended, in the loop's."""
         if self._error is not None:
-            raise self._error
+            raise _anew(self._error)
         if self._watermark_error is not None:
             raise self._watermark_error
         # Read first: what is written while the sync runs may not be covered by it.
@@ -270,17 +269,15 @@ class RocksEngine:
         self._synced_sequence = covered
         self._watermark.raise_to(covered)
 
-    def _flush_watermark_when_due(self) -> None:
-        if self._watermark.is_flushed or self._watermark_error is not None:
-            return
-        now = self._monotonic()
-        if now - self._watermark_flushed_at < self._config.watermark_interval_ms / 1000:
-            return
-        self._watermark_flushed_at = now
-        try:
-            self._watermark.flush()
-        except OSError as error:
-            self._watermark_error = error  # the next sync reports it
+    def _flush_watermark(self) -> None:
+        """The sync thread's rest: see watermark.py."""
+        if self._watermark_error is None:
+            try:
+                self._watermark.flush_when_due(
+                    self._monotonic(), self._config.watermark_interval_ms / 1000
+                )
+            except OSError as error:
+                self._watermark_error = error  # the next sync reports it
 
 
 class RocksBatch:
@@ -437,7 +434,7 @@ class _Refusal:
         return self
 
     def _refuse(self, *_: object) -> None:
-        raise self._error
+        raise _anew(self._error)
 
     get = iter = write = seek = seek_for_prev = next = prev = key = value = status = _refuse
 
@@ -488,6 +485,15 @@ def _is_lock_error(text: str) -> bool:
     return text.startswith("IO error:") and (
         "lock hold by current process" in text or "While lock file" in text
     )
+
+
+def _anew(error: errors.MultiraftError) -> errors.MultiraftError:
+    """Return a copy to raise.
+
+    The original is kept, and must not be raised: its traceback would hold the frames of callers,
+    and with them family handles, which keep the directory locked.
+    """
+    return type(error)(**error.facts)
 
 
 def _translate(error: BaseException, directory: Path) -> errors.StoreFailedError:

@@ -19,6 +19,7 @@ Source
     docs/decisions/0002-wal-recovery.md
 """
 
+import math
 import mmap
 import struct
 from pathlib import Path
@@ -39,12 +40,13 @@ _FILE_BYTES = 2 * _SLOT_STRIDE
 class Watermark:
     """An open WATERMARK file. Used by one thread at a time."""
 
-    __slots__ = ("_flushed", "_map", "_slot", "sequence")
+    __slots__ = ("_flushed", "_flushed_at", "_map", "_slot", "sequence")
 
     def __init__(self, mapped: mmap.mmap, sequence: int, slot: int) -> None:
         self._map = mapped
         self._slot = slot
         self._flushed = sequence
+        self._flushed_at = -math.inf
         self.sequence = sequence
 
     def raise_to(self, sequence: int) -> None:
@@ -56,10 +58,11 @@ class Watermark:
         self._map[start : start + _SLOT.size] = _encode(sequence)
         self.sequence = sequence
 
-    @property
-    def is_flushed(self) -> bool:
-        """Whether power loss would leave the mark where it is."""
-        return self._flushed == self.sequence
+    def flush_when_due(self, now: float, interval_s: float) -> None:
+        """Flush if the mark has moved and the last flush of this kind is `interval_s` ago."""
+        if self._flushed != self.sequence and now - self._flushed_at >= interval_s:
+            self._flushed_at = now
+            self.flush()
 
     def flush(self) -> None:
         """Make the mark survive power loss. Waits for the disk; OSError if that fails."""

@@ -420,4 +420,4 @@ class RocksModel(EngineModel):
 TestMemoryModel = MemoryModel.TestCase
 TestMemoryModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestRocksModel = RocksModel.TestCase
-TestRocksModel.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestRocksModel.settings = settings(max_examples=12, stateful_step_count=40, deadline=None)

@@ -51,14 +51,39 @@ def test_mark_never_falls(path: Path) -> None:
     assert reread(path) == 10
 
 
-def test_flush_is_owed_exactly_after_the_mark_moved(path: Path) -> None:
+def test_moved_mark_is_flushed_once_per_interval(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mark = watermark.open_file(path)
-    assert mark.is_flushed
-    mark.raise_to(1)
-    assert not mark.is_flushed
-    mark.flush()
-    assert mark.is_flushed
+    flushed_at: list[float] = []
+    flush = watermark.Watermark.flush
+
+    def counting(self: watermark.Watermark) -> None:
+        flushed_at.append(now)
+        flush(self)
+
+    monkeypatch.setattr(watermark.Watermark, "flush", counting)
+    now = 0.0
+    for now, moves in ((100, True), (100.5, True), (100.9, True), (101, False), (200, False)):
+        if moves:
+            mark.raise_to(mark.sequence + 1)
+        mark.flush_when_due(now, interval_s=1.0)
+    assert flushed_at == [100, 101]
     mark.close()
+
+
+def test_flush_reaches_the_file_system(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = watermark.open_file(path)
+    flushes: list[object] = []
+
+    class Mapping:
+        def flush(self) -> None:
+            flushes.append(self)
+
+    real, mark._map = mark._map, Mapping()  # type: ignore[assignment]
+    mark.flush()
+    assert len(flushes) == 1
+    real.close()
 
 
 def test_torn_write_of_one_slot_leaves_the_mark_before(path: Path) -> None:
