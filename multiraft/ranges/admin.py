@@ -23,6 +23,7 @@ from multiraft.ids import RangeId, ReplicaId
 from multiraft.model import encoding, keys
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import (
+    AdminChangeReplicas,
     AdminResult,
     AdminSplit,
     AdminTransfer,
@@ -38,7 +39,9 @@ from multiraft.mvcc.reader import ViewReader
 from multiraft.mvcc.statistics import RangeStats, StatsScan
 from multiraft.mvcc.writes import WriteSet
 from multiraft.ranges import split, state
+from multiraft.ranges.change import LatchedChange
 from multiraft.ranges.leaseholder import Leaseholder, Reply
+from multiraft.ranges.membership import MembershipChange
 from multiraft.ranges.messages import Command, SplitTrigger
 
 if TYPE_CHECKING:
@@ -76,61 +79,6 @@ class RangeIds:
             self._next += 1
             self._left -= 1
             return taken
-
-
-class LatchedChange:
-    """One command that needs latches of its own, from taking them to its fate.
-
-    The latch is released when the command is applied or its term is lost, whoever still waits.
-    """
-
-    __slots__ = ("_fate", "_holder", "_latch")
-
-    def __init__(self, holder: Leaseholder, latch: Latch) -> None:
-        self._holder = holder
-        self._latch = latch
-        self._fate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def acquire(self) -> None:
-        """Take the latch, waiting for what is in its way. If cancelled, it is not taken."""
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def grant() -> None:
-            if not granted.done():
-                granted.set_result(None)
-
-        if self._holder.latches.acquire(self._latch, grant):
-            return
-        try:
-            await granted
-        except asyncio.CancelledError:
-            self._holder.latches.cancel(self._latch)
-            raise
-
-    async def carry_out(self, command: Command | None) -> None:
-        """Propose `command` and return once it is applied; None gives the latch back.
-
-        Raises NotLeaseholderError if the term is lost first.
-        """
-        if command is None or not self._holder.propose(command, self):
-            self._holder.latches.release(self._latch)
-            if command is not None:
-                raise self._holder.lost()
-            return
-        await asyncio.shield(self._fate)
-
-    def applied(self) -> None:
-        """The command is applied here."""
-        self._holder.latches.release(self._latch)
-        if not self._fate.done():
-            self._fate.set_result(None)
-
-    def failed(self, error: errors.MultiraftError) -> None:
-        """The term is lost."""
-        self._holder.latches.release(self._latch)
-        if not self._fate.done():
-            self._fate.set_exception(error)
-            self._fate.exception()  # Whoever waited may be gone; that is no news for the loop.
 
 
 class RightHalfCount:
@@ -175,11 +123,12 @@ class RightHalfCount:
 class AdminRequests:
     """Runs administrative requests for the replicas of one store."""
 
-    __slots__ = ("_range_ids", "_store")
+    __slots__ = ("_changing", "_range_ids", "_store")
 
     def __init__(self, store: "Store", router: Router) -> None:
         self._store = store
         self._range_ids = RangeIds(router)
+        self._changing: set[RangeId] = set()
 
     def submit(self, replica: "Replica", operation: Operation, reply: Reply) -> None:
         """Carry out `operation`; `reply` is called once."""
@@ -235,7 +184,7 @@ class AdminRequests:
         count.stop()
         problem = self._split_problem(replica, holder, descriptor)
         if problem is not None:
-            await change.carry_out(None)
+            change.give_back()
             raise problem
         left, right = split.halves(descriptor, key, right_id)
         trigger = SplitTrigger(
@@ -267,6 +216,36 @@ class AdminRequests:
         left = self._store.replica_before(right.start)
         known = right if left is None or left.descriptor is None else left.descriptor
         return AdminResult((encoding.pack(known), encoding.pack(right)))
+
+    # -- membership ------------------------------------------------------------------------------
+
+    async def _change_replicas(
+        self, replica: "Replica", operation: AdminChangeReplicas
+    ) -> AdminResult:
+        holder, descriptor = self._leader(replica)
+        wanted = frozenset(operation.voters)
+        if not wanted or len(wanted) != len(operation.voters):
+            raise errors.AdminRefusedError(reason="name each voter once, and at least one")
+        unknown = sorted(wanted - self._store.known_nodes())
+        if unknown:
+            names = ", ".join(f"n{node}" for node in unknown)
+            raise errors.AdminRefusedError(reason=f"this cluster has no node {names}")
+        present = {r.node_id for r in state.voters(descriptor)}
+        if present != wanted and operation.generation != descriptor.generation:
+            raise errors.AdminRefusedError(
+                reason=f"r{replica.range_id} has generation {descriptor.generation} by now, not "
+                f"{operation.generation}; look at it again"
+            )
+        if replica.range_id in self._changing:
+            raise errors.ConflictingChangeError(
+                range_id=replica.range_id, reason="another membership change is under way"
+            )
+        self._changing.add(replica.range_id)
+        try:
+            changed = await MembershipChange(self._store, replica, holder, wanted).run()
+        finally:
+            self._changing.discard(replica.range_id)
+        return AdminResult((encoding.pack(changed),))
 
     # -- transfer --------------------------------------------------------------------------------
 
@@ -321,4 +300,5 @@ class AdminRequests:
 _HANDLERS: dict[type, Callable[[AdminRequests, "Replica", Any], Awaitable[Result]]] = {
     AdminSplit: AdminRequests._split,
     AdminTransfer: AdminRequests._transfer,
+    AdminChangeReplicas: AdminRequests._change_replicas,
 }

@@ -21,13 +21,15 @@ from multiraft import errors
 from multiraft.concurrency.latches import Latch, LatchManager
 from multiraft.concurrency.recent_writes import RecentWrites
 from multiraft.concurrency.timestamp_cache import SHARED, TimestampCache
-from multiraft.ids import Index, NodeId, Term, Timestamp
+from multiraft.ids import NodeId, Term, Timestamp
 from multiraft.model.requests import BatchReply, BatchRequest, Get, Scan
 from multiraft.mvcc.writes import WriteSet
+from multiraft.raft.messages import Configuration
 from multiraft.ranges import messages
 from multiraft.ranges.commands import reads, validation, writes
 from multiraft.ranges.messages import Command
 from multiraft.ranges.proposals import Proposal, Proposals, Waiter
+from multiraft.ranges.truncation import Truncation
 
 if TYPE_CHECKING:
     from multiraft.ranges.replica import Replica
@@ -54,6 +56,7 @@ class Leaseholder:
         "recent",
         "requests_served",
         "term",
+        "truncation",
     )
 
     def __init__(self, replica: "Replica", term: Term) -> None:
@@ -66,6 +69,7 @@ class Leaseholder:
         self.cache = TimestampCache(now, ranges.timestamp_cache_entries_max)
         self.recent = RecentWrites(ranges.recent_writes_max, now)
         self.proposals = Proposals()
+        self.truncation = Truncation()
         self.observers: list[Callable[[WriteSet], None]] = []
         """Told of every write set once it is applied: a split counts its right half by them."""
         self.requests_served = 0
@@ -264,20 +268,26 @@ class Leaseholder:
         command = Command(request.id, timestamp, effects.puts, effects.stats)
         return None if self.propose(command, pending) else self.refusal(self.lost())
 
-    def propose(self, command: Command, waiter: Waiter) -> bool:
-        """Hand a command to the log under this term; False if the term is lost already."""
+    def propose(
+        self, command: Command, waiter: Waiter, configuration: Configuration | None = None
+    ) -> bool:
+        """Hand a command to the log under this term; False if the core refuses it.
+
+        `configuration` is what the command brings into force, if it changes that.
+        """
         payload = messages.encode(command)
-        index = self._replica.core.propose(payload, self.term)
+        core = self._replica.core
+        if configuration is None:
+            index = core.propose(payload, self.term)
+        else:
+            index = core.propose_configuration(payload, self.term, configuration)
         if not index:
             return False
-        self.register(index, Proposal(self.term, command, len(payload), waiter))
-        return True
-
-    def register(self, index: Index, proposal: Proposal) -> None:
-        """Await the fate of what the core accepted at `index`."""
-        self.proposals.add(index, proposal)
-        self._context.inflight_bytes += proposal.size_bytes
+        size_bytes = len(payload)
+        self.proposals.add(index, Proposal(self.term, command, size_bytes, waiter))
+        self._context.inflight_bytes += size_bytes
         self._context.mark_dirty(self._replica)
+        return True
 
     def _backpressure(self, request: BatchRequest) -> errors.MultiraftError | None:
         config = self._context.config.ranges

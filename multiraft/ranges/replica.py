@@ -376,6 +376,9 @@ class Replica:
         self.core.applied(index)
         self.context.mark_dirty(self)
         self._begin_serving()
+        holder = self.leaseholder
+        if holder is not None:
+            holder.truncation.look_at(self, holder, self._store.snapshots.is_sending(self.range_id))
 
     def set_descriptor(self, turn: Turn, descriptor: RangeDescriptor) -> None:
         """Replace the descriptor as part of applying a command or installing a snapshot."""

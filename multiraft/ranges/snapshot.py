@@ -102,6 +102,10 @@ class SnapshotSender:
         self.last_failure = ""
         self.bytes_sent = 0
 
+    def is_sending(self, range_id: RangeId) -> bool:
+        """Return whether a snapshot of that range is on its way to anybody."""
+        return any(job[0] == range_id for job in self._under_way)
+
     def start(self, replica: "Replica", target: ReplicaId) -> None:
         """Send a snapshot of `replica` to `target`; the core is told how it ended."""
         job = (replica.range_id, target)

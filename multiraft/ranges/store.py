@@ -35,7 +35,7 @@ from multiraft.model.hlc import HybridClock
 from multiraft.model.requests import ADMIN, BatchReply, BatchRequest, Scan
 from multiraft.net.transport import Connection, Handler
 from multiraft.raft.messages import Envelope
-from multiraft.ranges import messages, split, state
+from multiraft.ranges import membership, messages, split, state
 from multiraft.ranges.addressing import AddressingWriter
 from multiraft.ranges.admin import AdminRequests
 from multiraft.ranges.commands import validation
@@ -112,6 +112,7 @@ class Store:
         self._envelopes: dict[NodeId, list[GroupEnvelope]] = {}
         self._liveness_out: dict[NodeId, list[LivenessMessage]] = {}
         self._removals: dict[NodeId, list[ReplicaRemoved]] = {}
+        self._peers = {node_id}
         self._receiving: dict[RangeId, RangeDescriptor] = {}
         """Spans of snapshots on their way in, by range."""
         self._held = HeldMessages(config.ranges, clock)
@@ -172,7 +173,8 @@ class Store:
 
     def add_peer(self, node_id: NodeId) -> None:
         """Another node exists: exchange support with it."""
-        if node_id != self.context.node_id:
+        if node_id not in self._peers:
+            self._peers.add(node_id)
             self.liveness.add_peer(node_id)
 
     async def hand_over_all(self, timeout_s: float) -> None:
@@ -385,6 +387,16 @@ class Store:
     def descriptor_changed(self, replica: Replica) -> None:
         """A replica's descriptor changed, or it began to lead: see what it owes."""
         self.addressing.look_at(replica)
+        holder, descriptor = replica.leaseholder, replica.descriptor
+        if holder is not None and descriptor is not None and descriptor.is_joint:
+            self.spawn(
+                membership.leave_joint(self, replica, holder),
+                name=f"leave joint r{replica.range_id}",
+            )
+
+    def known_nodes(self) -> frozenset[NodeId]:
+        """Return every node of the cluster that this one has heard of, itself included."""
+        return frozenset(self._peers)
 
     # -- splits ----------------------------------------------------------------------------------
 

@@ -1,0 +1,52 @@
+"""When to shorten a range's log.
+
+Purpose
+    The leader proposes to drop entries that every member has, once the log is long enough to be
+    worth it. A member that is far behind holds that up only to a limit; then it will need a
+    snapshot.
+Invariants
+    - No replica drops an entry that it has not applied.
+    - While a snapshot is on its way, the entries behind it stay, or it would arrive in vain.
+    - One proposal is under way at a time.
+Source
+    Raft thesis 5.1; mechanisms (k).
+"""
+
+from typing import TYPE_CHECKING
+
+from multiraft import errors
+from multiraft.ids import Index
+from multiraft.ranges.messages import Command, TruncateTrigger
+
+if TYPE_CHECKING:
+    from multiraft.ranges.leaseholder import Leaseholder
+    from multiraft.ranges.replica import Replica
+
+
+class Truncation:
+    """The waiter of the proposal under way, for one leader."""
+
+    __slots__ = ("_under_way",)
+
+    def __init__(self) -> None:
+        self._under_way = False
+
+    def look_at(self, replica: "Replica", holder: "Leaseholder", snapshot_under_way: bool) -> None:
+        """Propose a truncation if the log is worth it; cheap when it is not."""
+        config = replica.context.config.ranges
+        size = replica.log.size_bytes
+        if size <= config.log_keep_bytes or self._under_way:
+            return
+        index = min(replica.core.replicated_index(), replica.applied.index)
+        if size > config.log_bytes_max and not snapshot_under_way:
+            index = replica.applied.index
+        if index >= replica.log.first_index():
+            command = Command(trigger=TruncateTrigger(Index(index)))
+            self._under_way = holder.propose(command, self)
+
+    def applied(self) -> None:
+        """The log was shortened."""
+        self._under_way = False
+
+    def failed(self, error: errors.MultiraftError) -> None:
+        """The term is over, and this object with it."""
