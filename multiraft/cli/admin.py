@@ -89,7 +89,7 @@ def _ranges_table(views: Sequence[RangeView], rates: Mapping[RangeId, float]) ->
     table = Table()
     for name in ("range", "from", "up to", "leader", "replicas"):
         table.add_column(name, overflow="fold")
-    for name in ("keys", "size", "requests/s"):
+    for name in ("keys", "size", "req/s"):
         table.add_column(name, justify="right")
     for view in views:
         report = view.report

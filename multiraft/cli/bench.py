@@ -5,6 +5,7 @@ it can then count as well. Figures are of this machine and this run: compare the
 """
 
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from multiraft import runtime
-from multiraft.cli import cluster_process, workload
+from multiraft.cli import cluster_process, machine, workload
 from multiraft.cli.bench_run import SPLIT_WINDOW_S, Bench, Round, Shape
 from multiraft.cli.cluster_process import NodeProcess
 from multiraft.cli.measure import Summary
@@ -59,10 +59,12 @@ def bench(
             f"--split-at {split_at:g} lies outside the round of {seconds:g} seconds"
         )
     shape = Shape(ranges, _parse_callers(callers), value_bytes, parsed_mix, seconds, split_at, keys)
-    rounds = runtime.run(_run(session, shape, data))
+    rounds = session.run_main(_run(session, shape, data))
+    here = machine.describe(data or Path(tempfile.gettempdir()))
     if session.json:
-        session.write_json({"shape": shape, "rounds": rounds})
+        session.write_json({"machine": here, "shape": shape, "rounds": rounds})
     else:
+        session.out.print(machine.one_line(here), style="dim")
         _show(session, shape, rounds)
 
 
@@ -127,8 +129,8 @@ def _show(session: Session, shape: Shape, rounds: Sequence[Round]) -> None:
 
 def _rounds_table(title: str, rounds: Sequence[Round]) -> Table:
     table = _table(title, "callers")
-    table.add_column("node CPU\nµs/request", justify="right")
-    table.add_column("client CPU\nµs/request", justify="right")
+    table.add_column("node CPU\nµs/req", justify="right")
+    table.add_column("client CPU\nµs/req", justify="right")
     scans = any(each.rows_scanned_per_second for each in rounds)
     if scans:
         table.add_column("rows\nscanned/s", justify="right")
@@ -153,7 +155,7 @@ def _ranges_table(title: str, summaries: Sequence[Summary]) -> Table:
 
 def _table(title: str, first_column: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
-    for name in (first_column, "requests/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "failed"):
+    for name in (first_column, "req/s", "p50\nms", "p99\nms", "p99.9\nms", "max\nms", "failed"):
         table.add_column(name, justify="right")
     return table
 

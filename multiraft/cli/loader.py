@@ -71,11 +71,13 @@ class Batch:
         )
 
 
-def cut_batches(rows: Iterable[Row | BadRow]) -> Iterator[Batch]:
-    """Yield the rows in batches, in order; none is empty."""
+def cut_batches(rows: Iterable[Row | BadRow], *, stop_at_bad_row: bool) -> Iterator[Batch]:
+    """Yield the rows in batches, in order; none is empty. What follows a stop is not even read."""
     batch = Batch()
     for row in rows:
         batch.add(row)
+        if stop_at_bad_row and batch.bad:
+            break
         if batch.is_full:
             yield batch
             batch = Batch()
@@ -118,7 +120,7 @@ class Loader:
         Either way `acknowledged` says how far it came.
         """
         try:
-            for batch in cut_batches(rows):
+            for batch in cut_batches(rows, stop_at_bad_row=self._stop_at_bad_row):
                 await self._make_room_for(batch)
                 self._in_flight.append((batch, asyncio.create_task(self._put(batch))))
             while self._in_flight:

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from multiraft import errors, runtime
+from multiraft import errors
 from multiraft.cli import cluster_process
 from multiraft.cli.cluster_process import LocalCluster, NodeProcess
 from multiraft.cli.session import BASE_PORT, DEFAULT_ADDRESSES, JsonOption, Session
@@ -44,7 +44,7 @@ def local(
     session = Session(context, json=json)
     with _directory(data, ephemeral=ephemeral) as directory:
         addresses = _addresses(directory, nodes, port)
-        runtime.run(_serve(session, directory, addresses, ephemeral=ephemeral))
+        session.run_main(_serve(session, directory, addresses, ephemeral=ephemeral))
 
 
 @contextlib.contextmanager

@@ -122,12 +122,14 @@ def _parse_object(raw: bytes) -> tuple[bytes, bytes]:
 
 
 def read_csv(source: Source, columns: Columns, header: list[str] | None) -> Iterator[Row | BadRow]:
-    """Yield the rows of a CSV file whose header line is `header` and has been read.
+    """Return the rows of a CSV file whose header line is `header` and has been read.
 
-    Raises BadHeaderError if the columns are not in it.
+    Raises BadHeaderError at once if the columns are not in it.
     """
-    key_at = _column(columns.key, header)
-    value_at = _column(columns.value, header)
+    return _pick_columns(source, _column(columns.key, header), _column(columns.value, header))
+
+
+def _pick_columns(source: Source, key_at: int, value_at: int) -> Iterator[Row | BadRow]:
     records = _records(source)
     while True:
         first_line = source.place.line + 1

@@ -50,6 +50,7 @@ class Environment:
     """What lies around a command; `json` and `addresses` may be set before its name."""
 
     connect: Connect = connect
+    run: Callable[[Coroutine[Any, Any, Any]], Any] = runtime.run
     addresses: str | None = None
     json: bool = False
 
@@ -69,6 +70,7 @@ class Session:
         # The group that reports failures looks here, too.
         environment.json = environment.json or json
         self._connect = environment.connect
+        self._run_main = environment.run
         self._timeout = timeout
         self.json = environment.json
         named = address or environment.addresses
@@ -81,11 +83,17 @@ class Session:
 
     def run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
         """Connect, run `work` with the database, close, and return what it returned."""
-        return runtime.run(self._run(work))
 
-    async def _run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
-        async with self.connect(self.addresses) as database:
-            return await work(database)
+        async def main() -> T:
+            async with self.connect(self.addresses) as database:
+                return await work(database)
+
+        return self.run_main(main())
+
+    def run_main(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on an event loop of its own and return what it returned."""
+        result: T = self._run_main(main)
+        return result
 
     def connect(self, addresses: list[str]) -> AbstractAsyncContextManager[Database]:
         """Return a connection to a cluster, to be entered, with the deadline asked for."""

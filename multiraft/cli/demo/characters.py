@@ -32,14 +32,14 @@ class Section(msgspec.Struct, frozen=True):
 
 
 SECTIONS = (
-    Section("Latin to CJK symbols", 0x0000),
+    Section("Latin to symbols", 0x0000),
     Section("CJK extension A", 0x3400),
     Section("CJK ideographs", 0x4E00),
-    Section("Yi, Hangul, Arabic forms", 0xA000),
-    Section("Ancient scripts to emoji", 0x10000),
+    Section("Yi, Hangul", 0xA000),
+    Section("Scripts, emoji", 0x10000),
     Section("CJK extension B", 0x20000),
-    Section("CJK extensions C to E", 0x2A700),
-    Section("CJK extensions F and on", 0x2CEB0),
+    Section("CJK ext. C to E", 0x2A700),
+    Section("CJK ext. F on", 0x2CEB0),
 )
 
 

@@ -8,8 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from multiraft import runtime
-from multiraft.cli import cluster_process
+from multiraft.cli import cluster_process, machine
 from multiraft.cli.admin import show_size
 from multiraft.cli.cluster_process import LocalCluster
 from multiraft.cli.demo import phases, report
@@ -36,11 +35,11 @@ def demo(
     session = Session(context, json=json)
     console = Console(quiet=session.json, highlight=False)
     began = time.perf_counter()
-    result = runtime.run(_run(session, console, data))
+    result = session.run_main(_run(session, console, data))
     seconds = round(time.perf_counter() - began, 1)
     if session.json:
         session.write_json({"seconds": seconds, "result": result})
-    console.print(f"\\n{seconds:.0f} s in all; every process has ended, every file is removed.")
+    console.print(f"\n{seconds:.0f} s in all; every process has ended, every file is removed.")
     if not result.verified.is_right:
         raise typer.Exit(ExitCode.NEGATIVE)
 
@@ -74,17 +73,20 @@ async def _run_phases(stage: Stage) -> report.Result:
     _head(console, 6, "Read everything back")
     verified = await phases.verify(stage)
     _tell_verified(console, verified)
-    return report.Result(loaded, split, killed, restarted, verified)
+    return report.Result(
+        machine.describe(stage.cluster.directory), loaded, split, killed, restarted, verified
+    )
 
 
 def _head(console: Console, number: int, title: str) -> None:
-    console.print(f"\\n[bold cyan]{number}[/]  [bold]{title}[/]")
+    console.print(f"\n[bold cyan]{number}[/]  [bold]{title}[/]")
 
 
 def _tell_started(console: Console, cluster: LocalCluster, seconds: float) -> None:
     for process in cluster.nodes:
         console.print(f"   n{process.node_id} at {process.address}, process {process.pid}")
     console.print(f"   ready after {seconds:.1f} s; data in {cluster.directory}")
+    console.print(f"   {machine.one_line(machine.describe(cluster.directory))}", style="dim")
 
 
 def _tell_loaded(console: Console, loaded: report.Loaded) -> None:
@@ -117,8 +119,8 @@ def _tell_killed(console: Console, killed: report.Killed) -> None:
     console.print(report.stall_table(killed))
     console.print(
         Text.assemble(
-            f"   writes to its ranges stalled for at most {killed.worst_stall_ms / 1_000:.2f} s; "
-            f"{killed.requests:,} requests answered, ",
+            f"   its ranges took no write for at most {killed.worst_stall_ms / 1_000:.2f} s; "
+            f"{killed.requests:,} requests answered,\n   ",
             _count("failed request", killed.failed),
         )
     )
@@ -134,8 +136,9 @@ def _tell_restarted(console: Console, restarted: report.Restarted) -> None:
 
 def _tell_verified(console: Console, verified: report.Verified) -> None:
     console.print(
-        f"   {verified.rows:,} rows read in {verified.seconds:.1f} s and compared; "
-        f"{verified.rewritten:,} of them rewritten by {verified.writes:,} acknowledged writes"
+        f"   {verified.rows:,} rows read in {verified.seconds:.1f} s and compared with what must "
+        f"be there;\n   {verified.rewritten:,} of them had been rewritten, by {verified.writes:,} "
+        "acknowledged writes"
     )
     console.print(
         Text.assemble(
@@ -145,7 +148,7 @@ def _tell_verified(console: Console, verified: report.Verified) -> None:
             _count("wrong row", verified.wrong),
             ", ",
             _count("stale read", verified.stale_reads),
-            f" among {verified.reads:,}",
+            f" among {verified.reads:,} reads",
         )
     )
 

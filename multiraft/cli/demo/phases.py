@@ -58,6 +58,7 @@ class Stage:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         ) as bar:
             task = bar.add_task("", total=total)
             yield lambda count: bar.advance(task, count)

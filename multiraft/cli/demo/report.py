@@ -1,8 +1,10 @@
 """What the demo measured: structs that are the members of `--json`, and tables for people."""
 
 import msgspec
+from rich import box
 from rich.table import Table
 
+from multiraft.cli.machine import Machine
 from multiraft.cli.measure import Summary
 
 
@@ -100,6 +102,7 @@ class Verified(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """The whole run."""
 
+    machine: Machine
     loaded: Loaded
     split: Split
     killed: Killed
@@ -109,28 +112,17 @@ class Result(msgspec.Struct, frozen=True):
 
 def split_table(split: Split) -> Table:
     """Return throughput and latency per range before, during and after the splits."""
-    table = Table(
-        title=f"Requests per range around {split.ranges - 1} live splits",
-        title_justify="left",
-        title_style="bold",
-    )
-    table.add_column("range")
-    table.add_column("from key")
+    table = _table(f"Requests around {split.ranges - 1} live splits", "range")
     table.add_column("led\nby")
     for phase in ("before", "during", "after"):
-        table.add_column(f"{phase}\nrequests/s", justify="right")
-        table.add_column("p50\nms", justify="right", style="dim")
-        table.add_column("p99\nms", justify="right", style="dim")
+        table.add_column(f"{phase}\nreq/s", justify="right")
+        table.add_column("p50/p99\nms", justify="right", style="dim")
     for each in split.sections:
         leader = "?" if each.leader is None else f"n{each.leader}"
-        table.add_row(
-            f"r{each.range_id} {each.section}",
-            each.start_key,
-            leader,
-            *_phase_cells(each.before, each.during, each.after),
-        )
+        cells = _phase_cells(each.before, each.during, each.after)
+        table.add_row(each.section, leader, *cells)
     table.add_section()
-    table.add_row("all", "", "", *_phase_cells(split.before, split.during, split.after))
+    table.add_row("all", "", *_phase_cells(split.before, split.during, split.after))
     return table
 
 
@@ -138,21 +130,29 @@ def _phase_cells(*phases: Summary) -> list[str]:
     cells = []
     for each in phases:
         latency = each.latency_ms
-        cells += [f"{each.per_second:,.0f}", f"{latency.p50:.1f}", f"{latency.p99:.1f}"]
+        cells += [f"{each.per_second:,.0f}", f"{latency.p50:.1f}/{latency.p99:.0f}"]
     return cells
 
 
 def stall_table(killed: Killed) -> Table:
     """Return how long writes to each range waited around the kill."""
-    table = Table(
-        title=f"Longest wait for an answered write, n{killed.node_id} killed",
-        title_justify="left",
-        title_style="bold",
-    )
-    table.add_column("range")
-    table.add_column("led by the killed node")
+    table = _table("Longest time without an answered write", "range")
+    table.add_column(f"led by n{killed.node_id}")
     table.add_column("ms", justify="right")
     for each in killed.stalls:
-        led = "yes" if each.was_led_by_killed else "no"
-        table.add_row(each.section, led, f"{each.stall_ms:,.0f}")
+        table.add_row(
+            each.section, "yes" if each.was_led_by_killed else "", f"{each.stall_ms:,.0f}"
+        )
+    return table
+
+
+def _table(title: str, first_column: str) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="italic",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column(first_column)
     return table
