@@ -22,15 +22,21 @@ import orjson
 from multiraft import config as configuration
 from multiraft import errors
 from multiraft.client.router import Router
+from multiraft.cluster import registry
+from multiraft.cluster.replica_gc import ReplicaGc
+from multiraft.cluster.replicate_queue import ReplicateQueue
 from multiraft.config import Config
 from multiraft.ids import NodeId
+from multiraft.model import encoding
 from multiraft.model import hlc as timestamps
+from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.hlc import HybridClock
 from multiraft.net.tcp import TcpTransport
 from multiraft.net.transport import (
     PROTOCOL_VERSION,
     Connection,
     ConnectionClass,
+    FrameKind,
     Handler,
     Hello,
     Listener,
@@ -52,6 +58,7 @@ from multiraft.storage.rocks import RocksEngine
 
 DISK_CHECK_S = 1.0
 HAND_OVER_S = 3.0
+JOIN_TIMEOUT_S = 15.0
 
 
 class NodeSettings(msgspec.Struct, frozen=True):
@@ -136,6 +143,8 @@ class Node:
         )
         self.store.connect(self._router, self._connect_bulk)
         await self.store.start(tuple(node.node_id for node in known))
+        for queue in (ReplicateQueue(self.store), ReplicaGc(self.store, self._router)):
+            self.store.spawn(queue.run(), name=type(queue).__name__)
         self._check_disk()
 
     async def stop(self, *, hand_over: bool = False) -> None:
@@ -165,15 +174,22 @@ class Node:
 
     def welcome(self) -> Welcome:
         """Return what this node tells whoever connects."""
-        first = self.store.replicas.get(bootstrap.FIRST_RANGE_ID)
         return Welcome(
             PROTOCOL_VERSION,
             self.me.cluster_id,
             self.me.node_id,
             self._hlc.now(),
-            None if first is None else first.descriptor,
+            self._first_range(),
             self.addresses.nodes(),
         )
+
+    def _first_range(self) -> RangeDescriptor | None:
+        """Return where the addressing records are, as far as this node knows (rule L6)."""
+        replica = self.store.replicas.get(bootstrap.FIRST_RANGE_ID)
+        if replica is not None and replica.descriptor is not None:
+            return replica.descriptor
+        cached = self._router.addressing.cache.by_id(bootstrap.FIRST_RANGE_ID)
+        return None if cached is None else cached.descriptor
 
     # -- connections -----------------------------------------------------------------------------
 
@@ -192,7 +208,26 @@ class Node:
         return self.welcome(), self._handlers[hello.connection_class](self, hello)
 
     def _requests_handler(self, hello: Hello) -> Callable[[Connection], Handler]:
-        return lambda connection: RequestConnection(self.store, connection, self.welcome)
+        return lambda connection: RequestConnection(
+            self.store, connection, self.welcome, self._admit
+        )
+
+    def _admit(self, connection: Connection, payload: bytes) -> None:
+        """A new node asks for an ID: answer when there is one."""
+        try:
+            request = registry.unpack_join(payload)
+        except msgspec.MsgspecError as error:
+            raise errors.ProtocolError(reason=f"an unreadable Join: {error}") from error
+        self.store.spawn(self._answer_join(connection, request), name=f"join {request.address}")
+
+    async def _answer_join(self, connection: Connection, request: registry.Join) -> None:
+        try:
+            node_id = await registry.admit(self._router, request.address)
+        except errors.MultiraftError as error:
+            answer = registry.Joined(refusal=error.message)
+        else:
+            answer = registry.Joined(self.me.cluster_id, node_id, self.addresses.nodes())
+        connection.send(FrameKind.JOINED, encoding.pack(answer))
 
     def _raft_handler(self, hello: Hello) -> Callable[[Connection], Handler]:
         if not hello.node_id or not hello.cluster_id:
@@ -319,9 +354,11 @@ async def start_node(settings: NodeSettings) -> Node:
         engine = RocksEngine.open(settings.directory, config.storage)
     try:
         me = identity.load(engine)
-        if me is None:
-            me = _found_cluster(engine, settings, clock)
         transport = TcpTransport(config.net, _report)
+        if me is None and settings.join:
+            me = await _join_cluster(engine, settings, transport)
+        elif me is None:
+            me = _found_cluster(engine, settings, clock)
         node = Node(me, engine, transport, clock, rng, config)
         await node.start(settings.listen)
     except BaseException:
@@ -339,6 +376,76 @@ def _found_cluster(engine: Engine, settings: NodeSettings, clock: Clock) -> Iden
     nodes = (NodeAddress(me.node_id, settings.listen),)
     bootstrap.write(engine, me, nodes, timestamps.from_us(clock.wall_us()))
     return me
+
+
+async def _join_cluster(engine: Engine, settings: NodeSettings, transport: Transport) -> Identity:
+    """Ask the named nodes for an identity, one after the other, and make it durable."""
+    problems = []
+    for address in settings.join:
+        try:
+            joined = await _ask_to_join(transport, address, settings.listen)
+        except (errors.MultiraftError, TimeoutError) as error:
+            problems.append(f"{address}: {error or 'no answer'}")
+            continue
+        me = Identity(joined.cluster_id, joined.node_id)
+        mine = NodeAddress(joined.node_id, settings.listen)
+        batch = engine.new_batch()
+        identity.create(engine, batch, me)
+        bootstrap.write_nodes(batch, engine, (*joined.nodes, mine))
+        engine.write(batch)
+        await _synced(engine)
+        return me
+    raise errors.StartupError(
+        "no node of the cluster could let this one in: " + "; ".join(problems)
+    )
+
+
+async def _ask_to_join(transport: Transport, address: str, listen: str) -> registry.Joined:
+    handler = _JoinedHandler(asyncio.get_running_loop().create_future())
+    hello = Hello(PROTOCOL_VERSION, ConnectionClass.REQUESTS)
+    connection = await transport.connect(address, hello, lambda _: handler)
+    try:
+        connection.send(FrameKind.JOIN, encoding.pack(registry.Join(listen)))
+        async with asyncio.timeout(JOIN_TIMEOUT_S):
+            joined = await handler.joined
+    finally:
+        connection.close("joined, or not")
+    if joined.refusal:
+        raise errors.StartupError(joined.refusal)
+    return joined
+
+
+class _JoinedHandler:
+    """Waits for the one answer to a Join."""
+
+    def __init__(self, joined: "asyncio.Future[registry.Joined]") -> None:
+        self.joined = joined
+
+    def received(self, kind: FrameKind, payload: bytes) -> None:
+        if kind is not FrameKind.JOINED:
+            raise errors.ProtocolError(reason=f"unexpected frame {kind} while joining")
+        if not self.joined.done():
+            self.joined.set_result(registry.unpack_joined(payload))
+
+    def closed(self, reason: str) -> None:
+        if not self.joined.done():
+            self.joined.set_exception(
+                errors.NodeUnavailableError(target="the member asked", reason=reason)
+            )
+
+
+async def _synced(engine: Engine) -> None:
+    """Return once everything written to `engine` is durable."""
+    durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(error: BaseException | None) -> None:
+        if error is None:
+            durable.set_result(None)
+        else:
+            durable.set_exception(error)
+
+    engine.sync(done)
+    await durable
 
 
 def _report(error: Exception) -> None:

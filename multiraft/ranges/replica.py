@@ -333,6 +333,8 @@ class Replica:
             else:
                 command = messages.decode_command(entry.payload)
                 self._apply_command(turn, entry, command, live=False)
+            if self.destroyed:
+                return
         state.write_applied(turn.batch, self.context.engine, self._applied_key, self.applied)
         turn.writes = True
         turn.after_write.append(partial(self._applied, self.applied.index))
@@ -398,6 +400,10 @@ class Replica:
         )
         self._store.create_right(turn, trigger, live=live)
         turn.after_write.append(self.note_descriptor_change)
+
+    def remove(self, turn: Turn, descriptor: RangeDescriptor) -> None:
+        """The command being applied leaves this replica out of the range."""
+        self._store.remove(turn, self, descriptor)
 
     def note_meta_generation(self, generation: int) -> None:
         """Meta is known to have this generation of the descriptor, or a later one."""

@@ -33,6 +33,7 @@ class RequestConnection:
         "_closed",
         "_connection",
         "_flush_scheduled",
+        "_join",
         "_paused",
         "_pending",
         "_replies",
@@ -41,11 +42,16 @@ class RequestConnection:
     )
 
     def __init__(
-        self, store: Store, connection: Connection, welcome: Callable[[], Welcome]
+        self,
+        store: Store,
+        connection: Connection,
+        welcome: Callable[[], Welcome],
+        join: Callable[[Connection, bytes], None],
     ) -> None:
         self._store = store
         self._connection = connection
         self._welcome = welcome
+        self._join = join
         self._replies: list[tuple[int, BatchReply]] = []
         self._pending = 0
         self._flush_scheduled = False
@@ -68,6 +74,8 @@ class RequestConnection:
                 self._connection.pause_reading()
         elif kind is FrameKind.CLUSTER_INFO:
             self._connection.send(FrameKind.CLUSTER_INFO, encoding.pack(self._welcome()))
+        elif kind is FrameKind.JOIN:
+            self._join(self._connection, payload)
         else:
             raise errors.ProtocolError(reason=f"unexpected frame {kind} from a client")
 

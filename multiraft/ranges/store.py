@@ -305,7 +305,7 @@ class Store:
         for envelope in frame.envelopes:
             self._deliver(source, envelope)
         for removal in frame.removals:
-            self._removed(removal)
+            self.removed(removal)
 
     def _deliver(self, source: NodeId, envelope: GroupEnvelope) -> None:
         replica = self.replicas.get(envelope.range_id)
@@ -340,18 +340,23 @@ class Store:
         self._register(replica)
         return replica
 
-    def _removed(self, removal: ReplicaRemoved) -> None:
-        """A leader says that our replica is no member any more."""
+    def removed(self, removal: ReplicaRemoved) -> None:
+        """A leader, or meta, says that our replica is no member any more: destroy it if so."""
         descriptor = removal.descriptor
         replica = self.replicas.get(descriptor.range_id)
         if replica is None or descriptor.replica_on(self.context.node_id) is not None:
             return
         known = replica.descriptor
-        if known is not None and known.generation >= descriptor.generation:
+        if known is not None and known.generation > descriptor.generation:
             return
         if replica.replica_id >= descriptor.next_replica_id:
             return
         self._destroy(replica, Tombstone(descriptor.next_replica_id, descriptor))
+
+    def remove(self, turn: Turn, replica: Replica, descriptor: RangeDescriptor) -> None:
+        """A replica applied a descriptor without itself: destroy it in the turn under way."""
+        replica.destroy(turn, Tombstone(descriptor.next_replica_id, descriptor))
+        self._forget(replica)
 
     def _destroy(self, replica: Replica, tombstone: Tombstone) -> None:
         """Remove a replica for ever, in one batch of its own."""

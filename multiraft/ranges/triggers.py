@@ -25,6 +25,9 @@ def _split(
 def _descriptor(
     replica: "Replica", turn: Turn, entry: Entry, trigger: messages.DescriptorTrigger, live: bool
 ) -> None:
+    if trigger.descriptor.replica(replica.replica_id) is None:
+        replica.remove(turn, trigger.descriptor)
+        return
     replica.set_descriptor(turn, trigger.descriptor)
     configuration = state.configuration(trigger.descriptor)
     turn.after_write.append(partial(replica.core.apply_configuration, configuration, entry.index))

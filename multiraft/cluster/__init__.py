@@ -1,0 +1,9 @@
+"""What looks at more than one store: who the nodes are, and where replicas should be.
+
+    registry          new nodes get an ID and are written down
+    allocator         which nodes should keep a range; pure
+    replicate_queue   a leader brings its ranges to the wanted number of voters
+    replica_gc        a replica that was removed while its store was away is found and destroyed
+
+All of it acts through the same administrative requests that a person would send.
+"""

@@ -1,0 +1,45 @@
+"""New nodes: they are given an ID by any member, and written down for all.
+
+Purpose
+    A joining node asks any member; the member takes the next ID from the replicated counter, writes
+    the node's address into the registry, and answers with what the node needs to begin.
+Invariants
+    - An ID is given once, whatever becomes of the asker (rule A7): a lost answer wastes an ID.
+"""
+
+import msgspec
+
+from multiraft.client.router import Router
+from multiraft.ids import NodeId
+from multiraft.model import encoding, keys
+from multiraft.model.requests import Increment, IncrementResult, Put
+from multiraft.net.transport import NodeAddress
+
+
+class Join(msgspec.Struct, frozen=True, array_like=True):
+    """New node -> any member: I listen at `address`; let me in."""
+
+    address: str
+
+
+class Joined(msgspec.Struct, frozen=True, array_like=True):
+    """The answer: your ID for good, and whom you will meet. `refusal` says why not."""
+
+    cluster_id: str = ""
+    node_id: NodeId = NodeId(0)
+    nodes: tuple[NodeAddress, ...] = ()
+    refusal: str = ""
+
+
+unpack_join = msgspec.msgpack.Decoder(Join).decode
+unpack_joined = msgspec.msgpack.Decoder(Joined).decode
+
+
+async def admit(router: Router, address: str) -> NodeId:
+    """Give a new node an ID and write it down. Raises what the router raises."""
+    reply = await router.execute((Increment(keys.NODE_ID_COUNTER, 1),))
+    result = reply.results[0]
+    assert isinstance(result, IncrementResult), "an increment gives a number"
+    node = NodeAddress(NodeId(result.value), address)
+    await router.execute((Put(keys.node_key(node.node_id), encoding.pack(node)),))
+    return node.node_id

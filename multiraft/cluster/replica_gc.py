@@ -1,0 +1,68 @@
+"""Finds replicas that were removed from their range while their store could not be told.
+
+Purpose
+    A replica that is a learner, or knows no leader, may be no member any more. Now and then such
+    ones look up their range in meta; who is not named there by a later generation is destroyed.
+Invariants
+    - Only the addressing record decides, read from the first range; it names a generation at or
+      above the one in which the replica was left out before the old members may go (rule L6).
+    - A replica that votes and has a leader costs nothing.
+"""
+
+import asyncio
+
+from multiraft import errors
+from multiraft.client.router import Router
+from multiraft.model import encoding, keys
+from multiraft.model.descriptor import ReplicaKind
+from multiraft.model.requests import Scan, ScanResult
+from multiraft.ranges.messages import ReplicaRemoved
+from multiraft.ranges.replica import Replica
+from multiraft.ranges.store import Store
+
+INTERVAL_S = 20.0
+
+
+class ReplicaGc:
+    """Runs for the life of a store; see the module."""
+
+    def __init__(self, store: Store, router: Router) -> None:
+        self._store = store
+        self._router = router
+
+    async def run(self) -> None:
+        """Look at all replicas here, again and again."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            for replica in list(self._store.replicas.values()):
+                if _is_suspect(replica) and not replica.destroyed:
+                    await self._look_at(replica)
+
+    async def _look_at(self, replica: Replica) -> None:
+        descriptor = replica.descriptor
+        assert descriptor is not None, "only initialised replicas are suspect"
+        span = Scan(
+            keys.META,
+            keys.next_key(keys.meta_key(descriptor.start)),
+            reverse=True,
+            limit_keys=1,
+        )
+        try:
+            reply = await self._router.execute((span,))
+        except errors.MultiraftError:
+            return  # The first range cannot be asked now; there is always a next time.
+        page = reply.results[0]
+        if not isinstance(page, ScanResult) or not page.rows:
+            return
+        found = encoding.unpack_descriptor(page.rows[1])
+        if found.range_id == descriptor.range_id:
+            self._store.removed(ReplicaRemoved(found))
+
+
+def _is_suspect(replica: Replica) -> bool:
+    descriptor = replica.descriptor
+    if descriptor is None or replica.leaseholder is not None:
+        return False
+    mine = descriptor.replica(replica.replica_id)
+    votes = mine is not None and mine.kind is not ReplicaKind.LEARNER
+    return not votes or not replica.core.leader
