@@ -7,7 +7,8 @@ Invariants
     - All versions of a write set have its timestamp and ID, at most one for each key: of several
       writes to a key the last one counts.
     - Nothing is written at or below a version that is there already (rule S11).
-    - An outcome is written only by a part that writes nothing else (rule S7).
+    - Outcomes are written only by a part that writes nothing else, one at each key it names: so an
+      earlier attempt finds it whatever a split has made of the part (rule S7).
     - Replaying a part that was applied gives the results of its first evaluation: a replay reads
       what lay below the write's own versions, which garbage collection keeps for as long as the
       request may come again.
@@ -37,7 +38,16 @@ class WriteSet:
     to be applied already: evaluate it again for its results and drop the effects.
     """
 
-    __slots__ = ("_found", "_id", "_reader", "_replay", "_sizes", "_timestamp", "_written")
+    __slots__ = (
+        "_found",
+        "_id",
+        "_outcomes",
+        "_reader",
+        "_replay",
+        "_sizes",
+        "_timestamp",
+        "_written",
+    )
 
     def __init__(
         self, reader: Reader, timestamp: Timestamp, write_id: bytes, *, replay: bool = False
@@ -50,6 +60,7 @@ class WriteSet:
         self._found: dict[bytes, Version | None] = {}
         self._written: dict[bytes, Version] = {}
         self._sizes: dict[bytes, int] = {}
+        self._outcomes = 0
 
     @property
     def is_empty(self) -> bool:
@@ -63,19 +74,22 @@ class WriteSet:
 
     def put(self, key: bytes, value: bytes, result: bytes = b"") -> None:
         """Set `key`."""
+        assert not self._outcomes, "a part with outcomes writes nothing else"
         self._below(key)
         self._written[key] = Version(self._timestamp, VALUE, self._id, result, value)
 
     def delete(self, key: bytes, result: bytes = b"") -> None:
         """Remove `key`; leaves a tombstone whether or not there was something to remove."""
+        assert not self._outcomes, "a part with outcomes writes nothing else"
         self._below(key)
         self._written[key] = Version(self._timestamp, TOMBSTONE, self._id, result)
 
     def outcome(self, key: bytes, result: bytes) -> None:
         """Leave at `key` that this write ended with `result` and changed nothing."""
-        assert not self._written, "an outcome stands for a part that wrote nothing"
+        assert self._outcomes == len(self._written), "a part with outcomes writes nothing else"
         self._below(key)
         self._written[key] = Version(self._timestamp, OUTCOME, self._id, result)
+        self._outcomes = len(self._written)
 
     def effects(self) -> Effects:
         """Return what is to be replicated."""

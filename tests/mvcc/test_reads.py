@@ -125,6 +125,16 @@ def test_get_write_finds_exactly_what_lies_there(
     assert [found] == there if there and there[0].id == write_id(number) else found is None
 
 
+def test_get_write_does_not_take_another_write_for_its_own() -> None:
+    engine = MemoryEngine()
+    long_chain(3).store(engine)
+    reader = EngineReader(engine)
+    found = reads.get_write(reader, b"b", write_id(2), Timestamp(20))
+    assert found == Version(Timestamp(20), VALUE, write_id(2), b"", b"2")
+    assert reads.get_write(reader, b"b", write_id(9), Timestamp(20)) is None
+    assert reads.get_write(reader, b"b", write_id(2), Timestamp(21)) is None
+
+
 def pairs(rows: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
     return list(zip(rows[::2], rows[1::2], strict=True))
 

@@ -100,8 +100,26 @@ def test_write_at_or_below_a_version_is_our_mistake(timestamp: int) -> None:
 def test_outcome_next_to_a_write_is_our_mistake() -> None:
     writes = write_set(Model())
     writes.put(b"a", b"")
-    with pytest.raises(AssertionError, match="wrote nothing"):
+    with pytest.raises(AssertionError, match="nothing else"):
         writes.outcome(b"b", b"failed")
+    writes = write_set(Model())
+    writes.outcome(b"a", b"failed")
+    with pytest.raises(AssertionError, match="nothing else"):
+        writes.put(b"b", b"")
+    with pytest.raises(AssertionError, match="nothing else"):
+        writes.delete(b"b")
+
+
+def test_part_may_leave_an_outcome_at_each_of_its_keys() -> None:
+    writes = write_set(one_value())
+    for key in (b"j", b"k", b"j"):
+        writes.outcome(key, b"")
+    effects = writes.effects()
+    assert effects.puts[::2] == (layout.version_key(b"j", NOW), layout.version_key(b"k", NOW))
+    assert effects.puts[1::2] == (b"\x03" + ID, b"\x03" + ID)
+    assert effects.stats == RangeStats(
+        versions=2, version_bytes=sum(len(piece) for piece in effects.puts)
+    )
 
 
 def test_short_write_id_is_our_mistake() -> None:
@@ -152,6 +170,25 @@ def test_differences_add_up_to_a_recount(
     assert statistics.count(reader, keys.MIN, keys.END) == stats
     page = reads.scan(reader, keys.MIN, keys.END, Timestamp(NOW + 200))
     assert dict(zip(page.rows[::2], page.rows[1::2], strict=True)) == expected
+
+
+@given(histories(), some_operations, some_keys)
+def test_difference_right_of_a_key_is_that_of_a_recount(
+    model: Model, part: list[tuple[bytes, bytes | None]], split_key: bytes
+) -> None:
+    engine = MemoryEngine()
+    model.store(engine)
+    reader = EngineReader(engine)
+    before = statistics.count(reader, split_key, keys.END)
+    writes = WriteSet(reader, NOW, ID)
+    for key, value in part:
+        if value is None:
+            writes.delete(key)
+        else:
+            writes.put(key, value)
+    apply(engine, writes.effects())
+    after = statistics.count(reader, split_key, keys.END)
+    assert writes.stats_from(split_key) == after.minus(before)
 
 
 def apply(engine: MemoryEngine, effects: Effects) -> RangeStats:
