@@ -384,8 +384,8 @@ async def _join_cluster(engine: Engine, settings: NodeSettings, transport: Trans
     for address in settings.join:
         try:
             joined = await _ask_to_join(transport, address, settings.listen)
-        except (errors.MultiraftError, TimeoutError) as error:
-            problems.append(f"{address}: {error or 'no answer'}")
+        except errors.MultiraftError as error:
+            problems.append(f"{address}: {error}")
             continue
         me = Identity(joined.cluster_id, joined.node_id)
         mine = NodeAddress(joined.node_id, settings.listen)
@@ -408,6 +408,10 @@ async def _ask_to_join(transport: Transport, address: str, listen: str) -> regis
         connection.send(FrameKind.JOIN, encoding.pack(registry.Join(listen)))
         async with asyncio.timeout(JOIN_TIMEOUT_S):
             joined = await handler.joined
+    except TimeoutError:
+        raise errors.NodeUnavailableError(
+            target=address, reason=f"no answer within {JOIN_TIMEOUT_S:g} s"
+        ) from None
     finally:
         connection.close("joined, or not")
     if joined.refusal:

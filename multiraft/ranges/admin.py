@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from multiraft.ranges.store import Store
 
 RANGE_IDS_PER_BLOCK = 16
-STATS_KEYS_PER_SLICE = 2_000
+STATS_KEYS_PER_SLICE = 500
+STATS_PAUSE_S = 0.001
 TRANSFER_POLL_S = 0.02
 TRANSFER_TIMEOUT_S = 5.0
 
@@ -102,7 +103,7 @@ class RightHalfCount:
         try:
             scan = StatsScan(ViewReader(view, engine.data), self._key, end)
             while not scan.advance(STATS_KEYS_PER_SLICE):  # noqa: ASYNC110 - gives way
-                await asyncio.sleep(0)
+                await asyncio.sleep(STATS_PAUSE_S)
             return scan.stats
         finally:
             view.close()
