@@ -7,6 +7,7 @@ Invariants
     - Records are derived and may be old (design §10): what a look-up returns is worth asking, and
       need not hold the key. The node that is asked knows better, and says so.
     - A look-up that many wait for is made a few times at most, whatever their number.
+    - A range that is known can be reached while the first range is down.
 Source
     Safety rule L6.
 """
@@ -25,6 +26,9 @@ _LOOKUPS_CONCURRENT_MAX = 8
 
 _NEIGHBOURS = 16
 """A look-up brings that many following ranges along: who asks for one often wants the next."""
+
+_PATIENCE_S = 1.0
+"""How long to wait for fresh facts about a range: it may be back before its record can be read."""
 
 # Reads addressing records in the first range before a deadline (monotonic time).
 Read = Callable[[tuple[Operation, ...], float], Awaitable[BatchReply]]
@@ -61,11 +65,23 @@ class Addressing:
         """Return the range to ask for `key`; it may be another one that knows more.
 
         What is the same as `stale` is not taken from the cache but looked up; if the records say
-        the same, it is returned all the same. Raises what the router raises for a read.
+        the same, or cannot be read now, it is returned all the same. Without `stale`, raises what
+        the router raises for a read.
         """
         known = self._better_than(stale, key, before=before)
         if known is not None:
             return known
+        if stale is None:
+            return await self._find_anew(key, deadline, before=before, stale=None)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await self._find_anew(key, deadline, before=before, stale=stale)
+        except (TimeoutError, errors.RetryableError, errors.DeadlineExceededError):
+            return stale
+
+    async def _find_anew(
+        self, key: bytes, deadline: float, *, before: bool, stale: CachedRange | None
+    ) -> CachedRange:
         if key < keys.FIRST_RANGE_END or (before and key == keys.FIRST_RANGE_END):
             return await self._first_range()
         async with self._slots:

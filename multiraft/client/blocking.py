@@ -17,7 +17,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Coroutine, Generator, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -65,6 +65,9 @@ class Database:
         self._opened: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        # Nothing is given to the loop once it may be about to end: it might never be run.
+        self._lock = threading.Lock()
+        self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="multiraft client", daemon=True)
 
     def __enter__(self) -> "Database":
@@ -90,6 +93,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connections and end the thread. Calls under way end with StoppedError."""
+        with self._lock:
+            self._is_closing = True
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None and self._thread.is_alive():
             # When opening failed, the loop may end by itself just now.
@@ -181,7 +186,7 @@ class Database:
             while (page := self._wait(next_page())) is not None:
                 yield from page
         finally:
-            if self._thread.is_alive():
+            if not self._is_closing:
                 self._wait(pages.aclose())
 
     @property
@@ -191,13 +196,16 @@ class Database:
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop's thread and return what it returns."""
-        loop = self._loop
-        if loop is None or not self._thread.is_alive():
-            coroutine.close()
-            raise errors.StoppedError(what="the database")
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        with self._lock:
+            loop = self._loop
+            if loop is None or self._is_closing:
+                coroutine.close()
+                raise errors.StoppedError(what="the database")
+            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result()
+        except CancelledError:
+            raise errors.StoppedError(what="the database") from None
         except BaseException:
             future.cancel()
             raise

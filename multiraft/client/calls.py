@@ -155,7 +155,11 @@ class Call:
         is_open = self.something_written or any(
             part.is_mutation and part.attempts_open > 0 for part in self.parts if not part.has_ended
         )
-        last = "nothing was tried" if self.last_error is None else str(self.last_error)
+        last = (
+            "the range of the key could not be found"
+            if self.last_error is None
+            else str(self.last_error)
+        )
         self._end_parts()
         if self.future.done():
             return

@@ -122,6 +122,10 @@ class Link:
         self._connection.close(reason)
         self.closed(reason)
 
+    async def wait_closed(self) -> None:
+        """Return when nothing of the connection is left."""
+        await self._connection.wait_closed()
+
     def received(self, kind: FrameKind, payload: bytes) -> None:
         """Take a frame (net.transport.Handler)."""
         if kind is FrameKind.REPLIES:
@@ -299,8 +303,10 @@ class Connections:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for link in list(self.links.values()):
+        links = list(self.links.values())
+        for link in links:
             link.close("the client was closed")
+        await asyncio.gather(*(link.wait_closed() for link in links))
 
     def _check_open(self) -> None:
         if self._is_closed:

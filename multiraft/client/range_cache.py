@@ -108,11 +108,19 @@ class RangeCache:
     def _likely_leader(
         self, descriptor: RangeDescriptor, known: CachedRange | None
     ) -> NodeId | None:
-        # A range that was split off is led by the leader of the range it came from (design §10).
-        before = known if known is not None else self.lookup(descriptor.start)
+        """Guess: the leader so far, or that of the range before, from which it was split off."""
+        before = known if known is not None else self._touching(descriptor.start)
         if before is None or before.leader is None:
             return None
         return before.leader if descriptor.replica_on(before.leader) is not None else None
+
+    def _touching(self, start: bytes) -> CachedRange | None:
+        """Return the range that holds `start`, or ends right there."""
+        position = bisect_right(self._starts, start) - 1
+        if position < 0:
+            return None
+        before = self._ranges[position]
+        return before if start <= before.descriptor.end else None
 
     def _end_at(self, position: int) -> bytes:
         end = self._ranges[position].descriptor.end

@@ -53,6 +53,8 @@ class Plan(msgspec.Struct, frozen=True):
     breaks_connection: bool = False
     """Evaluated, but instead of the reply the connection ends."""
     refusal: errors.MultiraftError | None = None
+    drops_results: bool = False
+    """Evaluated, but the reply lacks the results."""
 
 
 EVALUATE = Plan()
@@ -355,6 +357,8 @@ class FakeConnection:
         self.buffered_bytes = 0
         self.frames = 0
         self.is_closed = False
+        self.is_mute = False
+        """Whether nothing that is sent arrives."""
         self._cluster = cluster
         self._loop = asyncio.get_running_loop()
         self._handler: Handler | None = None
@@ -366,7 +370,7 @@ class FakeConnection:
 
     def send(self, kind: FrameKind, payload: bytes) -> None:
         """Take a frame of the client."""
-        if not self.is_closed:
+        if not self.is_closed and not self.is_mute:
             self.frames += 1
             self._loop.call_soon(self._arrive, kind, payload)
 
@@ -375,6 +379,9 @@ class FakeConnection:
 
     def resume_reading(self) -> None:
         """Nothing here piles up."""
+
+    async def wait_closed(self) -> None:
+        """Closing takes no time here."""
 
     def close(self, reason: str = "") -> None:
         """Close, by the client."""
@@ -414,6 +421,8 @@ class FakeConnection:
             reply = BatchReply((), clock=clock, error=errors.to_wire(plan.refusal))
         else:
             reply = self._cluster.evaluate(node_id, request)
+            if plan.drops_results:
+                reply = msgspec.structs.replace(reply, results=())
         if plan.breaks_connection:
             self.break_("the connection broke")
         elif not plan.drop_reply:

@@ -1,0 +1,115 @@
+import pytest
+
+from multiraft import errors
+from multiraft.ids import NodeId, RangeId
+from multiraft.model import keys
+from multiraft.model.requests import AdminChangeReplicas, RangeStatus
+from tests.support import clients
+from tests.support.clients import Bench
+from tests.support.fake_cluster import EVALUATE, Plan
+
+N1, N2, N3 = NodeId(1), NodeId(2), NodeId(3)
+
+
+def test_ranges_are_listed_with_the_status_of_their_leaders() -> None:
+    async def main(bench: Bench) -> None:
+        ranges = await bench.db.admin.ranges()
+        assert [r.descriptor.start for r in ranges] == [b"", b"\x10", b"\x10h", b"\x10p"]
+        assert [r.leader for r in ranges] == [N1, N2, N3, N1]
+        for info in ranges:
+            assert info.status is not None
+            assert info.status["asked"] == info.leader, "the leader itself was asked"
+
+    clients.run(main)
+
+
+def test_a_range_whose_leader_is_silent_is_listed_by_what_another_replica_knows() -> None:
+    async def main(bench: Bench) -> None:
+        bench.cluster.intercept = lambda node, request: (
+            Plan(drop_request=True)
+            if node == N2 and isinstance(request.operations[0], RangeStatus)
+            else EVALUATE
+        )
+        info = (await bench.db.admin.ranges())[1]
+        assert info.leader == N2
+        assert info.status is not None
+        assert info.status["asked"] != N2
+        assert bench.loop.time() <= 4.1
+
+    clients.run(main)
+
+
+def test_ranges_without_status_ask_no_replica() -> None:
+    async def main(bench: Bench) -> None:
+        await bench.db.get(b"a")
+        ranges = await bench.db.admin.ranges(with_status=False)
+        assert [(r.leader, r.status) for r in ranges][:2] == [(N1, None), (N2, None)]
+        assert bench.cluster.sent(RangeStatus) == []
+
+    clients.run(main)
+
+
+def test_split_returns_both_halves_and_the_client_knows_them() -> None:
+    async def main(bench: Bench) -> None:
+        left, right = await bench.db.admin.split(b"d")
+        assert (left.start, left.end, right.start) == (b"\x10", b"\x10d", b"\x10d")
+        known = bench.router.addressing.cache.lookup(keys.PLAIN + b"e")
+        assert known is not None
+        assert known.descriptor == right
+        assert (await bench.db.admin.split(b"d"))[1] == right, "a boundary already"
+
+    clients.run(main)
+
+
+def test_transfer_moves_the_leader() -> None:
+    async def main(bench: Bench) -> None:
+        moved = await bench.db.admin.transfer(RangeId(3), N1)
+        assert moved.range_id == 3
+        assert bench.cluster.ranges[RangeId(3)].leader == N1
+
+    clients.run(main)
+
+
+def test_change_replicas_names_the_generation_it_starts_from() -> None:
+    async def main(bench: Bench) -> None:
+        before = bench.cluster.ranges[RangeId(2)].descriptor.generation
+        after = await bench.db.admin.change_replicas(RangeId(2), (NodeId(4), N1))
+        assert [r.node_id for r in after.replicas] == [4, 1]
+        [change] = {r.operations[0] for _, r in bench.cluster.sent(AdminChangeReplicas)}
+        assert change == AdminChangeReplicas((NodeId(4), N1), before)
+
+    clients.run(main, nodes=4)
+
+
+def test_an_admin_request_is_not_sent_again_because_it_takes_long() -> None:
+    async def main(bench: Bench) -> None:
+        await bench.db.get(b"a")
+        bench.cluster.intercept = lambda _node, request: (
+            Plan(request_delay_s=30.0)
+            if isinstance(request.operations[0], AdminChangeReplicas)
+            else EVALUATE
+        )
+        await bench.db.admin.change_replicas(RangeId(2), (N1, N2))
+        assert len(bench.cluster.sent(AdminChangeReplicas)) == 1
+
+    clients.run(main)
+
+
+def test_an_unknown_range_is_refused() -> None:
+    async def main(bench: Bench) -> None:
+        with pytest.raises(errors.AdminRefusedError, match="no range r99"):
+            await bench.db.admin.transfer(RangeId(99), N1)
+
+    clients.run(main)
+
+
+def test_nodes_tell_which_are_reachable() -> None:
+    async def main(bench: Bench) -> None:
+        bench.cluster.stop(N3)
+        nodes = await bench.db.admin.nodes()
+        assert [(n.node_id, n.is_reachable) for n in nodes] == [(N1, True), (N2, True), (N3, False)]
+        assert "down" in nodes[2].reason
+        status = await bench.db.admin.status()
+        assert (status.cluster_id, status.ranges) == ("c1", 4)
+
+    clients.run(main)

@@ -1,0 +1,113 @@
+"""The blocking shell on a real loop in a real thread; the cluster lives on that loop too."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import multiraft
+from multiraft import blocking, errors
+from multiraft.ids import NodeId, RangeId
+from multiraft.net.transport import Connection, Handler, Hello
+from multiraft.runtime import SystemClock
+from tests.support.fake_cluster import FakeCluster, FakeConnection, FakeTransport, Plan
+
+
+class SlowTransport(FakeTransport):
+    """A transport on which nobody ever answers a Hello."""
+
+    async def connect(
+        self, address: str, hello: Hello, make_handler: Callable[[Connection], Handler]
+    ) -> FakeConnection:
+        raise errors.NodeUnavailableError(target=address, reason="nobody listens there")
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster(SystemClock(), splits=(b"h",))
+
+
+@pytest.fixture
+def db(cluster: FakeCluster) -> Iterator[blocking.Database]:
+    with multiraft.blocking.connect("c1-n1:7000", transport=FakeTransport(cluster)) as opened:
+        yield opened
+
+
+def test_every_method_does_what_the_asynchronous_one_does(db: blocking.Database) -> None:
+    db.put(b"a", b"1")
+    assert db.get(b"a") == b"1"
+    assert db.delete(b"a") is True
+    assert db.increment(b"n", 3) == 3
+    assert db.batch(multiraft.Batch().get(b"a").increment(b"n")) == [None, 4]
+    db.put_many({b"k%d" % n: b"v" for n in range(5)})
+    assert db.get_many([b"k1", b"none"]) == {b"k1": b"v", b"none": None}
+    assert [key for key, _ in db.scan(prefix=b"k", reverse=True, limit=2)] == [b"k4", b"k3"]
+    assert db.ping() >= 0.0
+    assert db.status().cluster_id == "c1"
+
+
+def test_errors_arrive_where_the_call_was_made(db: blocking.Database) -> None:
+    with pytest.raises(errors.ConditionFailedError):
+        db.put(b"a", b"1", expected=b"0")
+    with pytest.raises(errors.InvalidSpanError):
+        list(db.scan(b"b", b"a"))
+
+
+def test_operators_can_use_it_too(db: blocking.Database, cluster: FakeCluster) -> None:
+    left, right = db.admin.split(b"c")
+    assert left.end == right.start
+    db.admin.transfer(RangeId(2), NodeId(3))
+    assert cluster.ranges[RangeId(2)].leader == 3
+    assert len(db.admin.change_replicas(RangeId(2), (NodeId(1), NodeId(2))).replicas) == 2
+    assert len(db.admin.ranges()) == db.admin.status().ranges == 4
+    assert len(db.admin.nodes()) == 3
+
+
+def test_many_threads_share_one_connection_per_node(
+    db: blocking.Database, cluster: FakeCluster
+) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: db.increment(b"n"), range(200)))
+    assert db.increment(b"n", 0) == 200
+    assert len(cluster.connections) <= 3
+
+
+def test_a_scan_that_is_dropped_half_way_leaves_nothing_pending(db: blocking.Database) -> None:
+    db.put_many({b"%03d" % n: b"v" for n in range(10)})
+    rows = db.scan()
+    assert next(rows)[0] == b"000"
+    rows.close()
+    assert db.status().calls_pending == 0
+
+
+def test_closing_ends_calls_of_other_threads(cluster: FakeCluster) -> None:
+    database = multiraft.blocking.connect("c1-n1:7000", transport=FakeTransport(cluster))
+    database.open()
+    arrived = threading.Event()
+
+    def intercept(_node: NodeId, _request: object) -> Plan:
+        arrived.set()
+        return Plan(drop_request=True)
+
+    database.get(b"a")
+    cluster.intercept = intercept
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(database.put, b"a", b"1")
+        assert arrived.wait(10.0)
+        database.close()
+        with pytest.raises(errors.StoppedError):
+            waiting.result()
+    with pytest.raises(errors.StoppedError):
+        database.get(b"a")
+    database.close()
+
+
+def test_a_database_that_cannot_be_opened_leaves_no_thread(cluster: FakeCluster) -> None:
+    before = threading.active_count()
+    with (
+        pytest.raises(errors.NodeUnavailableError),
+        multiraft.blocking.connect("c1-n1:7000", transport=SlowTransport(cluster)),
+    ):
+        pass
+    assert threading.active_count() == before
