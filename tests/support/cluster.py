@@ -1,7 +1,8 @@
 """A whole cluster on a virtual loop: real nodes, memory engines, in-process network, own clocks.
 
 Everything but engine, network and clock is production code. A test hurts the cluster through the
-methods here and waits with `until`, which lets virtual time pass.
+methods here and waits with `until`, which lets virtual time pass. All frames between stores pass a
+`Wiretap`, whose checks every test ends with.
 """
 
 import asyncio
@@ -15,7 +16,10 @@ import multiraft
 from multiraft.client.database import Database
 from multiraft.config import ClientConfig, Config, RaftConfig
 from multiraft.ids import NodeId, RangeId
-from multiraft.model import hlc
+from multiraft.model import encoding, hlc, keys
+from multiraft.model.descriptor import RangeDescriptor
+from multiraft.mvcc import reads, statistics
+from multiraft.mvcc.reader import EngineReader
 from multiraft.net.inproc import InprocTransport
 from multiraft.net.links import InprocNetwork
 from multiraft.net.transport import NodeAddress
@@ -28,6 +32,7 @@ from multiraft.storage.memory import MemoryEngine
 from tests.support import virtual_loop
 from tests.support.clients import SeededRng
 from tests.support.virtual_loop import VirtualClock, VirtualLoop
+from tests.support.wiretap import Wiretap
 
 FAST = Config(
     raft=RaftConfig(tick_ms=20),
@@ -48,6 +53,10 @@ class Member:
         self.clock = clock
         self.engine = engine
         self.node: Node | None = None
+        self.incarnation = 0
+        """How often the node was started."""
+        self.is_paused = False
+        self.missed_turn = False
 
     @property
     def up(self) -> Node:
@@ -60,6 +69,17 @@ class Member:
         return self.up.store.replicas[RangeId(range_id)]
 
 
+class DelayedLink:
+    """A link that takes as long as the cluster says."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+
+    def delay_s(self, size_bytes: int) -> float:
+        """Return how long a batch of frames travels."""
+        return self._cluster.link_delay_s
+
+
 class Cluster:
     """See the module. `errors` holds what made stores fail, and what escaped handlers."""
 
@@ -67,12 +87,18 @@ class Cluster:
         self, loop: VirtualLoop, *, nodes: int = 3, config: Config = FAST, seed: int = 1
     ) -> None:
         self.loop = loop
+        self.sync_delay_s = 0.0
+        """How long each sync takes, on every node."""
+        self.link_delay_s = 0.0
+        """How long each frame travels."""
         self.config = config
         self.random = random.Random(seed)
-        self.network = InprocNetwork(config.net)
+        self.network = InprocNetwork(config.net, lambda source, destination: DelayedLink(self))
         self.errors: list[BaseException] = []
+        self.wiretap = Wiretap()
+        self.snapshots_of_the_dead = 0
         self.members = {
-            number: Member(number, VirtualClock(loop), MemoryEngine())
+            number: Member(number, VirtualClock(loop), self._new_engine())
             for number in range(1, nodes + 1)
         }
         addresses = tuple(NodeAddress(NodeId(m.number), m.address) for m in self.members.values())
@@ -83,6 +109,9 @@ class Cluster:
                 addresses,
                 hlc.from_us(VirtualClock.START_US - 1),
             )
+
+    def _new_engine(self) -> MemoryEngine:
+        return MemoryEngine(sync_delay_s=lambda: self.sync_delay_s)
 
     async def start(self) -> None:
         """Start every node that is down, and wait until every range has a serving leader."""
@@ -104,16 +133,23 @@ class Cluster:
             self.config,
         )
         node.failed.add_done_callback(lambda failed: self.errors.append(failed.result()))
+        store = node.store
+        store._send_frame = self.wiretap.splice(number, member.incarnation, store._send_frame)
+        member.incarnation += 1
         member.node = node
         await node.start(member.address)
 
     async def stop(self) -> None:
-        """Stop every node in good order; the test fails if a store had failed before."""
+        """Stop every node in good order; the test fails if a store had failed before.
+
+        It fails too if the wiretap heard what must never be said.
+        """
         for member in self.members.values():
             if member.node is not None:
                 node, member.node = member.node, None
                 await node.stop()
         assert not self.errors, self.errors
+        assert not self.wiretap.violations, self.wiretap.violations
 
     async def crash(self, number: int, *, keep: int | None = None) -> None:
         """End a node as a power cut does: of its unsynced batches only the first `keep` survive.
@@ -122,6 +158,7 @@ class Cluster:
         """
         member = self.members[number]
         node, member.node = member.up, None
+        self.snapshots_of_the_dead += node.store.snapshots.sent
         self.network.crash(member.name)
         await node.kill()
         unsynced = member.engine.unsynced_count
@@ -139,6 +176,34 @@ class Cluster:
     def rejoin(self, number: int) -> None:
         """Undo `isolate`."""
         self.network.rejoin(f"n{number}")
+
+    def pause(self, number: int) -> None:
+        """Stop a node as SIGSTOP does: nothing is read, written, sent or applied until `resume`.
+
+        Its timers still run, but what they cause stays inside.
+        """
+        member = self.members[number]
+        store = member.up.store
+        member.is_paused = True
+        self.isolate(number)
+        turn = store._guarded_turn
+
+        def no_turn() -> None:
+            if member.is_paused:
+                member.missed_turn = True
+            else:
+                turn()
+
+        store._guarded_turn = no_turn  # type: ignore[method-assign]
+
+    def resume(self, number: int) -> None:
+        """Undo `pause`: the turn that was due runs, then what waits in the sockets arrives."""
+        member = self.members[number]
+        member.is_paused = False
+        if member.missed_turn:
+            member.missed_turn = False
+            self.loop.call_soon(member.up.store._guarded_turn)
+        self.rejoin(number)
 
     def connect(self, *, name: str = "client", **settings: Any) -> Database:  # noqa: ANN401
         """Return a database of this cluster, to be used with `async with`."""
@@ -172,6 +237,45 @@ class Cluster:
         """Return the replicas of a range on the running nodes."""
         stores = [m.up.store for m in self.running()]
         return [s.replicas[RangeId(range_id)] for s in stores if RangeId(range_id) in s.replicas]
+
+    def range_at(self, key: bytes) -> RangeDescriptor:
+        """Return the newest descriptor that any running node has for one of the users' keys."""
+        logical = keys.PLAIN + key
+        found = [m.up.store.replica_at(logical) for m in self.running()]
+        descriptors = [r.descriptor for r in found if r is not None and r.descriptor is not None]
+        return max(descriptors, key=lambda d: d.generation)
+
+    def snapshots_sent(self) -> int:
+        """Return how many snapshots any node has sent, those that have crashed since included."""
+        return self.snapshots_of_the_dead + sum(m.up.store.snapshots.sent for m in self.running())
+
+    def check_statistics(self) -> None:
+        """Recount every range on every node: what was added up must be what is there."""
+        for member in self.running():
+            reader = EngineReader(member.engine)
+            for replica in member.up.store.replicas.values():
+                descriptor = replica.descriptor
+                if descriptor is not None:
+                    counted = statistics.count(reader, descriptor.start, descriptor.end)
+                    assert replica.applied.stats == counted, f"{member.name} r{replica.range_id}"
+
+    def meta_records(self) -> dict[bytes, RangeDescriptor]:
+        """Return the addressing records, by the start of their range, as the first range has them.
+
+        What the leader of the first range has applied.
+        """
+        leader = self.leader(bootstrap.FIRST_RANGE_ID)
+        assert leader is not None, "the first range is served"
+        reader = EngineReader(leader.engine)
+        records: dict[bytes, RangeDescriptor] = {}
+        for range_id in self.range_ids():
+            for replica in self.replicas(range_id):
+                if replica.descriptor is not None:
+                    start = replica.descriptor.start
+                    version = reads.newest(reader, keys.meta_key(start))
+                    if version is not None:
+                        records[start] = encoding.unpack_descriptor(version.value)
+        return records
 
     def range_ids(self) -> list[RangeId]:
         """Return every range that a running node has."""
