@@ -217,12 +217,23 @@ def consider_pre_vote(core: "RaftCore", source: ReplicaId, message: PreVote) -> 
         and not fortification.is_bound(core)
         and core.log.is_up_to_date(message.last_index, message.last_term)
     )
-    core.send(source, PreVoteReply(message.term if granted else core.term, granted))
+    commit_term = core.log.term(core.commit_index)
+    assert commit_term is not None, "the log is never truncated above the commit index"
+    term = message.term if granted else core.term
+    core.send(source, PreVoteReply(term, granted, core.commit_index, commit_term))
 
 
 def count_pre_vote(core: "RaftCore", source: ReplicaId, message: PreVoteReply) -> None:
-    """Take in an answer about the next term."""
+    """Take in an answer about the next term, and what it says is committed.
+
+    An old configuration may be in force here only because a commit index was lost: the leaders of
+    the next one may be gone, and its learners refuse a log that is shorter than theirs for ever.
+    """
     assert core.votes is not None
+    if message.commit_index > core.commit_index and core.log.matches(
+        message.commit_index, message.commit_term
+    ):
+        core.commit_to(message.commit_index)
     if message.granted and message.term != core.term + 1:
         return
     core.votes[source] = message.granted

@@ -120,7 +120,7 @@ def accept_release(core: "RaftCore", source: ReplicaId, message: ReleaseFortific
 
 def ask_still_leading(core: "RaftCore") -> bool:
     """Ask the leader this replica is fortified to whether it still leads; see rule L1."""
-    if core.role is Role.LEADER or core.fortified_leader == NO_REPLICA:
+    if core.fortified_leader in (NO_REPLICA, core.replica_id):
         return False
     core.send(core.fortified_leader, StillLeading(core.fortified_term))
     return True

@@ -52,10 +52,16 @@ class PreVote(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
 
 
 class PreVoteReply(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """`term` is the one asked about when granted, the sender's own when refused."""
+    """`term` is the one asked about when granted, the sender's own when refused.
+
+    (commit_index, commit_term) is the last entry that the sender knows to be committed. A candidate
+    that has it learns so: its configuration may be an older one, under which it could never win.
+    """
 
     term: Term
     granted: bool
+    commit_index: Index = Index(0)
+    commit_term: Term = Term(0)
 
 
 class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
