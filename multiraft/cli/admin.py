@@ -1,7 +1,6 @@
 """The commands that look after a cluster: status, ranges, split, transfer."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from multiraft.cli import cluster_view, keytext
+from multiraft.cli import cluster_view, keytext, tables
 from multiraft.cli.cluster_view import RangeView, show_boundary
 from multiraft.cli.data import KeyArgument
 from multiraft.cli.failure import ExitCode
@@ -37,7 +36,7 @@ def status(
     if session.json:
         session.write_json(cluster)
     else:
-        table = Table()
+        table = tables.table()
         for name in ("node", "address", "state"):
             table.add_column(name)
         for each in cluster.nodes:
@@ -69,12 +68,12 @@ def ranges(
 
 
 async def _show_ranges(session: Session, database: Database, interval_s: float | None) -> None:
-    before, looked_at = await cluster_view.ranges(database), time.monotonic()
+    before, looked_at = await cluster_view.ranges(database), session.now()
     live = Live(console=session.out, auto_refresh=False, screen=False)
     with live:
         while True:
             await asyncio.sleep(_SAMPLE_S if interval_s is None else interval_s)
-            views, now = await cluster_view.ranges(database), time.monotonic()
+            views, now = await cluster_view.ranges(database), session.now()
             rates = cluster_view.requests_per_second(before, views, now - looked_at)
             if session.json:
                 session.write_json([_range_members(view, rates) for view in views])
@@ -86,7 +85,7 @@ async def _show_ranges(session: Session, database: Database, interval_s: float |
 
 
 def _ranges_table(views: Sequence[RangeView], rates: Mapping[RangeId, float]) -> Table:
-    table = Table()
+    table = tables.table()
     for name in ("range", "from", "up to", "leader", "replicas"):
         table.add_column(name, overflow="fold")
     for name in ("keys", "size", "req/s"):

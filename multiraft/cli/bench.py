@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from multiraft.cli import cluster_process, machine, workload
+from multiraft.cli import cluster_process, machine, tables, workload
 from multiraft.cli.bench_run import SPLIT_WINDOW_S, Bench, Round, Shape
 from multiraft.cli.cluster_process import NodeProcess
 from multiraft.cli.measure import Summary
@@ -80,7 +80,7 @@ def _parse_callers(text: str) -> tuple[int, ...]:
 
 async def _run(session: Session, shape: Shape, data: Path | None) -> list[Round]:
     async with _cluster(session, data) as (database, nodes):
-        work = Bench(database, shape, nodes)
+        work = Bench(database, shape, nodes, session.now)
         with session.notes.status("writing every key once"):
             await work.prepare()
         rounds = []
@@ -129,11 +129,11 @@ def _show(session: Session, shape: Shape, rounds: Sequence[Round]) -> None:
 
 def _rounds_table(title: str, rounds: Sequence[Round]) -> Table:
     table = _table(title, "callers")
-    table.add_column("node CPU\nµs/req", justify="right")
-    table.add_column("client CPU\nµs/req", justify="right")
+    table.add_column("nodes\nCPU µs", justify="right")
+    table.add_column("client\nCPU µs", justify="right")
     scans = any(each.rows_scanned_per_second for each in rounds)
     if scans:
-        table.add_column("rows\nscanned/s", justify="right")
+        table.add_column("scanned\nrows/s", justify="right")
     for each in rounds:
         cpu = each.node_cpu_us_per_request
         row = [
@@ -154,7 +154,7 @@ def _ranges_table(title: str, summaries: Sequence[Summary]) -> Table:
 
 
 def _table(title: str, first_column: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = tables.table(title)
     for name in (first_column, "req/s", "p50\nms", "p99\nms", "p99.9\nms", "max\nms", "failed"):
         table.add_column(name, justify="right")
     return table
@@ -176,15 +176,14 @@ def summary_cells(summary: Summary) -> list[str]:
 def _show_split(session: Session, each: Round) -> None:
     effect = each.split
     assert effect is not None, "asked for rounds with a split only"
-    table = _table(
-        f"the split range, {each.callers} callers; the split took {effect.took_ms:.1f} ms, "
-        f"{effect.snapshots} snapshots sent",
-        "",
-    )
-    table.add_column("longest\nsilence ms", justify="right")
+    table = _table(f"the range that was split, {each.callers} callers", "")
+    table.add_column("silent\nms", justify="right")
     for name, summary in (
         ("before", effect.before),
-        (f"{SPLIT_WINDOW_S:g} s from its begin", effect.during),
+        (f"{SPLIT_WINDOW_S:g} s from then", effect.during),
     ):
         table.add_row(name, *summary_cells(summary), f"{summary.stall_ms:.1f}")
     session.out.print(table)
+    session.out.print(
+        f"the split took {effect.took_ms:.1f} ms; {effect.snapshots} snapshots sent\n"
+    )

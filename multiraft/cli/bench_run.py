@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -63,10 +63,17 @@ class Round(msgspec.Struct, frozen=True):
 class Bench:
     """One benchmark against one database. `nodes` are its processes, if they are ours."""
 
-    def __init__(self, database: Database, shape: Shape, nodes: Sequence[NodeProcess] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        shape: Shape,
+        nodes: Sequence[NodeProcess],
+        now: Callable[[], float],
+    ) -> None:
         self._database = database
         self._shape = shape
         self._nodes = nodes
+        self._now = now
         self._slots = _slots(shape)
 
     async def prepare(self) -> None:
@@ -85,9 +92,13 @@ class Bench:
     async def round(self, callers: int, *, split_at: float | None) -> Round:
         """Run one round and return what it measured; `split_at` seconds into it, split."""
         work = workload.Workload(
-            self._database, self._slots, mix=self._shape.mix, value_bytes=self._shape.value_bytes
+            self._database,
+            self._slots,
+            mix=self._shape.mix,
+            value_bytes=self._shape.value_bytes,
+            now=self._now,
         )
-        began = time.perf_counter() + WARM_UP_S
+        began = self._now() + WARM_UP_S
         window = Window(began, began + self._shape.seconds)
         snapshots = await cluster_view.snapshots_sent(self._database)
         async with asyncio.TaskGroup() as group:
@@ -119,19 +130,22 @@ class Bench:
 
     async def _measure_processor(self, window: Window) -> tuple[float, float]:
         """Return the processor seconds that nodes and client used in the window."""
-        await _sleep_until(window.start)
+        await self._sleep_until(window.start)
         nodes, client = self._nodes_cpu_s(), time.process_time()
-        await _sleep_until(window.end)
+        await self._sleep_until(window.end)
         return self._nodes_cpu_s() - nodes, time.process_time() - client
 
     def _nodes_cpu_s(self) -> float:
         return sum(process.cpu_seconds() for process in self._nodes)
 
     async def _split(self, at: float) -> Window:
-        await _sleep_until(at)
-        began = time.perf_counter()
+        await self._sleep_until(at)
+        began = self._now()
         await self._database.admin.split(self._slots[-1][0])
-        return Window(began, time.perf_counter())
+        return Window(began, self._now())
+
+    async def _sleep_until(self, moment: float) -> None:
+        await asyncio.sleep(max(0.0, moment - self._now()))
 
 
 def _slots(shape: Shape) -> list[list[bytes]]:
@@ -158,7 +172,3 @@ def _split_effect(
 def _encode(recorder: measure.Recorder, window: Window) -> str:
     encoded: bytes = measure.histogram([*recorder.reads, *recorder.writes], window).encode()
     return encoded.decode()
-
-
-async def _sleep_until(moment: float) -> None:
-    await asyncio.sleep(max(0.0, moment - time.perf_counter()))

@@ -7,7 +7,6 @@ one that finished.
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -45,13 +44,13 @@ def export(
     session = Session(context, json=json, address=address, timeout=timeout)
     chosen = file_format or rows.format_of(file.name)
     prefix_bytes = keytext.parse(prefix, as_hex=as_hex)
-    began = time.monotonic()
+    began = session.now()
     with _create(file) as stream:
         if chosen is rows.Format.CSV:
             stream.write(rows.CSV_HEADER)
         write = rows.write_csv if chosen is rows.Format.CSV else rows.write_json
         count = session.run(lambda database: _copy(session, database, prefix_bytes, stream, write))
-    seconds = round(time.monotonic() - began, 3)
+    seconds = round(session.now() - began, 3)
     if session.json:
         session.note_json({"rows": count, "seconds": seconds})
     else:

@@ -8,7 +8,6 @@ does no harm.
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -129,7 +128,7 @@ class _Load:
         self._skip_bad_rows = skip_bad_rows
         self._restart = restart
         self._cluster = ""
-        self._recorded_at = time.monotonic()
+        self._recorded_at = session.now()
         self._bad_rows_shown = 0
 
     async def run(self, database: Database) -> Summary:
@@ -158,7 +157,7 @@ class _Load:
     async def _run(
         self, loader: Loader, incoming: Iterator[rows.Row | rows.BadRow], start: Position
     ) -> Summary:
-        began = time.monotonic()
+        began = self._session.now()
         stopped_at: int | None = None
         finished = False
         try:
@@ -171,7 +170,7 @@ class _Load:
                 self._forget()
             else:
                 self._record(loader.acknowledged, at_most_every_s=0)
-        seconds = time.monotonic() - began
+        seconds = self._session.now() - began
         loaded = loader.acknowledged.rows - start.rows
         return Summary(
             rows=loader.acknowledged.rows,
@@ -214,7 +213,7 @@ class _Load:
 
     def _record(self, position: Position, *, at_most_every_s: float) -> None:
         path = self._source.path
-        now = time.monotonic()
+        now = self._session.now()
         if path is None or now - self._recorded_at < at_most_every_s:
             return
         self._recorded_at = now

@@ -11,11 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Group
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from multiraft import errors
-from multiraft.cli import cluster_process
+from multiraft.cli import cluster_process, tables
 from multiraft.cli.cluster_process import LocalCluster, NodeProcess
 from multiraft.cli.session import BASE_PORT, DEFAULT_ADDRESSES, JsonOption, Session
 
@@ -115,7 +114,7 @@ def _tell_start(session: Session, cluster: LocalCluster, *, ephemeral: bool) -> 
             }
         )
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = tables.table()
     table.add_column("node")
     table.add_column("address", style="bold")
     table.add_column("process", justify="right")

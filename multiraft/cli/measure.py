@@ -117,8 +117,7 @@ class Recorder:
 
 def _count(samples: Samples, window: Window) -> int:
     part = samples.within(window)
-    start, stop, _ = part.indices(len(samples.ends))
-    return stop - start
+    return len(range(*part.indices(len(samples.ends))))
 
 
 def histogram(samples: Sequence[Samples], window: Window) -> HdrHistogram:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from multiraft import runtime
 from multiraft.client.database import Database, connect
+from multiraft.runtime import SystemClock
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class Environment:
 
     connect: Connect = connect
     run: Callable[[Coroutine[Any, Any, Any]], Any] = runtime.run
+    now: Callable[[], float] = SystemClock().monotonic
     addresses: str | None = None
     json: bool = False
 
@@ -71,6 +73,8 @@ class Session:
         environment.json = environment.json or json
         self._connect = environment.connect
         self._run_main = environment.run
+        self.now = environment.now
+        """What durations are measured with, in seconds."""
         self._timeout = timeout
         self.json = environment.json
         named = address or environment.addresses

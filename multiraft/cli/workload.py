@@ -13,8 +13,7 @@ import asyncio
 import itertools
 import os
 import random
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -79,26 +78,33 @@ class Workload:
     """Callers over `slots`: one list of keys each, in key order."""
 
     def __init__(
-        self, target: Target, slots: Sequence[Sequence[bytes]], *, mix: Mix, value_bytes: int
+        self,
+        target: Target,
+        slots: Sequence[Sequence[bytes]],
+        *,
+        mix: Mix,
+        value_bytes: int,
+        now: Callable[[], float],
     ) -> None:
         assert all(slots), "a slot without keys has no work"
         self._target = target
         self._slots = slots
         self._mix = mix
+        self._now = now
         self._value = os.urandom(value_bytes)
         self.recorder = Recorder(len(slots))
 
     async def run(self, callers: int, seconds: float) -> None:
         """Keep `callers` callers busy for that long."""
-        stop_at = time.perf_counter() + seconds
+        stop_at = self._now() + seconds
         async with asyncio.TaskGroup() as group:
             for number in range(callers):
                 group.create_task(self._call(number, callers, stop_at))
 
     async def _call(self, number: int, callers: int, stop_at: float) -> None:
-        recorder = self.recorder
+        recorder, now = self.recorder, self._now
         for operation, slot, key in self._plan(number, slots_of(number, callers, len(self._slots))):
-            began = time.perf_counter()
+            began = now()
             if began >= stop_at:
                 return
             try:
@@ -113,10 +119,9 @@ class Workload:
                     recorder.rows_read += rows
                     samples = recorder.reads[slot]
             except errors.MultiraftError as error:
-                now = time.perf_counter()
-                recorder.failed.append(Failed(now, slot, error.code, error.message))
+                recorder.failed.append(Failed(now(), slot, error.code, error.message))
             else:
-                samples.add(began, time.perf_counter())
+                samples.add(began, now())
 
     def _plan(self, number: int, own_slots: Sequence[int]) -> Iterator[tuple[str, int, bytes]]:
         """Yield operations without end, at random keys of the caller's slots in turn."""

@@ -1,5 +1,6 @@
 """A terminal in front of a fake cluster: commands run as typed, against the real client library."""
 
+import asyncio
 import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -51,7 +52,7 @@ class Terminal:
 
     def run(self, *arguments: str, stdin: bytes = b"") -> Outcome:
         """Run `multiraft` with these arguments."""
-        environment = Environment(connect=self._connect, run=run_on_virtual_time)
+        environment = Environment(connect=self._connect, run=run_on_virtual_time, now=virtual_now)
         result = CliRunner().invoke(app, list(arguments), input=stdin, obj=environment)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -80,6 +81,14 @@ class Terminal:
 def run_on_virtual_time(main: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine where waiting costs nothing."""
     return virtual_loop.run(lambda _loop: main)
+
+
+def virtual_now() -> float:
+    """Return the time of the loop that runs; before and after, there is no time."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return 0.0
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_of_rows_with_one_key_the_last_wins_and_none_race() -> None:
 def test_stop_at_a_bad_row_acknowledges_exactly_what_lies_before_it() -> None:
     async def main() -> None:
         load = Load(start=Position(Place(0, 0), rows=100))
-        given = [row(1), row(2), row(3), row(4), bad(5), row(6)]
+        given: list[Row | BadRow] = [row(1), row(2), row(3), row(4), bad(5), row(6)]
         with pytest.raises(StoppedAtBadRowError) as caught:
             await load.loader.run(given)
         assert caught.value.row == bad(5)

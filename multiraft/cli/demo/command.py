@@ -1,6 +1,5 @@
 """The command `demo`: runs the phases one after another and tells what each one measured."""
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +33,9 @@ def demo(
     """
     session = Session(context, json=json)
     console = Console(quiet=session.json, highlight=False)
-    began = time.perf_counter()
+    began = session.now()
     result = session.run_main(_run(session, console, data))
-    seconds = round(time.perf_counter() - began, 1)
+    seconds = round(session.now() - began, 1)
     if session.json:
         session.write_json({"seconds": seconds, "result": result})
     console.print(f"\n{seconds:.0f} s in all; every process has ended, every file is removed.")
@@ -46,11 +45,11 @@ def demo(
 
 async def _run(session: Session, console: Console, data: Path | None) -> report.Result:
     _head(console, 1, "Three processes, RocksDB on disk, every write synced")
-    began = time.perf_counter()
+    began = session.now()
     async with cluster_process.temporary(data) as cluster:
-        _tell_started(console, cluster, time.perf_counter() - began)
+        _tell_started(console, cluster, session.now() - began)
         async with session.connect(cluster.addresses) as database:
-            return await _run_phases(Stage(cluster, database, Rows(), console))
+            return await _run_phases(Stage(cluster, database, Rows(), console, session.now))
 
 
 async def _run_phases(stage: Stage) -> report.Result:
@@ -101,7 +100,7 @@ def _tell_split(console: Console, split: report.Split) -> None:
     console.print(
         f"   {len(split.each_split_ms)} splits in {split.seconds:.2f} s (each "
         f"{min(split.each_split_ms):.0f} to {max(split.each_split_ms):.0f} ms), "
-        f"{split.transfers} leaderships moved, {split.snapshots} snapshots sent"
+        f"{split.snapshots} snapshots;\n   then {split.transfers} leaderships moved"
     )
     console.print(
         Text.assemble(

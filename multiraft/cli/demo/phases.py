@@ -6,7 +6,6 @@ order is the command's business.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from rich.console import Console
@@ -40,13 +39,19 @@ class Stage:
     """What all phases work on."""
 
     def __init__(
-        self, cluster: LocalCluster, database: Database, rows: Rows, console: Console
+        self,
+        cluster: LocalCluster,
+        database: Database,
+        rows: Rows,
+        console: Console,
+        now: Callable[[], float],
     ) -> None:
         self.cluster = cluster
         self.database = database
         self.rows = rows
         self.console = console
-        self.workload = Workload(database, rows)
+        self.now = now
+        self.workload = Workload(database, rows, now)
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -69,7 +74,7 @@ async def load(stage: Stage) -> report.Loaded:
     rows = stage.rows
     starts = iter(range(0, len(rows), _LOAD_ROWS))
     size_bytes = 0
-    began = time.perf_counter()
+    began = stage.now()
     with stage.progress("loading", len(rows)) as advance:
 
         async def put_parts() -> None:
@@ -84,7 +89,7 @@ async def load(stage: Stage) -> report.Loaded:
         async with asyncio.TaskGroup() as group:
             for _ in range(_LOADS_IN_FLIGHT):
                 group.create_task(put_parts())
-    seconds = time.perf_counter() - began
+    seconds = stage.now() - began
     return report.Loaded(
         unicode_version=characters.version(),
         rows=len(rows),
@@ -109,23 +114,23 @@ async def busy(stage: Stage) -> AsyncIterator[None]:
 
 async def split(stage: Stage) -> report.Split:
     """Split the data into its sections and spread their leaders, under load."""
-    began = time.perf_counter()
+    began = stage.now()
     with stage.console.status("  measuring one range"):
         await asyncio.sleep(STEADY_S)
     snapshots = await cluster_view.snapshots_sent(stage.database)
-    split_began = time.perf_counter()
+    split_began = stage.now()
     with stage.console.status("  splitting"):
         took_ms = [await _split_at(stage, section.start_key) for section in SECTIONS[1:]]
-        split_ended = time.perf_counter()
+        split_ended = stage.now()
         transfers = await _spread_leaders(stage)
         await asyncio.sleep(SETTLE_S)
-    during_ended = time.perf_counter()
+    during_ended = stage.now()
     with stage.console.status(f"  measuring {len(SECTIONS)} ranges"):
         await asyncio.sleep(STEADY_S)
     windows = (
         Window(began, split_began),
         Window(split_began, during_ended),
-        Window(during_ended, time.perf_counter()),
+        Window(during_ended, stage.now()),
     )
     views = await section_views(stage.database)
     recorder = stage.workload.recorder
@@ -154,9 +159,9 @@ async def split(stage: Stage) -> report.Split:
 
 
 async def _split_at(stage: Stage, key: bytes) -> float:
-    began = time.perf_counter()
+    began = stage.now()
     await stage.database.admin.split(key)
-    return round(1_000 * (time.perf_counter() - began), 2)
+    return round(1_000 * (stage.now() - began), 2)
 
 
 async def section_views(database: Database) -> list[RangeView]:
@@ -188,11 +193,11 @@ async def kill(stage: Stage) -> tuple[NodeProcess, report.Killed]:
     victim = max(stage.cluster.nodes, key=lambda process: _count_led(views, process))
     led = [view.leader == victim.node_id for view in views]
     pid = victim.pid
-    began = time.perf_counter()
+    began = stage.now()
     await stage.cluster.kill_node(victim)
     with stage.console.status(f"  n{victim.node_id} is dead, its ranges elect new leaders"):
         await asyncio.sleep(HURT_S)
-    window = Window(began, time.perf_counter())
+    window = Window(began, stage.now())
     recorder = stage.workload.recorder
     total = recorder.summary(window)
     assert victim.node_id is not None, "it was running"
@@ -220,10 +225,10 @@ def _count_led(views: Sequence[RangeView], process: NodeProcess) -> int:
 
 async def restart(stage: Stage, victim: NodeProcess) -> report.Restarted:
     """Start the node again, and watch it take in what it missed. Raises DeadlineExceededError."""
-    began = time.perf_counter()
+    began = stage.now()
     with stage.console.status(f"  n{victim.node_id} starts") as shown:
         await stage.cluster.start_node(victim)
-        ready = time.perf_counter()
+        ready = stage.now()
         assert victim.node_id is not None, "it is ready"
         node_id = NodeId(victim.node_id)
         most = 0
@@ -234,20 +239,20 @@ async def restart(stage: Stage, victim: NodeProcess) -> report.Restarted:
         node_id=node_id,
         ready_seconds=round(ready - began, 2),
         entries_behind=most,
-        caught_up_seconds=round(time.perf_counter() - began, 2),
+        caught_up_seconds=round(stage.now() - began, 2),
     )
 
 
 async def _watch_behind(stage: Stage, node_id: NodeId) -> AsyncIterator[int]:
     """Yield how far behind the node is, until that is no more than what is in flight anyway."""
-    give_up_at = time.monotonic() + CAUGHT_UP_WITHIN_S
+    give_up_at = stage.now() + CAUGHT_UP_WITHIN_S
     while True:
         behind = await cluster_view.entries_behind(stage.database, node_id)
         if behind is not None:
             yield behind
             if behind <= stage.workload.callers:
                 return
-        if time.monotonic() > give_up_at:
+        if stage.now() > give_up_at:
             raise errors.DeadlineExceededError(
                 deadline_s=CAUGHT_UP_WITHIN_S, last_error=f"n{node_id} has not caught up"
             )
@@ -259,7 +264,7 @@ async def verify(stage: Stage) -> report.Verified:
     rows, recorder = stage.rows, stage.workload.recorder
     numbers = {key: row for row, key in enumerate(rows.keys)}
     seen = wrong = unexpected = 0
-    began = time.perf_counter()
+    began = stage.now()
     with stage.progress("verifying", len(rows)) as advance:
         async for page in stage.database.scan_pages():
             for key, value in page:
@@ -280,5 +285,5 @@ async def verify(stage: Stage) -> report.Verified:
         unexpected=unexpected,
         stale_reads=len(stage.workload.stale_reads),
         in_doubt=len(rows.in_doubt),
-        seconds=round(time.perf_counter() - began, 2),
+        seconds=round(stage.now() - began, 2),
     )

@@ -1,9 +1,9 @@
 """What the demo measured: structs that are the members of `--json`, and tables for people."""
 
 import msgspec
-from rich import box
 from rich.table import Table
 
+from multiraft.cli import tables
 from multiraft.cli.machine import Machine
 from multiraft.cli.measure import Summary
 
@@ -112,7 +112,8 @@ class Result(msgspec.Struct, frozen=True):
 
 def split_table(split: Split) -> Table:
     """Return throughput and latency per range before, during and after the splits."""
-    table = _table(f"Requests around {split.ranges - 1} live splits", "range")
+    table = tables.table(f"Requests around {split.ranges - 1} live splits")
+    table.add_column("range", no_wrap=True)
     table.add_column("led\nby")
     for phase in ("before", "during", "after"):
         table.add_column(f"{phase}\nreq/s", justify="right")
@@ -136,23 +137,12 @@ def _phase_cells(*phases: Summary) -> list[str]:
 
 def stall_table(killed: Killed) -> Table:
     """Return how long writes to each range waited around the kill."""
-    table = _table("Longest time without an answered write", "range")
+    table = tables.table("Longest time without an answered write")
+    table.add_column("range")
     table.add_column(f"led by n{killed.node_id}")
     table.add_column("ms", justify="right")
     for each in killed.stalls:
         table.add_row(
             each.section, "yes" if each.was_led_by_killed else "", f"{each.stall_ms:,.0f}"
         )
-    return table
-
-
-def _table(title: str, first_column: str) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="italic",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column(first_column)
     return table

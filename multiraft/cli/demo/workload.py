@@ -12,8 +12,7 @@ Invariants
 
 import asyncio
 import random
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -69,9 +68,10 @@ class StaleRead(msgspec.Struct, frozen=True):
 class Workload:
     """Callers that run until they are told to stop."""
 
-    def __init__(self, database: Database, rows: Rows) -> None:
+    def __init__(self, database: Database, rows: Rows, now: Callable[[], float]) -> None:
         self._database = database
         self._rows = rows
+        self._now = now
         self._stopping = False
         self.recorder = Recorder(len(SECTIONS))
         self.stale_reads: list[StaleRead] = []
@@ -104,7 +104,7 @@ class Workload:
                 continue
             revision = rows.revisions[row] + 1
             value = rows.value(row, revision)
-            began = time.perf_counter()
+            began = self._now()
             try:
                 await self._database.put(rows.keys[row], value)
             except errors.MultiraftError as error:
@@ -112,7 +112,7 @@ class Workload:
                     rows.in_doubt.add(row)
                 self._fail(section, error)
             else:
-                samples.add(began, time.perf_counter())
+                samples.add(began, self._now())
                 rows.revisions[row] = revision
 
     async def _read(self, section: int, own: Sequence[int]) -> None:
@@ -121,17 +121,17 @@ class Workload:
         while not self._stopping:
             row = choose(own)
             known = rows.revisions[row]
-            began = time.perf_counter()
+            began = self._now()
             try:
                 value = await self._database.get(rows.keys[row])
             except errors.MultiraftError as error:
                 self._fail(section, error)
                 continue
-            samples.add(began, time.perf_counter())
+            samples.add(began, self._now())
             revision = -1 if value is None else characters.revision_of(value)
             # One write may have been on its way when the answer was made.
             if not known <= revision <= rows.revisions[row] + 1:
                 self.stale_reads.append(StaleRead(rows.keys[row].decode(), revision, known))
 
     def _fail(self, section: int, error: errors.MultiraftError) -> None:
-        self.recorder.failed.append(Failed(time.perf_counter(), section, error.code, error.message))
+        self.recorder.failed.append(Failed(self._now(), section, error.code, error.message))

@@ -1,0 +1,96 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from multiraft import errors
+from multiraft.cli import workload
+from multiraft.cli.workload import Mix, MixError, Workload, parse_mix, slots_of
+from tests.support import virtual_loop
+
+
+class Target:
+    """Counts operations; every tenth put fails."""
+
+    def __init__(self) -> None:
+        self.puts: list[bytes] = []
+        self.gets: list[bytes] = []
+        self.scans: list[bytes] = []
+
+    async def get(self, key: bytes) -> bytes | None:
+        await asyncio.sleep(0.001)
+        self.gets.append(key)
+        return None
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        await asyncio.sleep(0.001)
+        assert len(value) == 5
+        self.puts.append(key)
+        if len(self.puts) % 10 == 0:
+            raise errors.DeadlineExceededError(deadline_s=1, last_error="x")
+
+    async def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None
+    ) -> AsyncIterator[tuple[bytes, bytes]]:
+        await asyncio.sleep(0.001)
+        self.scans.append(start)
+        for _ in range(limit or 0):
+            yield start, b""
+
+
+@pytest.mark.parametrize(
+    ("text", "mix"),
+    [
+        ("put=100", Mix(100, 0, 0)),
+        ("get=1", Mix(0, 1, 0)),
+        ("put=50, get=40,scan=10", Mix(50, 40, 10)),
+    ],
+)
+def test_a_mix_is_read(text: str, mix: Mix) -> None:
+    assert parse_mix(text) == mix
+
+
+@pytest.mark.parametrize("text", ["", "put", "put=x", "put=-1", "drop=1", "put=0", "put=1;get=1"])
+def test_what_is_no_mix_is_refused_with_the_text(text: str) -> None:
+    with pytest.raises(MixError, match=repr(text)):
+        parse_mix(text)
+
+
+def test_a_mix_is_cycled_with_its_shares() -> None:
+    operations = Mix(50, 40, 10).cycle(seed=1)
+    assert 400 < operations.count("put") < 600
+    assert operations == Mix(50, 40, 10).cycle(seed=1)
+    assert set(Mix(0, 1, 0).cycle(seed=1)) == {"get"}
+
+
+@pytest.mark.parametrize(("callers", "slots"), [(1, 1), (1, 5), (3, 5), (5, 5), (12, 5)])
+def test_callers_cover_every_slot_and_stay_in_their_own(callers: int, slots: int) -> None:
+    own = [list(slots_of(number, callers, slots)) for number in range(callers)]
+    assert {slot for each in own for slot in each} == set(range(slots))
+    if callers >= slots:
+        assert all(len(each) == 1 for each in own)
+    else:
+        assert sum(len(each) for each in own) == slots
+
+
+def test_a_run_records_successes_and_failures_and_ends() -> None:
+    async def main(loop: virtual_loop.VirtualLoop) -> None:
+        target = Target()
+        work = Workload(
+            target,
+            [[b"a"], [b"b", b"c"]],
+            mix=Mix(60, 30, 10),
+            value_bytes=5,
+            now=loop.time,
+        )
+        await work.run(callers=4, seconds=0.5)
+        recorder = work.recorder
+        succeeded = sum(len(each.ends) for each in recorder.writes)
+        assert succeeded + len(recorder.failed) == len(target.puts)
+        assert {each.code for each in recorder.failed} == {"deadline_exceeded"}
+        reads = sum(len(each.ends) for each in recorder.reads)
+        assert reads == len(target.gets) + len(target.scans)
+        assert recorder.rows_read == workload.SCAN_ROWS * len(target.scans)
+        assert set(target.puts) == {b"a", b"b", b"c"}
+
+    virtual_loop.run(main)
