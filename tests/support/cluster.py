@@ -15,9 +15,10 @@ import msgspec
 import multiraft
 from multiraft.client.database import Database
 from multiraft.config import ClientConfig, Config, RaftConfig
-from multiraft.ids import NodeId, RangeId
+from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import encoding, hlc, keys
 from multiraft.model.descriptor import RangeDescriptor
+from multiraft.model.requests import BatchReply, BatchRequest, Operation
 from multiraft.mvcc import reads, statistics
 from multiraft.mvcc.reader import EngineReader
 from multiraft.net.inproc import InprocTransport
@@ -46,12 +47,14 @@ STEP_S = 0.005
 class Member:
     """One node of the cluster, up or down; the engine and the clock outlive the node."""
 
-    def __init__(self, number: int, clock: VirtualClock, engine: MemoryEngine) -> None:
+    def __init__(self, number: int, clock: VirtualClock) -> None:
         self.number = number
         self.name = f"n{number}"
         self.address = f"{self.name}:7000"
         self.clock = clock
-        self.engine = engine
+        self.sync_delay_s = 0.0
+        """How long each sync of its disk takes."""
+        self.engine = MemoryEngine(sync_delay_s=lambda: self.sync_delay_s)
         self.node: Node | None = None
         self.incarnation = 0
         """How often the node was started."""
@@ -87,8 +90,6 @@ class Cluster:
         self, loop: VirtualLoop, *, nodes: int = 3, config: Config = FAST, seed: int = 1
     ) -> None:
         self.loop = loop
-        self.sync_delay_s = 0.0
-        """How long each sync takes, on every node."""
         self.link_delay_s = 0.0
         """How long each frame travels."""
         self.config = config
@@ -98,8 +99,7 @@ class Cluster:
         self.wiretap = Wiretap()
         self.snapshots_of_the_dead = 0
         self.members = {
-            number: Member(number, VirtualClock(loop), self._new_engine())
-            for number in range(1, nodes + 1)
+            number: Member(number, VirtualClock(loop)) for number in range(1, nodes + 1)
         }
         addresses = tuple(NodeAddress(NodeId(m.number), m.address) for m in self.members.values())
         for member in self.members.values():
@@ -110,8 +110,11 @@ class Cluster:
                 hlc.from_us(VirtualClock.START_US - 1),
             )
 
-    def _new_engine(self) -> MemoryEngine:
-        return MemoryEngine(sync_delay_s=lambda: self.sync_delay_s)
+    def slow_down(self, *, sync_s: float, link_s: float) -> None:
+        """Let every sync, and every way of a frame, take that long from now on."""
+        self.link_delay_s = link_s
+        for member in self.members.values():
+            member.sync_delay_s = sync_s
 
     async def start(self) -> None:
         """Start every node that is down, and wait until every range has a serving leader."""
@@ -220,6 +223,27 @@ class Cluster:
 
     # -- looking ---------------------------------------------------------------------------------
 
+    def submit(
+        self, number: int, operations: tuple[Operation, ...], *, range_id: int = USER_RANGE_ID
+    ) -> list[BatchReply]:
+        """Hand a request to a node's store, past client and network; return where it answers."""
+        replies: list[BatchReply] = []
+        store = self.members[number].up.store
+        request = BatchRequest(
+            RangeId(range_id),
+            operations,
+            id=self.random.randbytes(16),
+            issued_at=Timestamp(store.context.hlc.now() - hlc.from_ms(250)),
+        )
+        store.submit(request, replies.append)
+        return replies
+
+    def followers(self, range_id: int = USER_RANGE_ID) -> list[Member]:
+        """Return the running nodes other than the one that serves the range."""
+        leader = self.leader(range_id)
+        assert leader is not None, f"r{range_id} is served"
+        return [member for member in self.running() if member is not leader]
+
     def running(self) -> list[Member]:
         """Return the nodes that are up."""
         return [m for m in self.members.values() if m.node is not None]
@@ -281,13 +305,15 @@ class Cluster:
         """Return every range that a running node has."""
         return sorted({r for m in self.running() for r in m.up.store.replicas})
 
-    async def until(self, condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
+    async def until(
+        self, condition: Callable[[], bool], *, within_s: float = 30.0, step_s: float = STEP_S
+    ) -> None:
         """Let virtual time pass until `condition()`; fails the test if it never comes true."""
         deadline = self.loop.time() + within_s
         while not condition():
             assert not self.errors, self.errors
             assert self.loop.time() < deadline, f"not within {within_s:g} virtual seconds"
-            await asyncio.sleep(STEP_S)
+            await asyncio.sleep(step_s)
 
     async def until_served(self) -> None:
         """Wait until every range has a leader that may serve."""
