@@ -7,8 +7,9 @@ Invariants
     - All versions of a write set have its timestamp and ID, at most one for each key: of several
       writes to a key the last one counts.
     - Nothing is written at or below a version that is there already (rule S11).
-    - Outcomes are written only by a part that writes nothing else, one at each key it names: so an
-      earlier attempt finds it whatever a split has made of the part (rule S7).
+    - A part leaves outcomes only at keys that it names and does not change: at all of them when it
+      writes nothing (rule S7), at the others when it writes some. So another attempt finds a trace
+      whatever a split has made of the part.
     - Replaying a part that was applied gives the results of its first evaluation: a replay reads
       what lay below the write's own versions, which garbage collection keeps for as long as the
       request may come again.
@@ -38,16 +39,7 @@ class WriteSet:
     to be applied already: evaluate it again for its results and drop the effects.
     """
 
-    __slots__ = (
-        "_found",
-        "_id",
-        "_outcomes",
-        "_reader",
-        "_replay",
-        "_sizes",
-        "_timestamp",
-        "_written",
-    )
+    __slots__ = ("_found", "_id", "_reader", "_replay", "_sizes", "_timestamp", "_written")
 
     def __init__(
         self, reader: Reader, timestamp: Timestamp, write_id: bytes, *, replay: bool = False
@@ -60,12 +52,15 @@ class WriteSet:
         self._found: dict[bytes, Version | None] = {}
         self._written: dict[bytes, Version] = {}
         self._sizes: dict[bytes, int] = {}
-        self._outcomes = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was written yet."""
         return not self._written
+
+    def writes(self, key: bytes) -> bool:
+        """Whether the part has left something at `key`, an outcome included."""
+        return key in self._written
 
     def newest(self, key: bytes) -> Version | None:
         """Return the newest version of `key`, writes of this part included."""
@@ -74,22 +69,18 @@ class WriteSet:
 
     def put(self, key: bytes, value: bytes, result: bytes = b"") -> None:
         """Set `key`."""
-        assert not self._outcomes, "a part with outcomes writes nothing else"
         self._below(key)
-        self._written[key] = Version(self._timestamp, VALUE, self._id, result, value)
+        self._write(key, Version(self._timestamp, VALUE, self._id, result, value))
 
     def delete(self, key: bytes, result: bytes = b"") -> None:
         """Remove `key`; leaves a tombstone whether or not there was something to remove."""
-        assert not self._outcomes, "a part with outcomes writes nothing else"
         self._below(key)
-        self._written[key] = Version(self._timestamp, TOMBSTONE, self._id, result)
+        self._write(key, Version(self._timestamp, TOMBSTONE, self._id, result))
 
     def outcome(self, key: bytes, result: bytes) -> None:
-        """Leave at `key` that this write ended with `result` and changed nothing."""
-        assert self._outcomes == len(self._written), "a part with outcomes writes nothing else"
+        """Leave at `key` that this write ended with `result` and changed nothing there."""
         self._below(key)
-        self._written[key] = Version(self._timestamp, OUTCOME, self._id, result)
-        self._outcomes = len(self._written)
+        self._write(key, Version(self._timestamp, OUTCOME, self._id, result))
 
     def effects(self) -> Effects:
         """Return what is to be replicated."""
@@ -120,6 +111,13 @@ class WriteSet:
                 live_keys += 1
                 live_bytes += len(key) + len(version.value)
         return RangeStats(live_keys, live_bytes, count, version_bytes)
+
+    def _write(self, key: bytes, version: Version) -> None:
+        before = self._written.get(key)
+        assert before is None or (before.kind == OUTCOME) == (version.kind == OUTCOME), (
+            "a key has an outcome or is written, not both"
+        )
+        self._written[key] = version
 
     def _below(self, key: bytes) -> Version | None:
         """Return what the engine has of `key`, looked up once."""

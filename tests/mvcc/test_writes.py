@@ -97,17 +97,29 @@ def test_write_at_or_below_a_version_is_our_mistake(timestamp: int) -> None:
         writes.put(b"k", b"new")
 
 
-def test_outcome_next_to_a_write_is_our_mistake() -> None:
+def test_an_outcome_at_a_key_that_is_written_is_our_mistake() -> None:
     writes = write_set(Model())
     writes.put(b"a", b"")
-    with pytest.raises(AssertionError, match="nothing else"):
-        writes.outcome(b"b", b"failed")
+    with pytest.raises(AssertionError, match="not both"):
+        writes.outcome(b"a", b"failed")
     writes = write_set(Model())
     writes.outcome(b"a", b"failed")
-    with pytest.raises(AssertionError, match="nothing else"):
-        writes.put(b"b", b"")
-    with pytest.raises(AssertionError, match="nothing else"):
-        writes.delete(b"b")
+    with pytest.raises(AssertionError, match="not both"):
+        writes.put(b"a", b"")
+    with pytest.raises(AssertionError, match="not both"):
+        writes.delete(b"a")
+
+
+def test_a_part_that_writes_may_leave_outcomes_at_its_other_keys() -> None:
+    writes = write_set(one_value())
+    writes.put(b"a", b"new")
+    writes.outcome(b"j", b"")
+    assert writes.writes(b"a")
+    assert writes.writes(b"j")
+    assert not writes.writes(b"k")
+    effects = writes.effects()
+    assert effects.puts[1::2] == (b"\x01" + ID + b"new", b"\x03" + ID)
+    assert (effects.stats.live_keys, effects.stats.versions) == (1, 2)
 
 
 def test_part_may_leave_an_outcome_at_each_of_its_keys() -> None:
