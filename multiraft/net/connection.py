@@ -67,6 +67,8 @@ class ConnectionEnd(abc.ABC):
         self._side = side
         self._handler: Handler | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._gone = asyncio.Event()
+        self._gone.set()  # there is no carrier yet
 
     @property
     def is_open(self) -> bool:
@@ -101,6 +103,11 @@ class ConnectionEnd(abc.ABC):
     @abc.abstractmethod
     def _opened(self) -> None:
         """The handshake is over: lift the limits that hold for strangers."""
+
+    def come_up(self) -> None:
+        """The carrier is there: begin the handshake."""
+        self._gone.clear()
+        self._side.connected(self)
 
     def expect_greeting(self) -> None:
         """Start the time that the peer has for its part of the handshake."""
@@ -147,6 +154,10 @@ class ConnectionEnd(abc.ABC):
         """See transport.Connection."""
         self._part(reason)
 
+    async def wait_closed(self) -> None:
+        """See transport.Connection."""
+        await self._gone.wait()
+
     def end(self, reason: str, error: errors.MultiraftError | None = None) -> None:
         """Set `ended` and tell the handler, or the side if there is none; only the first counts."""
         if self.ended:
@@ -172,6 +183,7 @@ class ConnectionEnd(abc.ABC):
         """The carrier is gone, expected or not."""
         self.end(reason, error)
         self._stop_timer()
+        self._gone.set()
         self._side.lost(self)
 
     def _tell_handler(self, reason: str) -> None:

@@ -57,10 +57,10 @@ class InprocConnection(ConnectionEnd):
         self._is_gone = False
 
     def come_up(self) -> None:
-        """Begin the handshake: at the connecting end at once, at the other when it is reached."""
+        """Begin: at the connecting end at once, at the other when it is reached."""
         self._is_up = True
         self._network.add(self)
-        self._side.connected(self)
+        super().come_up()
 
     @property
     def buffered_bytes(self) -> int:

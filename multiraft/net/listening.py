@@ -1,6 +1,7 @@
 """Sockets: bound to an address with errors that say what to do, and tuned for our traffic."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 
@@ -48,18 +49,20 @@ def tune(sock: socket.socket | None, dead_peer_ms: int) -> None:
     """
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     probe_s = max(1, dead_peer_ms // 1_000 // (_KEEP_ALIVE_PROBES + 1))
-    for name, value in (
-        ("TCP_KEEPIDLE", probe_s),
-        ("TCP_KEEPINTVL", probe_s),
-        ("TCP_KEEPCNT", _KEEP_ALIVE_PROBES),
-        ("TCP_USER_TIMEOUT", dead_peer_ms),
-    ):
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    # Some systems refuse options on a socket whose peer has gone; the next read will tell.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_KEEPIDLE", probe_s),
+            ("TCP_KEEPINTVL", probe_s),
+            ("TCP_KEEPCNT", _KEEP_ALIVE_PROBES),
+            ("TCP_USER_TIMEOUT", dead_peer_ms),
+        ):
+            option = getattr(socket, name, None)
+            if option is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _explained(error: OSError, address: str) -> errors.StartupError:

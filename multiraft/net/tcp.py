@@ -28,12 +28,15 @@ from multiraft.net.transport import Acceptor, Connection, FrameKind, Handler, He
 class TcpConnection(ConnectionEnd, asyncio.Protocol):
     """One end of a TCP connection."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: NetConfig, side: Side) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: NetConfig,
+        side: Side,
+        greeting_bytes_max: int,
+    ) -> None:
         super().__init__(loop, config, side)
-        accepting = isinstance(side, AcceptingSide)
-        self._parser = frames.FrameParser(
-            config.hello_bytes_max if accepting else config.welcome_bytes_max
-        )
+        self._parser = frames.FrameParser(greeting_bytes_max)
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._transport: asyncio.Transport | None = None
@@ -104,7 +107,7 @@ class TcpConnection(ConnectionEnd, asyncio.Protocol):
         if peer:
             self.peer_address = addresses.join(peer[0], peer[1])
         listening.tune(transport.get_extra_info("socket"), self._config.dead_peer_ms)
-        self._side.connected(self)
+        self.come_up()
 
     def eof_received(self) -> None:
         """The peer sends no more: let the transport close, and `connection_lost` follow."""
@@ -139,8 +142,11 @@ class TcpConnection(ConnectionEnd, asyncio.Protocol):
         if self.is_open and transport.can_write_eof():
             # Closing a socket that holds unread bytes resets it, and the reset may overtake our
             # goodbye. So only our half is closed; the peer reads the reason and closes its own.
-            transport.write_eof()
-            transport.resume_reading()
+            try:
+                transport.write_eof()
+                transport.resume_reading()
+            except OSError:  # reset by the peer, and not noticed while reading was paused
+                transport.abort()
         else:
             transport.close()
 
@@ -207,9 +213,13 @@ class TcpTransport:
         host, _ = addresses.split(address)
         sock = await listening.bind(loop, address)
         side = AcceptingSide(accept, self._admissions, self._on_error)
+
+        def accepted() -> TcpConnection:
+            return TcpConnection(loop, self._config, side, self._config.hello_bytes_max)
+
         try:
             server = await loop.create_server(
-                lambda: TcpConnection(loop, self._config, side),
+                accepted,
                 sock=sock,
                 backlog=listening.BACKLOG,
                 ssl=context,
@@ -231,13 +241,12 @@ class TcpTransport:
         host, port = addresses.split(address)
         context = tls.client_context(self._config)
         side = ConnectingSide(loop, address, hello, make_handler, self._on_error)
-        connection = TcpConnection(loop, self._config, side)
+        connection = TcpConnection(loop, self._config, side, self._config.welcome_bytes_max)
         connection.peer_address = address
         try:
             async with asyncio.timeout(self._config.connect_timeout_ms / 1_000):
                 await loop.create_connection(lambda: connection, host, port, ssl=context)
-            async with asyncio.timeout(self._config.handshake_timeout_ms / 1_000):
-                await side.opened
+            await self._shake_hands(connection, side)
         except TimeoutError as error:
             raise errors.NodeUnavailableError(target=address, reason="no answer in time") from error
         except ssl.SSLError as error:
@@ -246,9 +255,16 @@ class TcpTransport:
             raise errors.NodeUnavailableError(target=address, reason=str(error)) from error
         finally:
             side.abandon()
-            if not connection.is_open:
-                connection.abort()
         return connection
+
+    async def _shake_hands(self, connection: TcpConnection, side: ConnectingSide) -> None:
+        try:
+            async with asyncio.timeout(self._config.handshake_timeout_ms / 1_000):
+                await side.opened
+        except BaseException:
+            connection.abort()
+            await connection.wait_closed()
+            raise
 
     def _forget(self, listener: TcpListener) -> None:
         self._listeners.pop(listener, None)

@@ -123,6 +123,13 @@ class Connection(Protocol):
         """Say goodbye with `reason` and close. The handler's `closed` is called later, once."""
         ...
 
+    async def wait_closed(self) -> None:
+        """Return when nothing of the connection is left, after `close` or any other end.
+
+        Until then the goodbye may be unsent and the descriptor open: wait before the loop ends.
+        """
+        ...
+
 
 class Handler(Protocol):
     """What a connection's owner provides. Called on the loop; an exception ends the connection."""

@@ -36,7 +36,7 @@ class Accepted:
         self.door = door or Door()
         self.admissions = Admissions(config.connections_max)
         self.side = AcceptingSide(self.door.accept, self.admissions, self.door.on_error)
-        self.connection = TcpConnection(loop, config, self.side)
+        self.connection = TcpConnection(loop, config, self.side, config.hello_bytes_max)
         self.wire = Wire(self.connection, can_half_close=can_half_close)
 
     async def open(self) -> Recorder:
@@ -162,14 +162,14 @@ async def test_an_acceptor_that_fails_is_reported_and_costs_one_connection(
 async def test_one_connection_over_the_limit_is_refused_unread(loop: VirtualLoop) -> None:
     config = msgspec.structs.replace(CONFIG, connections_max=1)
     first = Accepted(loop, config=config)
-    second = TcpConnection(loop, config, first.side)
+    second = TcpConnection(loop, config, first.side, config.hello_bytes_max)
     wire = Wire(second)
     await turn()
     assert wire.is_lost
     assert wire.goodbye().code == "overloaded"
     first.connection.abort()
     await turn()
-    third = TcpConnection(loop, config, first.side)
+    third = TcpConnection(loop, config, first.side, config.hello_bytes_max)
     assert not Wire(third).is_closing()
 
 
@@ -179,7 +179,7 @@ async def test_a_connection_that_arrives_while_the_listener_stops_is_refused(
 ) -> None:
     end = Accepted(loop)
     end.side.stop()
-    wire = Wire(TcpConnection(loop, CONFIG, end.side))
+    wire = Wire(TcpConnection(loop, CONFIG, end.side, CONFIG.hello_bytes_max))
     await turn()
     assert wire.is_lost
     assert wire.goodbye().code == "stopped"
@@ -193,7 +193,7 @@ class Connecting:
         self.side = ConnectingSide(
             loop, "there:1", hello or client_hello(), self.door, self.door.on_error
         )
-        self.connection = TcpConnection(loop, CONFIG, self.side)
+        self.connection = TcpConnection(loop, CONFIG, self.side, CONFIG.welcome_bytes_max)
         self.wire = Wire(self.connection)
 
 
