@@ -10,7 +10,7 @@ import threading
 import time
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -88,9 +88,10 @@ def join(
 def read_config(path: Path | None, *, unsafe_no_fsync: bool = False) -> config.Config:
     """Return the settings of a TOML file. Raises ConfigError that names what is wrong."""
     try:
-        text = "" if path is None else path.read_text()
-        settings = msgspec.convert(tomllib.loads(text), config.Config, strict=True)
-    except (ValueError, msgspec.ValidationError) as error:
+        given = tomllib.loads("" if path is None else path.read_text())
+        _check_names(given)
+        settings = msgspec.convert(given, config.Config)
+    except ValueError as error:
         raise errors.ConfigError(f"{path}: {error}") from None
     if unsafe_no_fsync:
         storage = msgspec.structs.replace(settings.storage, unsafe_no_fsync=True)
@@ -99,8 +100,20 @@ def read_config(path: Path | None, *, unsafe_no_fsync: bool = False) -> config.C
     return settings
 
 
+def _check_names(given: dict[str, Any]) -> None:
+    """Raise ValueError for a name that no setting has: a typing error must not go unnoticed."""
+    parts = {field.name: field.type for field in msgspec.structs.fields(config.Config)}
+    for part, settings in given.items():
+        if part not in parts:
+            raise ValueError(f"there is no table {part!r}; there are {', '.join(parts)}")
+        known = parts[part].__struct_fields__
+        for name in settings if isinstance(settings, dict) else ():
+            if name not in known:
+                raise ValueError(f"[{part}] has no {name!r}; it has {', '.join(known)}")
+
+
 def _run(data: Path, listen: str, existing: tuple[str, ...], settings: config.Config) -> None:
-    # Imported late: the commands of a client need no storage engine, and start twice as fast.
+    # Imported late: the commands of a client need no storage engine and start faster without.
     from multiraft import node
 
     check_address(listen)

@@ -17,6 +17,7 @@ from multiraft.client.database import Database
 from multiraft.runtime import SystemClock
 from tests.support import virtual_loop
 from tests.support.fake_cluster import FakeCluster, FakeTransport, address_of
+from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
 T = TypeVar("T")
 
@@ -70,11 +71,14 @@ class Terminal:
     def _connect(
         self, *addresses: str, deadline_s: float | None = None
     ) -> contextlib.AbstractAsyncContextManager[Database]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
         # The options' addresses name no real node; the fake cluster's first one stands for them.
         return multiraft.connect(
             address_of(self.cluster.node_ids[0], self.cluster.cluster_id),
             deadline_s=deadline_s,
             transport=FakeTransport(self.cluster),
+            clock=VirtualClock(loop),
         )
 
 
