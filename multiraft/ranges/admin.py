@@ -10,6 +10,7 @@ Invariants
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -140,13 +141,13 @@ class AdminRequests:
         handle = _HANDLERS.get(type(operation))
         assert handle is not None, f"no handler for {type(operation).__name__}"
         self._store.spawn(
-            self._run(handle(self, replica, operation), reply),
+            self._run(partial(handle, self, replica, operation), reply),
             name=f"{type(operation).__name__} r{replica.range_id}",
         )
 
-    async def _run(self, work: Awaitable[Result], reply: Reply) -> None:
+    async def _run(self, work: Callable[[], Awaitable[Result]], reply: Reply) -> None:
         try:
-            result = await work
+            result = await work()
         except errors.StoreFailedError:
             raise
         except errors.MultiraftError as error:

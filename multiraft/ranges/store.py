@@ -79,6 +79,8 @@ class Store:
         self._send_frame = send_frame
         self._on_failure = on_failure
         self._failed = False
+        self._takes_part = False
+        """Whether the replicas are there: before, a message would seem to be for a new one."""
         liveness = Liveness(
             node_id,
             config.liveness,
@@ -141,6 +143,7 @@ class Store:
         for found in state.stored_replicas(engine):
             loaded.append(self._load(found))
         await self.liveness.start()
+        self._takes_part = True
         for replica in loaded:
             self._register(replica)
             self._mark_dirty(replica)
@@ -288,7 +291,7 @@ class Store:
 
     def receive_frame(self, source: NodeId, payload: bytes) -> None:
         """Take a frame of another store. Raises ProtocolError if it cannot be understood."""
-        if self._failed:
+        if self._failed or not self._takes_part:
             return
         try:
             frame = messages.decode_peer_frame(payload)
