@@ -10,7 +10,8 @@ Life of a write
 Invariants
     - Nothing is served before an entry of this term is applied, nor unless the lease covers the
       request's own timestamp. A request that had to wait is checked again in full.
-    - A timestamp is read from the clock after the request arrived, never cached (rule A2).
+    - A timestamp is read from the clock after the request arrived, never cached (rule A2). Times
+      that come with requests are compared with the clock and never move it (rule S12).
     - Latches of a write are held until it is applied or the term is lost.
 """
 
@@ -22,8 +23,10 @@ from multiraft.concurrency.latches import Latch, LatchManager
 from multiraft.concurrency.recent_writes import RecentWrites
 from multiraft.concurrency.timestamp_cache import SHARED, TimestampCache
 from multiraft.ids import NodeId, Term, Timestamp
-from multiraft.model.requests import BatchReply, BatchRequest, Get, Scan
+from multiraft.model import hlc
+from multiraft.model.requests import BatchReply, BatchRequest, Scan
 from multiraft.mvcc.writes import WriteSet
+from multiraft.raft.membership import Refusal
 from multiraft.raft.messages import Configuration
 from multiraft.ranges import messages
 from multiraft.ranges.commands import reads, validation, writes
@@ -36,8 +39,13 @@ if TYPE_CHECKING:
 
 Reply = Callable[[BatchReply], None]
 
-LEASE_WAIT_S = 1.0
-"""A request that arrives while there is no lease yet waits this long before it is sent away."""
+WAIT_S_MAX = 1.0
+"""A request waits this long at most, in all, for the lease to cover it, and for the clock to reach
+the times that it carries; then it is refused."""
+
+
+RETRY_AFTER_MS = 20
+"""When a client should send again what was refused because too much is in flight."""
 
 
 class Leaseholder:
@@ -123,12 +131,8 @@ class Leaseholder:
     def look_again(self) -> None:
         """Support or the term's state changed: serve what waited, or send it away after a while."""
         waiting, self._waiting = self._waiting, []
-        now = self._context.clock.monotonic()
         for request, reply, deadline in waiting:
-            if now < deadline or self.may_serve(self._context.hlc.now()):
-                self._submit(request, reply, deadline)
-            else:
-                reply(self.refusal(self.lost()))
+            self._submit(request, reply, deadline)
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -144,12 +148,13 @@ class Leaseholder:
         first = operations[0]
         if type(first) is Scan:
             latch = Latch(read_spans=tuple([(s.start, s.end) for s in _scans(request)]))
-            PendingRead(self, request, reply, latch).start()
+            PendingRead(self, request, reply, latch, deadline).start()
         elif validation.only_reads(operations):
             latch = Latch(read_points=_keys(request))
-            PendingRead(self, request, reply, latch).start()
+            PendingRead(self, request, reply, latch, deadline).start()
         else:
-            PendingWrite(self, request, reply, Latch(write_points=_keys(request))).start()
+            latch = Latch(write_points=_keys(request))
+            PendingWrite(self, request, reply, latch, deadline).start()
 
     def may_serve(self, timestamp: Timestamp) -> bool:
         """Return whether the lease covers a request at `timestamp`."""
@@ -159,14 +164,17 @@ class Leaseholder:
         """Return the reply that says `error`."""
         return BatchReply((), clock=self._context.hlc.last, error=errors.to_wire(error))
 
-    def wait(self, request: BatchRequest, reply: Reply, deadline: float = 0.0) -> None:
-        """Look at `request` again when support changes or the clock has moved on."""
-        if self._ended:
+    def wait(self, request: BatchRequest, reply: Reply, deadline: float) -> None:
+        """Look at `request` again when support changes or the clock has moved on.
+
+        `deadline` is 0 for a request that has not waited yet. One that has waited long enough is
+        refused instead.
+        """
+        now = self._context.clock.monotonic()
+        if self._ended or (deadline and now >= deadline):
             reply(self.refusal(self.lost()))
             return
-        if not deadline:
-            deadline = self._context.clock.monotonic() + LEASE_WAIT_S
-        self._waiting.append((request, reply, deadline))
+        self._waiting.append((request, reply, deadline or now + WAIT_S_MAX))
         self._context.wait_for_lease(self._replica)
 
     def lost(self) -> errors.NotLeaseholderError:
@@ -174,6 +182,15 @@ class Leaseholder:
         return errors.NotLeaseholderError(
             range_id=self._replica.range_id, leaseholder=self._replica.leader_hint
         )
+
+    def _too_far_ahead(self, timestamp: Timestamp) -> errors.ClockOffsetError | None:
+        """Return why a time that a request carries is not worth waiting for, or None."""
+        clock = self._context.hlc
+        ahead_ms = hlc.to_us(Timestamp(max(0, timestamp - clock.last))) // 1_000
+        if ahead_ms <= WAIT_S_MAX * 1_000:
+            return None
+        limit_ms = hlc.to_us(clock.offset_max) // 1_000
+        return errors.ClockOffsetError(ahead_ms=ahead_ms, limit_ms=limit_ms)
 
     def _objection(self, request: BatchRequest) -> errors.MultiraftError | None:
         """Return why `request` cannot be evaluated here, or None. Asked after every wait."""
@@ -206,7 +223,8 @@ class Leaseholder:
         now = clock.now()
         timestamp = request.timestamp or now
         if timestamp > now or not self.may_serve(timestamp):
-            return None
+            ahead = self._too_far_ahead(timestamp)
+            return None if ahead is None else self.refusal(ahead)
         if timestamp <= self._replica.applied.gc_threshold:
             return self.refusal(
                 errors.RequestError("the read is older than what garbage collection keeps")
@@ -214,15 +232,17 @@ class Leaseholder:
         self.requests_served += 1
         reader = self._context.reader
         if type(request.operations[0]) is Scan:
-            limits = self._context.config.limits
-            pages = [reads.scan(reader, scan, timestamp, limits) for scan in _scans(request)]
             for scan in _scans(request):
                 self.cache.add_span(scan.start, scan.end, timestamp, SHARED)
-            return BatchReply(tuple(pages), timestamp, clock.last)
-        for operation in validation.points(request):
-            self.cache.add_point(operation.key, timestamp, SHARED)
-        gets = cast("tuple[Get, ...]", request.operations)
-        results = tuple([reads.get(reader, op, timestamp) for op in gets])
+            evaluate = reads.scan_all
+        else:
+            for operation in validation.points(request):
+                self.cache.add_point(operation.key, timestamp, SHARED)
+            evaluate = reads.get_all
+        try:
+            results = evaluate(reader, request.operations, timestamp, self._context.config.limits)
+        except errors.RequestError as impossible:
+            return self.refusal(impossible)
         return BatchReply(results, timestamp, clock.last)
 
     def write(self, pending: "PendingWrite") -> BatchReply | None:
@@ -238,21 +258,24 @@ class Leaseholder:
         timestamp = clock.now()
         if request.issued_at >= timestamp or not self.may_serve(timestamp):
             # Rule S12: our clock does not follow a client's; the part waits until it is above.
+            ahead = self._too_far_ahead(request.issued_at)
+            if ahead is not None:
+                return self.refusal(ahead)
             pending.step_back()
-            self.wait(request, pending.reply)
             return None
         for operation in validation.points(request):
             timestamp = max(timestamp, self.cache.write_floor(operation.key, SHARED))
         clock.forward(timestamp)
         reader = self._context.reader
+        result_bytes_max = self._context.config.limits.batch_bytes_max
         try:
             if not self.recent.knows_absence(request.id, request.issued_at):
-                replay = writes.replay(reader, request)
+                replay = writes.replay(reader, request, result_bytes_max)
                 if replay is not None:
                     return BatchReply(replay.results, replay.timestamp, clock.last)
         except errors.RequestError as outcome:
             return self.refusal(outcome)
-        evaluation = writes.evaluate(reader, request, timestamp)
+        evaluation = writes.evaluate(reader, request, timestamp, result_bytes_max)
         self.requests_served += 1
         if evaluation.error is None:
             pending.answer = BatchReply(evaluation.results, timestamp, timestamp)
@@ -266,7 +289,7 @@ class Leaseholder:
         effects = evaluation.write_set.effects()
         pending.write_set = evaluation.write_set
         command = Command(request.id, timestamp, effects.puts, effects.stats)
-        return None if self.propose(command, pending) else self.refusal(self.lost())
+        return None if self.propose(command, pending) else self.refusal(self._not_proposed())
 
     def propose(
         self, command: Command, waiter: Waiter, configuration: Configuration | None = None
@@ -289,14 +312,22 @@ class Leaseholder:
         self._context.mark_dirty(self._replica)
         return True
 
+    def _not_proposed(self) -> errors.MultiraftError:
+        if self._replica.core.refusal is Refusal.OVERLOADED:
+            return self._overloaded()
+        return self.lost()
+
+    def _overloaded(self) -> errors.OverloadedError:
+        what = f"r{self._replica.range_id}"
+        return errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
+
     def _backpressure(self, request: BatchRequest) -> errors.MultiraftError | None:
         config = self._context.config.ranges
         if self.proposals.size_bytes > config.inflight_bytes_per_range_max:
-            return errors.OverloadedError(what=f"r{self._replica.range_id}", retry_after_ms=20)
+            return self._overloaded()
         if self._context.inflight_bytes > config.inflight_bytes_per_store_max:
-            return errors.OverloadedError(
-                what=f"the store of n{self._context.node_id}", retry_after_ms=20
-            )
+            what = f"the store of n{self._context.node_id}"
+            return errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
         threshold = self._replica.applied.gc_threshold
         if threshold and request.issued_at <= threshold:
             return errors.OutcomeUnknownError(
@@ -308,13 +339,19 @@ class Leaseholder:
 class PendingRead:
     """A part that only reads, until it is answered."""
 
-    __slots__ = ("_holder", "_latch", "reply", "request")
+    __slots__ = ("_deadline", "_holder", "_latch", "reply", "request")
 
     def __init__(
-        self, holder: Leaseholder, request: BatchRequest, reply: Reply, latch: Latch
+        self,
+        holder: Leaseholder,
+        request: BatchRequest,
+        reply: Reply,
+        latch: Latch,
+        deadline: float,
     ) -> None:
         self._holder = holder
         self._latch = latch
+        self._deadline = deadline
         self.request = request
         self.reply = reply
 
@@ -328,7 +365,7 @@ class PendingRead:
         answer = holder.read(self.request)
         holder.latches.release(self._latch)
         if answer is None:
-            holder.wait(self.request, self.reply)
+            holder.wait(self.request, self.reply, self._deadline)
         else:
             self.reply(answer)
 
@@ -336,13 +373,19 @@ class PendingRead:
 class PendingWrite:
     """A part that writes, until it is answered; the waiter of its proposal."""
 
-    __slots__ = ("_holder", "_latch", "answer", "reply", "request", "write_set")
+    __slots__ = ("_deadline", "_holder", "_latch", "answer", "reply", "request", "write_set")
 
     def __init__(
-        self, holder: Leaseholder, request: BatchRequest, reply: Reply, latch: Latch
+        self,
+        holder: Leaseholder,
+        request: BatchRequest,
+        reply: Reply,
+        latch: Latch,
+        deadline: float,
     ) -> None:
         self._holder = holder
         self._latch = latch
+        self._deadline = deadline
         self.request = request
         self.reply = reply
         self.answer: BatchReply | None = None
@@ -359,8 +402,9 @@ class PendingWrite:
             self._finish(settled)
 
     def step_back(self) -> None:
-        """Release the latches before waiting for something else than them."""
+        """Release the latches, and wait for something else than them."""
         self._holder.latches.release(self._latch)
+        self._holder.wait(self.request, self.reply, self._deadline)
 
     def applied(self) -> None:
         """The write set is in the engine."""

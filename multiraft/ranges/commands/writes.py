@@ -5,9 +5,11 @@ Purpose
     results and the effects. A part whose condition fails, or that has an impossible increment,
     writes nothing at all.
 Write-once
-    A part that was applied is recognised by its ID on any key it names (rule S8), outcomes
-    included (rule S7). Its results are then found by evaluating it once more as of the timestamp
-    of that version: what lay below it is kept as long as the request may come again.
+    A part that was applied is recognised by its ID on any key it names (rule S8). So it leaves a
+    trace on all of them, wherever a split may cut it: a version where it wrote, and an outcome
+    where there was nothing to change. Its results are found again by evaluating it once more as of
+    the timestamp of that trace: what lay below is kept as long as the request may come again.
+    An attempt after the first that writes nothing leaves outcomes too (rule S7).
 """
 
 from collections.abc import Callable
@@ -33,7 +35,7 @@ from multiraft.model.requests import (
 )
 from multiraft.mvcc import reads
 from multiraft.mvcc.reader import Reader
-from multiraft.mvcc.versions import VALUE
+from multiraft.mvcc.versions import OUTCOME, VALUE, Version
 from multiraft.mvcc.writes import WriteSet
 from multiraft.ranges.commands import validation
 
@@ -49,26 +51,23 @@ class Evaluation(NamedTuple):
     """Instead of results: the part cannot be carried out, and this is its outcome."""
 
 
-def evaluate(reader: Reader, request: BatchRequest, timestamp: Timestamp) -> Evaluation:
-    """Evaluate a part that writes at `timestamp`, which is above every version of its keys.
-
-    An attempt after the first that writes nothing leaves an outcome on every key it names, so that
-    an earlier attempt arriving late finds it (rule S7).
-    """
+def evaluate(
+    reader: Reader, request: BatchRequest, timestamp: Timestamp, result_bytes_max: int
+) -> Evaluation:
+    """Evaluate a part that writes at `timestamp`, which is above every version of its keys."""
     write_set = WriteSet(reader, timestamp, request.id)
     error = None
     try:
-        results = _run(write_set, request)
+        results, holds = _run(write_set, request, result_bytes_max)
+        if not holds:
+            write_set = WriteSet(reader, timestamp, request.id)
+            results = _undone(write_set, request, results, result_bytes_max)
     except errors.RequestError as impossible:
-        results, error = (), impossible
+        results, error = [], impossible
         write_set = WriteSet(reader, timestamp, request.id)
-    if results is None:
-        write_set = WriteSet(reader, timestamp, request.id)
-        results = _failed(write_set, request)
-    if write_set.is_empty and request.attempt > 1:
-        for operation in validation.points(request):
-            write_set.outcome(operation.key, b"")
-    return Evaluation(results, write_set, error)
+    if request.attempt > 1 if write_set.is_empty else len(request.operations) > 1:
+        _leave_outcomes(write_set, request)
+    return Evaluation(tuple(results), write_set, error)
 
 
 class Replay(NamedTuple):
@@ -78,45 +77,87 @@ class Replay(NamedTuple):
     timestamp: Timestamp
 
 
-def replay(reader: Reader, request: BatchRequest) -> Replay | None:
-    """Return the first outcome of a part that left its ID, or None if it never did.
+def replay(reader: Reader, request: BatchRequest, result_bytes_max: int) -> Replay | None:
+    """Return the first outcome of a part that left its ID, or None if it is to be evaluated.
 
     Raises the RequestError that was the outcome, if it was one.
     """
+    trace = _find_trace(reader, request)
+    if trace is None:
+        return None
+    timestamp = trace.timestamp
+    write_set = WriteSet(reader, timestamp, request.id, replay=True)
+    results, holds = _run(write_set, request, result_bytes_max)
+    if not holds:
+        before = WriteSet(reader, timestamp, request.id, replay=True)
+        results = _undone(before, request, results, result_bytes_max)
+    elif trace.kind == OUTCOME and not write_set.is_empty:
+        # A larger part wrote nothing, because of a condition that a split has cut off from this
+        # one. Nobody was told, or there would be no further attempt: this part is a new one.
+        return None
+    return Replay(tuple(results), timestamp)
+
+
+def _find_trace(reader: Reader, request: BatchRequest) -> Version | None:
+    """Return something that an earlier attempt wrote, or else an outcome that it left."""
+    trace = None
     for operation in validation.points(request):
-        version = reads.find_write(reader, operation.key, request.id, request.issued_at)
-        if version is not None:
-            write_set = WriteSet(reader, version.timestamp, request.id, replay=True)
-            results = _run(write_set, request)
-            if results is None:
-                results = _failed(write_set, request)
-            return Replay(results, version.timestamp)
-    return None
+        found = reads.find_write(reader, operation.key, request.id, request.issued_at)
+        if found is not None:
+            trace = found
+            if found.kind != OUTCOME:
+                break
+    return trace
 
 
-def _run(write_set: WriteSet, request: BatchRequest) -> tuple[Result, ...] | None:
-    """Return the results, or None if a condition does not hold."""
+def _leave_outcomes(write_set: WriteSet, request: BatchRequest) -> None:
+    """Leave a trace at every key that the part could have changed, but did not."""
+    for operation in validation.points(request):
+        if type(operation) is not Get and not write_set.writes(operation.key):
+            write_set.outcome(operation.key, b"")
+
+
+def _run(
+    write_set: WriteSet, request: BatchRequest, result_bytes_max: int
+) -> tuple[list[Result], bool]:
+    """Return the results, up to the first condition that does not hold, and whether all hold."""
     results: list[Result] = []
+    result_bytes = 0
     for operation in request.operations:
         result = _EVALUATE[type(operation)](write_set, operation)
-        if result is None:
-            return None
         results.append(result)
-    return tuple(results)
+        if type(result) is ConditionalPutResult and not result.succeeded:
+            return results, False
+        if type(result) is GetResult and result.value is not None:
+            result_bytes += len(result.value)
+            validation.check_results(result_bytes, result_bytes_max)
+    return results, True
 
 
-def _failed(write_set: WriteSet, request: BatchRequest) -> tuple[Result, ...]:
-    """Return the results of a part of which nothing is written: each condition's own verdict."""
-    results: list[Result] = []
-    for operation in request.operations:
+def _undone(
+    before: WriteSet, request: BatchRequest, results: list[Result], result_bytes_max: int
+) -> list[Result]:
+    """Return the results of a part that writes nothing, since the last of `results` says so.
+
+    Conditions behind that one, and reads, are judged by what is there: nothing was written.
+    """
+    undone: list[Result] = []
+    result_bytes = 0
+    for position, operation in enumerate(request.operations):
+        result: Result = DONE
         if type(operation) is ConditionalPut:
-            actual = _value(write_set, operation.key)
-            results.append(ConditionalPutResult(actual == operation.expected, actual))
+            if position < len(results):
+                result = results[position]
+            else:
+                actual = _value(before, operation.key)
+                result = ConditionalPutResult(actual == operation.expected, actual)
+                result_bytes += len(actual or b"")
         elif type(operation) is Get:
-            results.append(_get(write_set, operation))
-        else:
-            results.append(DONE)
-    return tuple(results)
+            result = _get(before, operation)
+            result_bytes += len(result.value or b"")
+        validation.check_results(result_bytes, result_bytes_max)
+        undone.append(result)
+    return undone
 
 
 def _value(write_set: WriteSet, key: bytes) -> bytes | None:
@@ -143,10 +184,10 @@ def _delete(write_set: WriteSet, operation: Delete) -> DeleteResult:
     return DeleteResult(True)
 
 
-def _conditional_put(write_set: WriteSet, operation: ConditionalPut) -> ConditionalPutResult | None:
+def _conditional_put(write_set: WriteSet, operation: ConditionalPut) -> ConditionalPutResult:
     actual = _value(write_set, operation.key)
     if actual != operation.expected:
-        return None
+        return ConditionalPutResult(False, actual)
     if operation.value is not None:
         write_set.put(operation.key, operation.value)
     elif actual is not None:
@@ -177,7 +218,7 @@ def _put_meta(write_set: WriteSet, operation: PutMeta) -> PutResult:
     return DONE
 
 
-_EVALUATE: dict[type, Callable[[WriteSet, Any], Result | None]] = {
+_EVALUATE: dict[type, Callable[[WriteSet, Any], Result]] = {
     Get: _get,
     Put: _put,
     Delete: _delete,
