@@ -88,6 +88,7 @@ class Door:
         self.hellos: list[Hello] = []
         self.handlers: list[Recorder] = []
         self.errors: list[Exception] = []
+        self._opened = asyncio.Event()
         self._welcome = welcome or server_welcome()
         self._refusal = refusal
         self._fails_on = fails_on
@@ -102,7 +103,13 @@ class Door:
     def __call__(self, connection: Connection) -> Recorder:
         recorder = Recorder(connection, fails_on=self._fails_on, echoes=self._echoes)
         self.handlers.append(recorder)
+        self._opened.set()
         return recorder
+
+    async def opened(self) -> Recorder:
+        """Wait for the first connection, and return its handler."""
+        await self._opened.wait()
+        return self.handlers[0]
 
     def on_error(self, error: Exception) -> None:
         """Remember what a transport reports."""
