@@ -186,7 +186,7 @@ class Database:
             while (page := self._wait(next_page())) is not None:
                 yield from page
         finally:
-            if not self._is_closing:
+            with contextlib.suppress(errors.StoppedError):
                 self._wait(pages.aclose())
 
     @property

@@ -303,7 +303,7 @@ class Part:
 
     def unanswered(self, call_id: int, error: errors.MultiraftError) -> None:
         """The connection broke before the reply (connections.Caller)."""
-        if call_id == self.call_id and not self.has_ended:
+        if call_id == self.call_id:
             self._owner.unsettled(self, error, None)
 
     def split_off(self, indices: Sequence[int]) -> "Part":

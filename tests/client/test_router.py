@@ -207,6 +207,41 @@ def test_the_first_range_that_moved_is_found_through_any_node() -> None:
     clients.run(main, nodes=6)
 
 
+def test_ranges_whose_old_nodes_are_all_gone_are_looked_up_again() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        for range_id in (1, 2):
+            bench.cluster.move(RangeId(range_id), (N4, NodeId(5), NodeId(6)))
+        for node in (N1, N2, N3):
+            bench.cluster.stop(node)
+        await bench.db.put(b"a", b"1")
+        assert bench.cluster.value(b"a") == b"1"
+        assert bench.loop.time() < 1.0
+
+    clients.run(main, nodes=6)
+
+
+def test_an_old_addressing_record_leads_to_the_nodes_that_know_better() -> None:
+    async def main(bench: Bench) -> None:
+        bench.cluster.move(RangeId(2), (N4, NodeId(5), NodeId(6)))
+        bench.cluster.split(b"d", update_meta=False)
+        await bench.db.put(b"e", b"1")
+        assert bench.loop.time() < 0.1
+
+    clients.run(main, nodes=6)
+
+
+def test_a_part_of_many_keys_is_looked_up_once() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        away = refusal(errors.RangeNotFoundError(range_id=RangeId(2), node_id=N2))
+        bench.cluster.intercept = planned(Put, away)
+        await bench.db.put_many({b"a%d" % n: b"" for n in range(100)})
+        assert len(bench.cluster.sent(Scan)) == 1
+
+    clients.run(main)
+
+
 def test_an_overloaded_range_is_left_alone_for_as_long_as_it_asks() -> None:
     async def main(bench: Bench) -> None:
         await warm_up(bench)
@@ -454,9 +489,22 @@ def test_a_late_refusal_of_an_attempt_that_was_given_up_changes_nothing() -> Non
         # The refusal arrives while the pursuit pauses between the first and the second attempt.
         await bench.db.put(b"a", b"1")
         assert len(bench.cluster.sent(Put)) == 2
+        assert bench.loop.time() > 4.0, "the pause was not cut short by a second pursuit"
         assert bench.is_quiet()
 
     clients.run(main, backoff_ms_min=2_000)
+
+
+def test_a_late_refusal_does_not_disturb_a_newer_attempt() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        late = Plan(reply_delay_s=3.5, refusal=errors.OverloadedError(what="r2", retry_after_ms=50))
+        bench.cluster.intercept = planned(Put, late, EVALUATE, Plan(reply_delay_s=1.0))
+        await bench.db.put(b"a", b"1")
+        assert [node for node, _ in bench.cluster.sent(Put)].count(N2) == 2
+        assert len(bench.cluster.sent(Put)) == 3
+
+    clients.run(main)
 
 
 # -- deadlines -----------------------------------------------------------------------------------
@@ -525,6 +573,39 @@ def test_a_batch_of_which_one_part_was_written_has_an_unknown_outcome_at_the_dea
         bench.cluster.intercept = lambda node, _: EVALUATE if node == N2 else OVERLOAD(node, None)
         with pytest.raises(errors.OutcomeUnknownError):
             await bench.db.batch(Batch().put(b"a", b"1").put(b"j", b"1"), deadline_s=1.0)
+
+    clients.run(main)
+
+
+def test_a_part_that_was_cut_remembers_that_an_attempt_is_unanswered() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        bench.cluster.put(b"a", b"text")
+        first = Plan(drop_request=True)  # For all the client knows it is still under way.
+        bench.cluster.intercept = planned(Increment, first)
+        bench.loop.call_later(1.0, bench.cluster.split, b"d")
+        bench.loop.call_later(2.0, setattr, bench.cluster, "intercept", overload_puts)
+        batch = Batch().increment(b"a").put(b"e", b"1")
+        with pytest.raises(errors.OutcomeUnknownError):
+            await bench.db.batch(batch, deadline_s=5.0)
+
+    def overload_puts(node: NodeId, request: BatchRequest) -> Plan:
+        is_cut = isinstance(request.operations[0], Put)
+        return OVERLOAD(node, request) if is_cut else EVALUATE
+
+    clients.run(main)
+
+
+def test_an_attempt_whose_late_reply_says_not_written_is_accounted_for() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        bench.cluster.put(b"a", b"held")
+        overloaded = refusal(errors.OverloadedError(what="r2", retry_after_ms=400))
+        bench.cluster.intercept = planned(
+            ConditionalPut, Plan(reply_delay_s=3.5), *[overloaded] * 100
+        )
+        with pytest.raises(errors.DeadlineExceededError):
+            await bench.db.put(b"a", b"me", expected=None, deadline_s=5.0)
 
     clients.run(main)
 

@@ -218,7 +218,7 @@ class FakeCluster:
         if isinstance(request.operations[0], requests.RangeStatus):
             status = {"range_id": request.range_id, "leader": found.leader, "asked": node_id}
             return (requests.RangeStatusResult(msgspec.json.encode(status)),), Timestamp(0)
-        self._check_span(found, request)
+        self._check_span(node_id, found, request)
         if found.leader != node_id:
             hint = self.hints.get(node_id, found.leader)
             raise errors.NotLeaseholderError(range_id=request.range_id, leaseholder=hint)
@@ -229,7 +229,7 @@ class FakeCluster:
             self._carry_out(found, operation, timestamp) for operation in request.operations
         ), timestamp
 
-    def _check_span(self, found: FakeRange, request: BatchRequest) -> None:
+    def _check_span(self, node_id: NodeId, found: FakeRange, request: BatchRequest) -> None:
         descriptor = found.descriptor
         for operation in request.operations:
             if isinstance(operation, requests.Scan):
@@ -239,7 +239,10 @@ class FakeCluster:
                 key = getattr(operation, "key", descriptor.start)
                 inside, wanted = descriptor.contains(key), (key, keys.next_key(key))
             if not inside:
-                known = [r.descriptor for r in self.ranges.values()]
+                # A node knows the ranges of which it has a replica.
+                known = [
+                    r.descriptor for r in self.ranges.values() if r.descriptor.replica_on(node_id)
+                ]
                 near = [d for d in known if d.overlaps(*wanted) or d.range_id == request.range_id]
                 raise errors.RangeMismatchError(
                     range_id=request.range_id, descriptors=[encoding.pack(d) for d in near]
