@@ -27,7 +27,7 @@ from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import BatchReply, BatchRequest
 from multiraft.mvcc.statistics import RangeStats
 from multiraft.raft.core import RaftCore
-from multiraft.raft.messages import Entry, EntryKind, Envelope
+from multiraft.raft.messages import Entry, EntryKind, Envelope, ReleaseFortification
 from multiraft.raft.ready import Ready, SnapshotMark
 from multiraft.raft.role import Role
 from multiraft.ranges import apply, messages, state, triggers
@@ -43,6 +43,11 @@ from multiraft.storage.raft_log import RangeLog
 if TYPE_CHECKING:
     from multiraft.liveness.heartbeats import Liveness
     from multiraft.ranges.store import Store
+
+DOUBT_INTERVAL_S = 0.2
+"""A replica that sends clients away asks its leader this often at most whether it still leads."""
+DOUBT_MEMORY_S = 5.0
+"""After this long without a client to send away the next one is the first again."""
 
 UNINITIALISED = AppliedState(Index(0), Term(0), RangeStats(), Timestamp(0))
 
@@ -102,6 +107,7 @@ class Replica:
 
     __slots__ = (
         "_applied_key",
+        "_redirected_at",
         "_span",
         "_store",
         "_support",
@@ -138,6 +144,7 @@ class Replica:
         self.staged: StagedSnapshot | None = None
         self.snapshots_sent = 0
         self.snapshots_installed = 0
+        self._redirected_at = -DOUBT_MEMORY_S
         self._applied_key = state.applied_key(range_id)
         self._support = GroupSupport(self.context.liveness)
         self.descriptor: RangeDescriptor | None = None
@@ -192,10 +199,25 @@ class Replica:
         """Serve a client's part, or say where it should go. `reply` is called once."""
         leaseholder = self.leaseholder
         if leaseholder is None:
+            self._doubt_leader()
             error = errors.NotLeaseholderError(range_id=self.range_id, leaseholder=self.leader_hint)
             reply(BatchReply((), clock=self.context.hlc.last, error=errors.to_wire(error)))
             return
         leaseholder.submit(request, reply)
+
+    def _doubt_leader(self) -> None:
+        """A client came here though it should know better: ask whether the leader still leads.
+
+        A leader whose replica is gone while its store lives would bind its followers for ever (rule
+        L1). One redirection says nothing, so only those that keep coming make this replica ask.
+        """
+        now = self.context.clock.monotonic()
+        since_s = now - self._redirected_at
+        if since_s < DOUBT_INTERVAL_S:
+            return
+        self._redirected_at = now
+        if since_s < DOUBT_MEMORY_S and self.core.ask_still_leading():
+            self.context.mark_dirty(self)
 
     def mismatch(self, start: bytes, end: bytes | None) -> errors.RangeMismatchError | None:
         """Return an error with better descriptors if the key, or span, lies outside the range."""
@@ -326,7 +348,7 @@ class Replica:
                     self._settle(turn, proposal, applied=False)
                     proposal = None
             if entry.kind is EntryKind.NOOP:
-                self._advance(entry, self.applied.stats)
+                self._advance(entry, self.applied.stats, self.applied.clock_floor)
             elif proposal is not None:
                 self._apply_command(turn, entry, proposal.command, live=True)
                 self._settle(turn, proposal, applied=True)
@@ -341,19 +363,21 @@ class Replica:
 
     def _apply_command(self, turn: Turn, entry: Entry, command: Command, *, live: bool) -> None:
         stats = self.applied.stats
+        floor = self.applied.clock_floor
         if command.puts:
             assert self._span is not None, "an uninitialised replica applies nothing"
+            floor = max(floor, command.timestamp)
             apply.put_effects(turn.batch, self.context.engine.data, self._span, command.puts)
             self.context.hlc.forward(command.timestamp)
             if command.stats is not None:
                 stats = stats.plus(command.stats)
             if self.leaseholder is not None:
                 self.leaseholder.recent.note(command.id, command.timestamp)
-        self._advance(entry, stats)
+        self._advance(entry, stats, floor)
         if command.trigger is not None:
             triggers.PULL[type(command.trigger)](self, turn, entry, command.trigger, live)
 
-    def _advance(self, entry: Entry, stats: RangeStats) -> None:
+    def _advance(self, entry: Entry, stats: RangeStats, clock_floor: Timestamp) -> None:
         applied = self.applied
         assert entry.index == applied.index + 1, (
             f"r{self.range_id} applies {entry.index} after {applied.index}"
@@ -362,7 +386,7 @@ class Replica:
             entry.index,
             entry.term,
             stats,
-            applied.clock_floor,
+            clock_floor,
             applied.gc_threshold,
             applied.meta_generation,
         )
@@ -459,11 +483,22 @@ class Replica:
             leaseholder, self.leaseholder = self.leaseholder, None
             leaseholder.end(None)
 
+    def _release_followers(self) -> None:
+        """A leader that goes must not leave its followers bound to it (rule L1).
+
+        The releases are sent once; a follower that they do not reach asks, see `_doubt_leader`.
+        """
+        self.core.step_down(self.context.hlc.now())
+        for envelope in self.core.take_ready().messages:
+            if type(envelope.message) is ReleaseFortification:
+                self._store.post(self, envelope)
+
     def destroy(self, turn: Turn, tombstone: Tombstone) -> None:
         """Remove this replica for ever: only the tombstone stays. One batch."""
         assert tombstone.next_replica_id > self.replica_id, "a tombstone covers its replica"
         self.destroyed = True
         self.stop_serving()
+        self._release_followers()
         if self.descriptor is not None:
             state.clear_span(
                 turn.batch, self.context.engine, self.descriptor.start, self.descriptor.end

@@ -43,7 +43,10 @@ class AppliedState(msgspec.Struct, frozen=True, array_like=True):
     """The term of the entry at `index`."""
     stats: RangeStats
     clock_floor: Timestamp
-    """Every leader's clock, and its timestamp cache's low water, start at or above it (rule S2)."""
+    """Every leader's clock, and its timestamp cache's low water, start at or above it (rule S2).
+
+    No version is above it, so that a leader whose node has just restarted misses none (rule S13).
+    """
     gc_threshold: Timestamp = Timestamp(0)
     """Versions below may be gone; requests issued at or below it are refused (rule S12)."""
     meta_generation: int = 0

@@ -25,7 +25,7 @@ from sortedcontainers import SortedDict
 from multiraft import errors, runtime
 from multiraft.client.router import Router
 from multiraft.config import Config
-from multiraft.ids import NodeId, RangeId, ReplicaId
+from multiraft.ids import NO_EPOCH, NodeId, RangeId, ReplicaId
 from multiraft.liveness.heartbeats import Liveness
 from multiraft.liveness.messages import LivenessMessage
 from multiraft.liveness.support import Change
@@ -34,7 +34,7 @@ from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.hlc import HybridClock
 from multiraft.model.requests import ADMIN, BatchReply, BatchRequest, Scan
 from multiraft.net.transport import Connection, Handler
-from multiraft.raft.messages import Envelope
+from multiraft.raft.messages import Envelope, Release, ReleaseFortification, StillLeading
 from multiraft.ranges import membership, messages, split, state
 from multiraft.ranges.addressing import AddressingWriter
 from multiraft.ranges.admin import AdminRequests
@@ -213,6 +213,15 @@ class Store:
             self.liveness.stop()
             self._on_failure(error)
 
+    def _or_fail(self, action: Callable[[], None]) -> None:
+        """Run `action` unless the store has failed; what it does not expect stops the store."""
+        if self._failed:
+            return
+        try:
+            action()
+        except Exception as error:
+            self.fail(error)
+
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run a task of this store; an unexpected exception stops the store."""
         task = runtime.spawn(coroutine, name=name, on_error=self.fail)
@@ -223,11 +232,16 @@ class Store:
 
     def submit(self, request: BatchRequest, reply: Reply) -> None:
         """Serve one part; `reply` is called exactly once, unless the store stops first."""
+        if self._failed:
+            return
         try:
             validation.check(request, self.context.config.limits)
         except errors.RequestError as error:
             reply(self.refusal(error))
             return
+        self._or_fail(partial(self._serve, request, reply))
+
+    def _serve(self, request: BatchRequest, reply: Reply) -> None:
         replica = self.replicas.get(request.range_id)
         if replica is None or replica.descriptor is None:
             reply(self.refusal(self._elsewhere(request)))
@@ -303,6 +317,9 @@ class Store:
             for message in frame.liveness:
                 self.liveness.receive_refused(source, message)
             return
+        self._or_fail(partial(self._take, source, frame))
+
+    def _take(self, source: NodeId, frame: PeerFrame) -> None:
         for message in frame.liveness:
             self.liveness.receive(source, message)
         for envelope in frame.envelopes:
@@ -312,6 +329,11 @@ class Store:
 
     def _deliver(self, source: NodeId, envelope: GroupEnvelope) -> None:
         replica = self.replicas.get(envelope.range_id)
+        if type(envelope.message) is StillLeading and (
+            replica is None or replica.replica_id != envelope.target
+        ):
+            self._deny_still_leading(source, envelope)
+            return
         if replica is None:
             replica = self._make_way(source, envelope)
             if replica is None:
@@ -325,6 +347,23 @@ class Store:
             if replica is None:
                 return
         replica.step(source, Envelope(envelope.source, envelope.target, envelope.message))
+
+    def _deny_still_leading(self, source: NodeId, envelope: GroupEnvelope) -> None:
+        """Release a follower of a replica that is not here any more (rule L1).
+
+        It followed it, so the replica was here and led; what is removed never comes back.
+        """
+        term = envelope.message.term
+        release = Release(envelope.target, term, NO_EPOCH, self.context.hlc.now())
+        answer = GroupEnvelope(
+            envelope.range_id,
+            envelope.target,
+            envelope.source,
+            ReleaseFortification(term, release),
+            envelope.start,
+        )
+        self._envelopes.setdefault(source, []).append(answer)
+        self._schedule_turn()
 
     def _make_way(self, source: NodeId, envelope: GroupEnvelope) -> Replica | None:
         """Return a new uninitialised replica for a message, or None if it must wait or is stale."""
@@ -533,12 +572,7 @@ class Store:
 
     def _guarded_turn(self) -> None:
         self._turn_scheduled = False
-        if self._failed:
-            return
-        try:
-            self._turn()
-        except Exception as error:
-            self.fail(error)
+        self._or_fail(self._turn)
 
     def _turn(self) -> None:
         dirty, self._dirty = self._dirty, {}
@@ -564,8 +598,9 @@ class Store:
         if error is not None:
             self.fail(error)
             return
-        if self._failed:
-            return
+        self._or_fail(partial(self._release, turn))
+
+    def _release(self, turn: Turn) -> None:
         for replica, core, ready in turn.to_sync:
             if replica.destroyed or replica.core is not core:
                 continue
@@ -642,7 +677,7 @@ class Store:
     def _start_ticking(self) -> None:
         if self._tick_timer is None and not self._failed:
             self._tick_timer = asyncio.get_running_loop().call_later(
-                self.context.config.raft.tick_ms / 1_000, self._tick
+                self.context.config.raft.tick_ms / 1_000, self._or_fail, self._tick
             )
 
     def _tick(self) -> None:
@@ -664,6 +699,9 @@ class Store:
                 replica.leaseholder.look_again()
 
     def _support_changed(self, node: NodeId, change: Change) -> None:
+        self._or_fail(partial(self._follow_support, node, change))
+
+    def _follow_support(self, node: NodeId, change: Change) -> None:
         if change is not Change.SUPPORT_FROM_EXTENDED:
             for replica in self.replicas.values():
                 if replica.depends_on(node):
