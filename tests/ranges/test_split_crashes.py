@@ -7,7 +7,8 @@ import pytest
 
 from multiraft.client.database import Database
 from multiraft.model.descriptor import RangeDescriptor
-from multiraft.raft.messages import AppendEntries
+from multiraft.raft.messages import AppendEntries, PreVote
+from multiraft.raft.role import Role
 from multiraft.ranges import state
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from tests.support.cluster import Cluster, Member, cluster_test
@@ -176,6 +177,32 @@ async def test_a_leader_that_loses_the_split_it_had_applied_never_leads_the_firs
     assert all(r.core.term > state.INITIAL_TERM for r in cluster.replicas(right.range_id))
     await cluster.until_applied(right.range_id)
     assert {len(cluster.contents(n, right.range_id)) for n in cluster.members} == {1}
+
+
+@cluster_test()
+async def test_a_split_that_is_applied_after_a_restart_gives_its_first_leader_no_leadership(
+    cluster: Cluster, db: Database
+) -> None:
+    """S1: nobody may be elected meanwhile, so whoever led the right range would lead term t0."""
+    leader, sent, right = await _split_with_slow_disk(cluster, db)
+    listen = cluster.wiretap.drop
+    assert listen is not None
+    cluster.wiretap.drop = lambda source, target, envelope: (
+        listen(source, target, envelope)
+        or (isinstance(envelope.message, PreVote) and envelope.range_id == right.range_id)
+    )
+    await cluster.crash(leader.number, keep=0)
+    leader.sync_delay_s = 0.0
+    await cluster.restart(leader.number)
+    await cluster.until(lambda: len(cluster.replicas(right.range_id)) == 3)
+    await asyncio.sleep(1.0)
+    assert {r.core.role for r in cluster.replicas(right.range_id)} <= {
+        Role.FOLLOWER,
+        Role.PRE_CANDIDATE,
+    }
+    assert not sent
+    cluster.wiretap.drop = None
+    await cluster.until_served()
 
 
 @cluster_test()

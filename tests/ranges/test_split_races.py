@@ -7,7 +7,7 @@ import msgspec
 from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.config import LimitsConfig
-from multiraft.ids import Epoch, Index, NodeId, RangeId, ReplicaId, Term
+from multiraft.ids import Epoch, Index, NodeId, RangeId, ReplicaId, Term, Timestamp
 from multiraft.model import encoding, hlc, keys
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import AdminSplit, BatchReply, Get, GetResult, Put, Scan
@@ -418,6 +418,21 @@ async def test_a_right_range_elsewhere_writes_above_everything_the_left_leader_s
     wrote = cluster.submit(heir.number, (Put(plain(b"x"), b"new"),), range_id=right.range_id)
     await cluster.until(lambda: bool(wrote))
     assert wrote[0].timestamp > read[0].timestamp
+
+
+@cluster_test()
+async def test_a_leader_starts_above_the_floor_even_if_no_clock_ever_told_it(
+    cluster: Cluster, db: Database
+) -> None:
+    """S2: the floor alone must do, since messages that carry clocks may be lost."""
+    ahead = Timestamp(leader_of(cluster).up.store.context.hlc.now() + hlc.from_ms(5_000))
+    for replica in cluster.replicas():
+        replica.applied = msgspec.structs.replace(replica.applied, clock_floor=ahead)
+    await cluster.crash(leader_of(cluster).number)
+    await cluster.until(lambda: cluster.leader() is not None)
+    holder = leader_of(cluster).replica().leaseholder
+    assert holder is not None
+    assert holder.cache.low_water > ahead
 
 
 def _error_of(replies: list[BatchReply]) -> errors.MultiraftError:
