@@ -4,8 +4,9 @@ Purpose
     Decode what arrives, hand it to the store, and send answers back: those that become ready in one
     loop iteration leave in one frame.
 Invariants
-    - A client that sends more than it reads stops being read: at most `PENDING_MAX` of its requests
-      are under way, and its replies are bounded by the transport's send buffer.
+    - A client that sends more than it reads stops being read: about `PENDING_MAX` of its requests,
+      with `PENDING_BYTES_MAX` bytes in all, are under way at most, and its replies are bounded by
+      the transport's send buffer.
     - A damaged or foreign frame ends the connection with a reason, never the process.
 """
 
@@ -23,6 +24,7 @@ from multiraft.net.transport import Connection, FrameKind, Welcome
 from multiraft.ranges.store import Store
 
 PENDING_MAX = 10_000
+PENDING_BYTES_MAX = 64 << 20
 REPLY_BYTES_MAX = 8 << 20
 
 
@@ -36,6 +38,7 @@ class RequestConnection:
         "_join",
         "_paused",
         "_pending",
+        "_pending_bytes",
         "_replies",
         "_store",
         "_welcome",
@@ -54,6 +57,7 @@ class RequestConnection:
         self._join = join
         self._replies: list[tuple[int, BatchReply]] = []
         self._pending = 0
+        self._pending_bytes = 0
         self._flush_scheduled = False
         self._paused = False
         self._closed = False
@@ -65,11 +69,16 @@ class RequestConnection:
                 frame = encoding.unpack_request_frame(payload)
             except msgspec.MsgspecError as error:
                 raise errors.ProtocolError(reason=f"an unreadable request: {error}") from error
-            self._pending += len(frame.calls)
+            calls = len(frame.calls)
+            share = len(payload) // (calls or 1)
+            self._pending += calls
+            self._pending_bytes += calls * share
             submit = self._store.submit
             for call_id, request in frame.calls:
-                submit(request, partial(self._reply, call_id))
-            if self._pending > PENDING_MAX and not self._paused:
+                submit(request, partial(self._reply, call_id, share))
+            if not self._paused and (
+                self._pending > PENDING_MAX or self._pending_bytes > PENDING_BYTES_MAX
+            ):
                 self._paused = True
                 self._connection.pause_reading()
         elif kind is FrameKind.CLUSTER_INFO:
@@ -84,9 +93,11 @@ class RequestConnection:
         self._closed = True
         self._replies = []
 
-    def _reply(self, call_id: int, reply: BatchReply) -> None:
+    def _reply(self, call_id: int, request_bytes: int, reply: BatchReply) -> None:
         if self._closed:
             return
+        self._pending -= 1
+        self._pending_bytes -= request_bytes
         self._replies.append((call_id, reply))
         if not self._flush_scheduled:
             self._flush_scheduled = True
@@ -97,9 +108,12 @@ class RequestConnection:
         replies, self._replies = self._replies, []
         if not replies:
             return
-        self._pending -= len(replies)
         self._send(replies)
-        if self._paused and self._pending < PENDING_MAX // 2:
+        if (
+            self._paused
+            and self._pending < PENDING_MAX // 2
+            and self._pending_bytes < PENDING_BYTES_MAX // 2
+        ):
             self._paused = False
             self._connection.resume_reading()
 
