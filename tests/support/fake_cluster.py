@@ -70,7 +70,10 @@ class FakeRange:
 
 
 class FakeCluster:
-    """See the module. `splits` are the user keys at which the plain keyspace is cut."""
+    """See the module. `splits` are the user keys at which the plain keyspace is cut.
+
+    All ranges begin on the first three nodes.
+    """
 
     def __init__(
         self,
@@ -99,14 +102,13 @@ class FakeCluster:
         self.ranges: dict[RangeId, FakeRange] = {}
         self.clock_of: dict[NodeId, Timestamp] = {}
         """Clocks that are not the cluster's."""
+        home = self.node_ids[:3]
         bounds = [keys.MIN, keys.PLAIN, *(keys.PLAIN + key for key in splits), keys.END]
         for number in range(len(bounds) - 1):
             descriptor = initial_descriptor(
-                RangeId(number + 1), bounds[number], bounds[number + 1], self.node_ids
+                RangeId(number + 1), bounds[number], bounds[number + 1], home
             )
-            self.ranges[descriptor.range_id] = FakeRange(
-                descriptor, self.node_ids[number % len(self.node_ids)]
-            )
+            self.ranges[descriptor.range_id] = FakeRange(descriptor, home[number % len(home)])
             self.write_meta(descriptor)
 
     # -- what tests do to it -----------------------------------------------------------------------
