@@ -6,6 +6,8 @@ Purpose
 Invariants
     - A refusal that brings new facts (a hint, descriptors) is followed at once; one that brings
       none is followed by a pause that grows, with jitter.
+    - While a range has no leader, the parts that wait for it make some thirty rounds a second between
+      them, and all go on when the first is answered.
     - Every replica is tried before any is tried again, but for one that another calls the leader.
     - After a round in which no replica could be reached, the range is looked up anew.
 """
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _HINTS_FOLLOWED_AT_ONCE = 3
 
+_PROBE_INTERVAL_MS = 50
+
 
 class Pursuit:
     """See the module. Runs as a task of its own; there is none for a part that is answered well."""
@@ -32,6 +36,7 @@ class Pursuit:
         "_failures",
         "_hint",
         "_hops",
+        "_is_probing",
         "_part",
         "_pause_s",
         "_router",
@@ -48,6 +53,7 @@ class Pursuit:
         self._hops = 0
         self._failures = 0
         self._pause_s = 0.0
+        self._is_probing = False
         self._target: CachedRange | None = None
         self._stale: CachedRange | None = None
 
@@ -58,9 +64,7 @@ class Pursuit:
             self._target = part.target
             self._learn(error, part.node_id)
         while not part.has_ended:
-            if self._pause_s:
-                await asyncio.sleep(self._pause_s)
-                self._pause_s = 0.0
+            await self._rest()
             failure = await self._attempt()
             if failure is not None:
                 self._learn(*failure)
@@ -130,7 +134,7 @@ class Pursuit:
     def _learn(self, error: errors.MultiraftError, node_id: NodeId | None) -> None:
         self._part.call.last_error = error
         if node_id is None:
-            self._pause()
+            self._pause_to_probe()
             return
         handler = _LESSONS.get(type(error), Pursuit._node_failed)
         handler(self, error, node_id)
@@ -147,7 +151,7 @@ class Pursuit:
         self._router.addressing.cache.set_leader(error.range_id, leader)
         self._hops += 1
         if self._hops > _HINTS_FOLLOWED_AT_ONCE:
-            self._pause()
+            self._pause_to_probe()
 
     def _wrong_range(self, error: errors.MultiraftError, node_id: NodeId) -> None:
         assert isinstance(error, errors.RangeMismatchError), "dispatched by type"
@@ -206,12 +210,33 @@ class Pursuit:
         ):
             return False
         self._tried.clear()
-        self._pause()
+        self._pause_to_probe()
         return True
 
-    def _pause(self) -> None:
+    def _pause_to_probe(self) -> None:
+        """Pause until it is this part's turn to ask whether the range has a leader again.
+
+        However many wait, together they ask about once per `_PROBE_INTERVAL_MS`, and whoever finds
+        the leader wakes the others: a new leader is found soon, and not buried in requests.
+        """
+        others = self._router.pursued_parts
+        self._pause(at_most_ms=_PROBE_INTERVAL_MS * max(1, others))
+        self._is_probing = True
+
+    async def _rest(self) -> None:
+        """Make the pause that the last refusal asked for."""
+        pause_s, self._pause_s = self._pause_s, 0.0
+        is_probing, self._is_probing = self._is_probing, False
+        if is_probing and self._target is not None:
+            await self._router.wait_for_leader(self._target.range_id, pause_s)
+        elif pause_s:
+            await asyncio.sleep(pause_s)
+
+    def _pause(self, *, at_most_ms: int | None = None) -> None:
         settings = self._router.settings
         most_ms = min(settings.backoff_ms_max, settings.backoff_ms_min << min(self._failures, 20))
+        if at_most_ms is not None:
+            most_ms = max(settings.backoff_ms_min, min(most_ms, at_most_ms))
         self._failures += 1
         self._pause_s = (most_ms + self._router.rng.below(most_ms)) / 2_000
 

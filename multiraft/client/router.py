@@ -92,6 +92,8 @@ class Router:
         self._sweeper: asyncio.TimerHandle | None = None
         self._pursued: dict[Part, None] = {}
         self._pursuits = 0
+        self._leader_news: dict[RangeId, asyncio.Future[None]] = {}
+        """Resolved when a part of the range is answered: for those that wait for a leader."""
         self._is_closed = False
 
     async def open(self) -> None:
@@ -269,8 +271,25 @@ class Router:
 
     def answered(self, part: Part) -> None:
         """Remember who leads the part's range (calls.Owner)."""
-        if part.target is not None:
-            self.addressing.cache.set_leader(part.target.range_id, part.node_id)
+        if part.target is None:
+            return
+        range_id = part.target.range_id
+        self.addressing.cache.set_leader(range_id, part.node_id)
+        news = self._leader_news.pop(range_id, None)
+        if news is not None:
+            news.set_result(None)
+
+    @property
+    def pursued_parts(self) -> int:
+        """How many parts are going the long way."""
+        return len(self._pursued)
+
+    async def wait_for_leader(self, range_id: RangeId, timeout_s: float) -> None:
+        """Wait until a part is answered by the range's leader, or until the time is over."""
+        news = self._leader_news.get(range_id)
+        if news is None:
+            news = self._leader_news[range_id] = self.loop.create_future()
+        await asyncio.wait((news,), timeout=timeout_s)
 
     # -- inside ------------------------------------------------------------------------------------
 

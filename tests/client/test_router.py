@@ -125,7 +125,7 @@ def test_without_a_hint_every_replica_is_asked_and_the_leader_found() -> None:
     clients.run(main)
 
 
-def test_hints_that_lead_in_a_circle_are_followed_ever_more_slowly() -> None:
+def test_hints_that_lead_in_a_circle_are_followed_with_pauses() -> None:
     async def main(bench: Bench) -> None:
         await warm_up(bench)
         bench.cluster.range_of(b"\x10a").leader = N4  # nobody that can be asked
@@ -133,7 +133,7 @@ def test_hints_that_lead_in_a_circle_are_followed_ever_more_slowly() -> None:
         with pytest.raises(errors.OutcomeUnknownError, match="not leaseholder"):
             await bench.db.put(b"a", b"1", deadline_s=5.0)
         assert 5.0 <= bench.loop.time() < 5.1
-        assert len(bench.cluster.sent(Put)) < 60
+        assert len(bench.cluster.sent(Put)) < 200
 
     clients.run(main)
 
@@ -325,16 +325,19 @@ def test_a_broken_connection_makes_its_calls_go_on_elsewhere() -> None:
     clients.run(main)
 
 
-def test_a_dead_leader_is_replaced_as_soon_as_another_leads() -> None:
+@pytest.mark.parametrize("callers", [1, 10, 100])
+def test_a_dead_leader_is_replaced_as_soon_as_another_leads(callers: int) -> None:
     async def main(bench: Bench) -> None:
         await warm_up(bench)
         began = bench.loop.time()
         bench.cluster.stop(N2)
         bench.cluster.hints = {N1: None, N3: None}
         bench.loop.call_later(1.5, setattr, bench.cluster.range_of(b"\x10a"), "leader", N3)
-        await asyncio.gather(*(bench.db.put(b"a%d" % n, b"1") for n in range(20)))
-        assert 1.5 <= bench.loop.time() - began < 2.5
-        assert bench.cluster.evaluations.total() == 20
+        await asyncio.gather(*(bench.db.put(b"a%d" % n, b"1") for n in range(callers)))
+        assert 1.5 <= bench.loop.time() - began < 1.6, "all go on when the first is answered"
+        assert bench.cluster.evaluations.total() == callers
+        probes = sum(n != N2 for n, _ in bench.cluster.sent(Put)) - callers
+        assert probes < 20 * callers + 100, "many at first, then few between them all"
 
     clients.run(main)
 
