@@ -422,6 +422,8 @@ class Replica:
         self.applied = msgspec.structs.replace(
             applied, stats=applied.stats.minus(trigger.right_stats)
         )
+        # The term may have ended with the very message that brought the commit (rule S1).
+        live = live and self.core.role is Role.LEADER
         self._store.create_right(turn, trigger, live=live)
         turn.after_write.append(self.note_descriptor_change)
 

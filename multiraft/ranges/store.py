@@ -35,6 +35,7 @@ from multiraft.model.hlc import HybridClock
 from multiraft.model.requests import ADMIN, BatchReply, BatchRequest, Scan
 from multiraft.net.transport import Connection, Handler
 from multiraft.raft.messages import Envelope, Release, ReleaseFortification, StillLeading
+from multiraft.raft.role import Role
 from multiraft.ranges import membership, messages, split, state
 from multiraft.ranges.addressing import AddressingWriter
 from multiraft.ranges.admin import AdminRequests
@@ -496,9 +497,13 @@ class Store:
             self._deliver(held.source, held.envelope)
 
     def _lead_first(self, replica: Replica) -> None:
-        """The split's batch is durable here: lead the right range in its first term."""
-        if not replica.destroyed and replica.core.term == state.INITIAL_TERM:
-            replica.core.become_first_leader()
+        """The split's batch is durable here: lead the right range in its first term.
+
+        Not if the disk was so slow that this replica already asks for votes: then let them decide.
+        """
+        core = replica.core
+        if not replica.destroyed and core.term == state.INITIAL_TERM and core.role is Role.FOLLOWER:
+            core.become_first_leader()
             self._mark_dirty(replica)
 
     # -- snapshots -------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from itertools import product
 import pytest
 
 from multiraft.client.database import Database
+from multiraft.ids import NO_EPOCH, NodeId
 from multiraft.model.descriptor import RangeDescriptor
-from multiraft.raft.messages import AppendEntries, PreVote
+from multiraft.raft.messages import AppendEntries, Envelope, PreVote, Release, TimeoutNow
 from multiraft.raft.role import Role
 from multiraft.ranges import state
 from multiraft.ranges.bootstrap import USER_RANGE_ID
@@ -202,6 +203,55 @@ async def test_a_split_that_is_applied_after_a_restart_gives_its_first_leader_no
     }
     assert not sent
     cluster.wiretap.drop = None
+    await cluster.until_served()
+
+
+@cluster_test()
+async def test_a_first_leader_whose_disk_was_so_slow_that_it_asks_for_votes_stands_for_election(
+    cluster: Cluster, db: Database
+) -> None:
+    leader, _, right = await _split_with_slow_disk(cluster, db)
+    cluster.wiretap.drop = lambda _, __, envelope: isinstance(envelope.message, PreVote)
+    await cluster.until(
+        lambda: leader.replica(right.range_id).core.role is Role.PRE_CANDIDATE, within_s=1.0
+    )
+    await asyncio.sleep(2.5)
+    assert not cluster.errors
+    leader.sync_delay_s = 0.0
+    cluster.wiretap.drop = None
+    await cluster.until_served()
+
+
+@cluster_test()
+async def test_a_leader_that_learns_of_its_splits_commit_with_the_next_term_starts_as_a_follower(
+    cluster: Cluster, db: Database
+) -> None:
+    """S1: applied in the process that proposed it, but in a term that is over."""
+    leader, (heir, _) = leader_of(cluster), cluster.followers()
+    old = leader.replica()
+    assert old.leaseholder is not None
+    cluster.wiretap.drop = lambda _, target, envelope: (
+        (target == leader.number and envelope.range_id == USER_RANGE_ID)
+        or (isinstance(envelope.message, PreVote) and envelope.range_id > USER_RANGE_ID)
+    )
+    task = asyncio.create_task(db.admin.split(b"050"))
+    await cluster.until(lambda: heir.replica().core.last_index == old.core.last_index)
+    await cluster.until(lambda: old.leaseholder is not None and len(old.leaseholder.proposals) > 0)
+    clock = leader.up.store.context.hlc.now()
+    release = Release(old.replica_id, old.core.term, NO_EPOCH, clock)
+    heir.replica().step(
+        NodeId(leader.number),
+        Envelope(old.replica_id, heir.replica().replica_id, TimeoutNow(old.core.term, release)),
+    )
+    await cluster.until(lambda: len(heir.up.store.replicas) == 3)
+    assert len(old.leaseholder.proposals) > 0, "the old leader does not know yet"
+    right = max(heir.up.store.replicas)
+    cluster.wiretap.drop = lambda _, __, envelope: envelope.range_id == right
+    await cluster.until(lambda: right in leader.up.store.replicas)
+    await asyncio.sleep(0.1)
+    assert leader.replica(right).core.led_term == 0
+    cluster.wiretap.drop = None
+    await task
     await cluster.until_served()
 
 
