@@ -4,39 +4,31 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
-import uvloop
 
 from multiraft import errors
 from multiraft.config import NetConfig
 from multiraft.net import addresses, frames, handshake, listening
 from multiraft.net.tcp import TcpTransport
 from multiraft.net.transport import FrameKind
-from tests.support.peers import Door, Recorder, client_hello, unexpected
+from tests.support.peers import Door, Recorder, client_hello, run_on, unexpected
 
 pytestmark = pytest.mark.integration
 
 HELLO_FRAME = frames.encode(FrameKind.HELLO, handshake.encode_hello(client_hello()))
 DESCRIPTORS = Path("/proc/self/fd")
 
-Run = Callable[[Callable[[], Awaitable[None]]], None]
+Run = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    factory = uvloop.new_event_loop if request.param == "uvloop" else None
-
-    def run_on_loop(main: Callable[[], Awaitable[None]]) -> None:
-        async def body() -> None:
-            await main()
-
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(body())
-
-    return run_on_loop
+    name: str = request.param
+    return lambda main: run_on(name, main)
 
 
 class Server:
@@ -120,7 +112,11 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(run: Run) -> None:
         transport = TcpTransport(NetConfig(handshake_timeout_ms=20), unexpected)
         with pytest.raises(errors.NodeUnavailableError, match="no answer in time"):
             await transport.connect(address, client_hello(), Door())
-        silent.close()
+        loop = asyncio.get_running_loop()
+        accepted, _ = await loop.sock_accept(silent)
+        with silent, accepted, contextlib.suppress(ConnectionResetError):
+            while await loop.sock_recv(accepted, 1_000):
+                pass  # the Hello, then the end: the socket was closed
 
     run(main)
 

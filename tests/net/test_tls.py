@@ -1,19 +1,17 @@
 """TLS and mutual TLS with certificates made for the test, and every file that can be wrong."""
 
-import asyncio
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from multiraft import errors
 from multiraft.config import NetConfig
 from multiraft.net import tls
 from multiraft.net.tcp import TcpTransport
 from multiraft.net.transport import FrameKind
-from tests.support.peers import Door, client_hello, unexpected
+from tests.support.peers import Door, client_hello, run_on, unexpected
 
 OPENSSL = shutil.which("openssl")
 
@@ -110,9 +108,7 @@ def talk(loop_name: str, server: NetConfig, client: NetConfig) -> None:
         finally:
             await listener.close()
 
-    factory = uvloop.new_event_loop if loop_name == "uvloop" else None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main())
+    run_on(loop_name, main)
 
 
 def test_an_encrypted_connection_carries_frames(loop_name: str, files: Files) -> None:

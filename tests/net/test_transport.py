@@ -1,12 +1,9 @@
 """The contract of transport.Transport, kept by sockets on either loop and within a process."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 
 import msgspec
 import pytest
-import uvloop
 
 from multiraft import errors
 from multiraft.config import NetConfig
@@ -15,11 +12,9 @@ from multiraft.net.inproc import InprocTransport
 from multiraft.net.links import InprocNetwork
 from multiraft.net.tcp import TcpTransport
 from multiraft.net.transport import FrameKind, Listener, Transport
-from tests.support.peers import CLUSTER, Door, client_hello, server_welcome
+from tests.support.peers import CLUSTER, Door, client_hello, run_on, server_welcome
 
 CONFIG = NetConfig(send_buffer_bytes_max=1 << 20, connect_timeout_ms=20_000)
-
-Body = Callable[["Pair"], Awaitable[None]]
 
 
 class Pair:
@@ -44,13 +39,6 @@ class Pair:
         for handler in (*self.door.handlers, *self.caller.handlers):
             handler.connection.close()
             await handler.connection.wait_closed()
-
-
-@contextmanager
-def runner(carrier: str) -> Iterator[asyncio.Runner]:
-    factory = uvloop.new_event_loop if carrier == "uvloop" else None
-    with asyncio.Runner(loop_factory=factory) as one:
-        yield one
 
 
 @pytest.fixture(
@@ -80,8 +68,7 @@ def test_frames_cross_in_order_in_both_directions(carrier: str) -> None:
         assert pair.door.hellos == [client_hello()]
         await pair.close(listener)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_a_frame_of_the_greatest_size_crosses(carrier: str) -> None:
@@ -96,8 +83,7 @@ def test_a_frame_of_the_greatest_size_crosses(carrier: str) -> None:
         assert echo == payload
         await pair.close(listener)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_closing_a_listener_tells_both_ends_why(carrier: str) -> None:
@@ -112,9 +98,10 @@ def test_closing_a_listener_tells_both_ends_why(carrier: str) -> None:
             await handler.connection.wait_closed()
         with pytest.raises(errors.NodeUnavailableError):
             await pair.client.connect(listener.address, client_hello(), pair.caller)
+        # Closing first leaves the address in TIME_WAIT, which must not keep a restarted node out.
+        await (await pair.server.listen(listener.address, pair.door.accept)).close()
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_the_reason_of_a_close_reaches_the_other_end_behind_the_frames(carrier: str) -> None:
@@ -129,8 +116,7 @@ def test_the_reason_of_a_close_reaches_the_other_end_behind_the_frames(carrier: 
         assert await pair.door.handlers[0].end() == "I am done"
         await pair.close(listener)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_an_address_that_is_taken_is_named(carrier: str) -> None:
@@ -144,8 +130,7 @@ def test_an_address_that_is_taken_is_named(carrier: str) -> None:
         assert again.address == listener.address
         await again.close()
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_an_address_where_nobody_listens_is_unavailable(carrier: str) -> None:
@@ -154,8 +139,7 @@ def test_an_address_where_nobody_listens_is_unavailable(carrier: str) -> None:
         with pytest.raises(errors.NodeUnavailableError, match=r"127\.0\.0\.1:1 is not reachable"):
             await pair.client.connect("127.0.0.1:1", client_hello(), pair.caller)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_something_that_is_no_address_is_refused(carrier: str) -> None:
@@ -166,8 +150,7 @@ def test_something_that_is_no_address_is_refused(carrier: str) -> None:
         with pytest.raises(errors.ConfigError, match="has no host"):
             await pair.server.listen(":7000", pair.door.accept)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_the_wrong_cluster_node_or_version_is_refused_with_what_was_found(carrier: str) -> None:
@@ -192,8 +175,7 @@ def test_the_wrong_cluster_node_or_version_is_refused_with_what_was_found(carrie
         assert pair.caller.handlers == pair.door.handlers == []
         await pair.close(listener)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_an_acceptor_refuses_with_its_own_reason(carrier: str) -> None:
@@ -204,8 +186,7 @@ def test_an_acceptor_refuses_with_its_own_reason(carrier: str) -> None:
             await pair.client.connect(listener.address, client_hello(), pair.caller)
         await pair.close(listener)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_one_connection_over_the_limit_is_refused_until_another_goes(carrier: str) -> None:
@@ -227,8 +208,7 @@ def test_one_connection_over_the_limit_is_refused_until_another_goes(carrier: st
                 continue
         await pair.close(listener)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_a_handler_that_fails_costs_its_connection_and_nothing_else(carrier: str) -> None:
@@ -244,8 +224,7 @@ def test_a_handler_that_fails_costs_its_connection_and_nothing_else(carrier: str
         assert await pair.caller.handlers[1].got(1) == [(FrameKind.REPLIES, b"fine")]
         await pair.close(listener)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_a_peer_that_never_reads_is_closed_and_what_waits_is_bounded(carrier: str) -> None:
@@ -265,8 +244,7 @@ def test_a_peer_that_never_reads_is_closed_and_what_waits_is_bounded(carrier: st
         reader.close()
         await pair.close(listener)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_a_paused_reader_gets_everything_after_it_resumes(carrier: str) -> None:
@@ -287,8 +265,7 @@ def test_a_paused_reader_gets_everything_after_it_resumes(carrier: str) -> None:
         assert server_end.buffered_bytes == 0
         await pair.close(listener)
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)
 
 
 def test_a_cancelled_connect_leaves_no_connection_behind(carrier: str) -> None:
@@ -309,5 +286,4 @@ def test_a_cancelled_connect_leaves_no_connection_behind(carrier: str) -> None:
             await handler.end()
             await handler.connection.wait_closed()
 
-    with runner(carrier) as one:
-        one.run(main())
+    run_on(carrier, main)

@@ -1,6 +1,10 @@
 """Ends of connections for tests: a handler that remembers, and an acceptor that makes them."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
 
 from multiraft.ids import NodeId
 from multiraft.model import hlc
@@ -15,6 +19,7 @@ from multiraft.net.transport import (
 
 CLUSTER = "cluster-1"
 SERVER = NodeId(2)
+TEST_TIMEOUT_S = 60
 
 Frame = tuple[FrameKind, bytes]
 
@@ -114,6 +119,18 @@ class Door:
     def on_error(self, error: Exception) -> None:
         """Remember what a transport reports."""
         self.errors.append(error)
+
+
+def run_on(loop_name: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `main` on that kind of loop; waiting in vain fails the test, whatever the loop blocks."""
+
+    async def limited() -> None:
+        async with asyncio.timeout(TEST_TIMEOUT_S):
+            await main()
+
+    factory = uvloop.new_event_loop if loop_name == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(limited())
 
 
 def unexpected(error: Exception) -> None:
