@@ -19,13 +19,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
 from multiraft import errors
+from multiraft.client import routing
 from multiraft.client.connections import Link
 from multiraft.client.range_cache import CachedRange
 from multiraft.ids import NodeId, Timestamp
-from multiraft.model import keys, requests
+from multiraft.model import requests
 from multiraft.model.requests import (
     EMPTY_ID,
     BatchReply,
@@ -36,7 +35,6 @@ from multiraft.model.requests import (
     GetResult,
     Operation,
     Result,
-    Scan,
     ScanResult,
 )
 
@@ -366,7 +364,7 @@ class Part:
 
     def _succeed(self, reply: BatchReply, *, is_newest: bool) -> None:
         if self._bounds is not None:
-            reply = _with_bounds(reply, self._bounds)
+            reply = routing.with_bounds(reply, self._bounds)
         if self.task is None:
             self.has_ended = True  # The only attempt was answered: nothing else is under way.
         else:
@@ -400,55 +398,3 @@ def wrote(operations: tuple[Operation, ...], results: tuple[Result, ...]) -> boo
         elif not isinstance(result, (GetResult, ScanResult)):
             changed = True
     return changed
-
-
-def anchor_of(operation: Operation) -> tuple[bytes, bool]:
-    """Return the key that says which range an operation is for, and whether it is the one below.
-
-    A reverse scan begins in the range that holds the keys right below its end.
-    """
-    if isinstance(operation, Scan):
-        return (operation.end, True) if operation.reverse else (operation.start, False)
-    key = getattr(operation, "key", None)
-    if key is None:
-        return (
-            keys.MIN,
-            False,
-        )  # Admin operations without a key are sent with an anchor of their own.
-    assert isinstance(key, bytes), "keys are bytes"
-    return key, False
-
-
-def cut_to(
-    operations: tuple[Operation, ...], start: bytes, end: bytes
-) -> tuple[tuple[Operation, ...], tuple[bytes | None, ...] | None]:
-    """Cut scans to `[start, end)`. Return the operations, and where each was cut (None: not).
-
-    A range that does not hold the key at which a scan begins is asked as it is: it says who does.
-    """
-    if not any(type(operation) is Scan for operation in operations):
-        return operations, None
-    cut: list[Operation] = []
-    bounds: list[bytes | None] = []
-    for operation in operations:
-        piece, bound = operation, None
-        if isinstance(operation, Scan):
-            if operation.reverse:
-                if operation.start < start < operation.end <= end:
-                    piece, bound = msgspec.structs.replace(operation, start=start), start
-            elif start <= operation.start < end < operation.end:
-                piece, bound = msgspec.structs.replace(operation, end=end), end
-        cut.append(piece)
-        bounds.append(bound)
-    return tuple(cut), tuple(bounds)
-
-
-def _with_bounds(reply: BatchReply, bounds: tuple[bytes | None, ...]) -> BatchReply:
-    """Make a scan that was cut at its range's boundary go on there."""
-    results = tuple(
-        ScanResult(result.rows, bound)
-        if isinstance(result, ScanResult) and result.resume is None and bound is not None
-        else result
-        for result, bound in zip(reply.results, bounds, strict=True)
-    )
-    return msgspec.structs.replace(reply, results=results)

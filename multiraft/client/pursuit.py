@@ -6,8 +6,8 @@ Purpose
 Invariants
     - A refusal that brings new facts (a hint, descriptors) is followed at once; one that brings
       none is followed by a pause that grows, with jitter.
-    - While a range has no leader, the parts that wait for it make some thirty rounds a second between
-      them, and all go on when the first is answered.
+    - While a range has no leader, the parts that wait for it make some thirty rounds a second
+      between them, and all go on when the first is answered.
     - Every replica is tried before any is tried again, but for one that another calls the leader.
     - After a round in which no replica could be reached, the range is looked up anew.
 """

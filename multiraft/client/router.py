@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import msgspec
 
 from multiraft import config, errors, runtime
-from multiraft.client import calls
+from multiraft.client import calls, routing
 from multiraft.client.addressing import Addressing
 from multiraft.client.calls import Call, Part
 from multiraft.client.cluster_clock import ClusterClock
@@ -224,7 +224,7 @@ class Router:
 
     def anchor(self, call: Call, operation: Operation) -> tuple[bytes, bool]:
         """Return the key by which the operation is routed, and whether the one below is meant."""
-        return calls.anchor_of(operation) if call.anchor is None else (call.anchor, False)
+        return routing.anchor_of(operation) if call.anchor is None else (call.anchor, False)
 
     def launch(self, part: Part, target: CachedRange | None, now: float | None = None) -> None:
         """Send the part's next attempt at once if that is possible, else pursue it."""
@@ -242,7 +242,7 @@ class Router:
             expires = part.call.deadline  # An admin operation takes what time it takes.
         operations, bounds = part.operations, None
         if type(operations[0]) is Scan:
-            operations, bounds = calls.cut_to(
+            operations, bounds = routing.cut_to(
                 operations, target.descriptor.start, self.addressing.cache.end_of(target)
             )
         part.send(link, target, expires, operations, bounds)

@@ -1,10 +1,16 @@
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 import pytest
 
-from multiraft.client.calls import MUTATIONS, WRITES, anchor_of, cut_to, wrote
-from multiraft.ids import NodeId, Timestamp
-from multiraft.model import keys, requests
+from multiraft import errors
+from multiraft.client.calls import MUTATIONS, WRITES, Call, Part, wrote
+from multiraft.ids import Timestamp
+from multiraft.model import requests
 from multiraft.model.requests import (
     AdminTransfer,
+    BatchReply,
     ConditionalPut,
     ConditionalPutResult,
     Delete,
@@ -20,8 +26,115 @@ from multiraft.model.requests import (
     Result,
     Scan,
 )
+from tests.support import virtual_loop
+from tests.support.virtual_loop import VirtualLoop
+
+
+class Desk:
+    """A call of three operations in two parts, and who looks after them."""
+
+    def __init__(self) -> None:
+        operations = (Get(b"a"), Increment(b"z", 1), Get(b"b"))
+        future: asyncio.Future[BatchReply] = asyncio.get_running_loop().create_future()
+        self.call = Call(self, operations, future, 1.0, 1.0, Timestamp(0), None)
+        self.left = Part(self, self.call, (0, 2), (operations[0], operations[2]))
+        self.right = Part(self, self.call, (1,), (operations[1],))
+        self.right.is_mutation = True
+
+    def unsettled(self, part: Part, error: errors.MultiraftError, reply: BatchReply | None) -> None:
+        raise AssertionError("not in these tests")
+
+    def forget(self, part: Part) -> None:
+        raise AssertionError("not in these tests")
+
+    def answered(self, part: Part) -> None:
+        raise AssertionError("not in these tests")
+
 
 K = b"\x10k"
+LEFT = BatchReply((GetResult(b"1", Timestamp(1)), GetResult(b"2", Timestamp(1))), Timestamp(7))
+RIGHT = BatchReply((IncrementResult(5),), Timestamp(9))
+
+
+def run(main: Callable[[Desk], Coroutine[Any, Any, None]]) -> None:
+    async def with_desk(_loop: VirtualLoop) -> None:
+        await main(Desk())
+
+    virtual_loop.run(with_desk)
+
+
+def test_results_come_in_the_order_of_the_operations() -> None:
+    async def main(desk: Desk) -> None:
+        desk.right.replied(0, RIGHT)
+        assert not desk.call.future.done()
+        desk.left.replied(0, LEFT)
+        reply = await desk.call.future
+        assert reply == BatchReply(
+            (LEFT.results[0], RIGHT.results[0], LEFT.results[1]), Timestamp(9)
+        )
+
+    run(main)
+
+
+def test_an_unknown_outcome_is_worse_than_any_other_error() -> None:
+    async def main(desk: Desk) -> None:
+        desk.left.fail(errors.InvalidSpanError(start="b", end="a"))
+        desk.right.fail(errors.OutcomeUnknownError(reason="too old"))
+        with pytest.raises(errors.OutcomeUnknownError):
+            await desk.call.future
+
+    run(main)
+
+
+def test_of_several_errors_the_first_operations_is_raised() -> None:
+    async def main(desk: Desk) -> None:
+        desk.right.fail(errors.NotAnIntegerError(key="z", reason="text"))
+        desk.left.fail(errors.InvalidSpanError(start="b", end="a"))
+        with pytest.raises(errors.InvalidSpanError):
+            await desk.call.future
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("attempts_open", "expected"),
+    [(0, errors.DeadlineExceededError), (1, errors.OutcomeUnknownError)],
+)
+def test_an_expired_call_tells_whether_an_attempt_is_unanswered(
+    attempts_open: int, expected: type[errors.MultiraftError]
+) -> None:
+    async def main(desk: Desk) -> None:
+        desk.left.attempts_open = 1  # A read that may be under way changes nothing.
+        desk.right.attempts_open = attempts_open
+        desk.call.expire()
+        with pytest.raises(expected):
+            await desk.call.future
+
+    run(main)
+
+
+def test_a_part_that_is_cut_hands_its_history_on() -> None:
+    async def main(desk: Desk) -> None:
+        part = desk.left
+        part.id, part.issued_at, part.attempt, part.attempts_open = b"i" * 16, Timestamp(3), 2, 1
+        other = part.split_off((2,))
+        part.keep_only((0,))
+        assert (part.operations, other.operations) == ((Get(b"a"),), (Get(b"b"),))
+        history = (other.id, other.issued_at, other.attempt, other.attempts_open)
+        assert history == (b"i" * 16, 3, 2, 1)
+
+    run(main)
+
+
+def test_what_arrives_after_the_end_changes_nothing() -> None:
+    async def main(desk: Desk) -> None:
+        desk.call.abandon()
+        desk.left.fail(errors.InvalidSpanError(start="b", end="a"))
+        assert not desk.call.future.done()
+        desk.call.expire()
+        desk.call.future.exception()
+
+    run(main)
 
 
 @pytest.mark.parametrize(
@@ -56,42 +169,3 @@ def test_everything_but_reads_and_status_leaves_its_outcome_open() -> None:
     assert set(requests.WRITES) == WRITES
     assert not MUTATIONS & {Get, Scan, RangeStatus}
     assert AdminTransfer in MUTATIONS
-
-
-def test_operations_are_routed_by_the_key_where_they_begin() -> None:
-    operations = (
-        Get(b"a"),
-        Scan(b"c", b"d"),
-        Scan(b"c", b"d", reverse=True),
-        AdminTransfer(NodeId(1)),
-    )
-    assert [anchor_of(operation) for operation in operations] == [
-        (b"a", False),
-        (b"c", False),
-        (b"d", True),
-        (keys.MIN, False),
-    ]
-
-
-def test_a_scan_is_cut_where_its_first_range_ends() -> None:
-    scans = (Scan(b"c", b"x"), Scan(b"c", b"e"))
-    cut, bounds = cut_to(scans, b"b", b"m")
-    assert cut == (Scan(b"c", b"m"), Scan(b"c", b"e"))
-    assert bounds == (b"m", None)
-
-
-def test_a_reverse_scan_is_cut_where_its_first_range_starts() -> None:
-    scans = (Scan(b"c", b"x", reverse=True), Scan(b"n", b"x", reverse=True))
-    cut, bounds = cut_to(scans, b"m", b"z")
-    assert cut == (Scan(b"m", b"x", reverse=True), Scan(b"n", b"x", reverse=True))
-    assert bounds == (b"m", None)
-
-
-def test_a_scan_that_begins_elsewhere_is_not_cut_so_that_it_is_refused() -> None:
-    scans = (Scan(b"p", b"x"), Scan(b"a", b"b", reverse=True))
-    assert cut_to(scans, b"d", b"m") == (scans, (None, None))
-
-
-def test_other_operations_are_never_cut() -> None:
-    operations = (Get(b"a"), Put(b"z", b""))
-    assert cut_to(operations, b"m", b"n") == (operations, None)
