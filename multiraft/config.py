@@ -101,6 +101,8 @@ class LimitsConfig(msgspec.Struct, frozen=True):
     scan_bytes_max: int = 1 * MIB
     """The most that one scan part returns; a larger scan goes on by itself."""
     scan_keys_max: int = 10_000
+    scan_passed_max: int = 20_000
+    """A scan part ends after passing over so many keys that are not live, perhaps without a row."""
 
 
 class ClientConfig(msgspec.Struct, frozen=True):

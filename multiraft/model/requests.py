@@ -63,7 +63,8 @@ class Scan(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
     """Read the live keys of `[start, end)`, ascending, or descending when `reverse`.
 
     At most `limit_keys` keys (0: no limit) and about `limit_bytes` bytes of keys and values (0: the
-    server's own limit), but always at least one key if there is one. Answered by ScanResult.
+    server's own limit). The server may end a page early, even without a row: what counts is
+    `resume`. Answered by ScanResult.
     """
 
     start: bytes

@@ -36,6 +36,7 @@ def scan(reader: Reader, operation: Scan, timestamp: Timestamp, limits: LimitsCo
         reverse=operation.reverse,
         limit_keys=min(limit_keys, limits.scan_keys_max),
         limit_bytes=min(limit_bytes, limits.scan_bytes_max),
+        limit_passed=limits.scan_passed_max,
     )
     return ScanResult(page.rows, page.resume)
 
