@@ -29,11 +29,13 @@ from typing import Any, Self
 
 import msgspec
 
-from multiraft import errors
+from multiraft import errors, runtime
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 LOOPBACK = "127.0.0.1"
+_FREE_PORT_MIN = 10_000
+_FREE_PORT_END = 32_000
 
 CONFIG_TEXT = """\
 # Settings of every node of this cluster; multiraft/config.py lists them all.
@@ -247,6 +249,11 @@ class LocalCluster:
         self._forget(process)
         await process.kill()
 
+    async def stop_node(self, process: NodeProcess) -> None:
+        """End one node in good order (SIGTERM); `on_end` is not told."""
+        self._forget(process)
+        await process.stop()
+
     async def stop(self) -> None:
         """End all nodes: politely, then by force. Nothing runs when this returns."""
         for process in self.nodes:
@@ -312,11 +319,19 @@ def addresses_from(base_port: int, nodes: int) -> list[str]:
 
 
 def free_addresses(nodes: int) -> list[str]:
-    """Return loopback addresses whose ports nobody used a moment ago."""
+    """Return loopback addresses whose ports nobody used a moment ago.
+
+    They lie below the ports that systems give to outgoing connections: a node that is down for a
+    moment must find its own free when it starts again.
+    """
+    rng = runtime.SystemRng()
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(nodes)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
+        sockets: list[socket.socket] = []
+        while len(sockets) < nodes:
+            each = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind((LOOPBACK, _FREE_PORT_MIN + rng.below(_FREE_PORT_END - _FREE_PORT_MIN)))
+                sockets.append(each)
         return [f"{LOOPBACK}:{each.getsockname()[1]}" for each in sockets]
 
 
