@@ -80,7 +80,7 @@ class _Pair:
         self.until = hlc.ZERO
         """Acknowledged at `epoch`; zero when nothing is."""
         self.held = False
-        """Whether the host has been told of the support, and not yet of its end."""
+        """Whether there is support, as far as the host has been told; its end is told by a tick."""
         self.wanted = False
         """Whether to ask: it is a peer now."""
 
@@ -134,10 +134,10 @@ class Support:
     def support_from(self, node: NodeId) -> tuple[Epoch, Timestamp]:
         """Return epoch and end, in this store's time, of the support from `node`; zeros if none.
 
-        The end may have passed: compare it with the HLC.
+        The end may have passed since the last tick: compare it with the HLC.
         """
         pair = self._pairs.get(node)
-        return (pair.epoch, pair.until) if pair is not None and pair.until else _NO_SUPPORT
+        return (pair.epoch, pair.until) if pair is not None and pair.held else _NO_SUPPORT
 
     def peers(self) -> list[NodeId]:
         """Return who is asked for support, this store included."""
@@ -184,6 +184,7 @@ class Support:
         for node, pair in self._pairs.items():
             if pair.held and hlc_now > pair.until:
                 pair.held = False
+                self.version += 1
                 changes.append((node, Change.SUPPORT_FROM_ENDED))
         return changes
 

@@ -176,6 +176,18 @@ class TestAsking:
         settle(core, 2_400)
         assert core.receive(B, reply(1, 3_400), at(2_410)) == [(B, Change.SUPPORT_FROM_GAINED)]
 
+    def test_support_that_has_ended_is_not_shown_any_more(self) -> None:
+        core = running(peers=(B,))
+        core.receive(B, reply(1, 2_000), at(1_010))
+        for now in (1_200, 1_400, 1_600, 1_800, 2_000):
+            core.tick(at(now))
+            settle(core, now)
+        assert core.support_from(B) == (Epoch(1), at(2_000))
+        before = core.version
+        assert (B, Change.SUPPORT_FROM_ENDED) in core.tick(at(2_200))
+        assert core.support_from(B) == (NO_EPOCH, hlc.ZERO), "a leader without it steps down"
+        assert core.version > before, "leases are computed anew"
+
     def test_a_reply_that_comes_after_its_end_is_no_gain(self) -> None:
         core = running(peers=(B,))
         assert core.receive(B, reply(1, 2_000), at(2_001)) == []
