@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from multiraft.cli import cluster_process
 from multiraft.cli.app import app
@@ -22,6 +23,7 @@ from multiraft.cli.session import Environment
 pytestmark = pytest.mark.integration
 
 ENDS_WITHIN_S = 30
+UNBUFFERED = os.environ | {"PYTHONUNBUFFERED": "1"}
 
 
 class Local:
@@ -32,11 +34,12 @@ class Local:
         self.pids: list[int] = ready["pids"]
         self.addresses: list[str] = ready["addresses"]
 
-    def run(self, *arguments: str) -> Result:
-        """Run a command in this process, against the cluster."""
-        environment = Environment()
-        address = ("--address", ",".join(self.addresses))
-        return CliRunner().invoke(app, [*address, *arguments], obj=environment)
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """Run a command against the cluster, expect an exit status, return what it wrote."""
+        options = ("--address", ",".join(self.addresses))
+        result = CliRunner().invoke(app, [*options, *arguments], obj=Environment())
+        assert result.exit_code == status, (arguments, result.stderr)
+        return result.stdout
 
     def next_event(self) -> Any:  # noqa: ANN401
         """Wait for the next line that the command prints."""
@@ -94,21 +97,19 @@ def is_running(pid: int) -> bool:
 def test_write_split_kill_and_start_again(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with local("--data", str(data), "--port", free_port()) as cluster:
-        assert cluster.run("put", "a", "1").exit_code == 0
-        assert cluster.run("put", "z", "26").exit_code == 0
-        assert cluster.run("split", "m").exit_code == 0
-        assert cluster.run("get", "z").stdout == "26\n"
-        assert cluster.run("scan").stdout == "a\t1\nz\t26\n"
+        cluster.run("put", "a", "1")
+        cluster.run("put", "z", "26")
+        cluster.run("split", "m")
+        assert cluster.run("get", "z") == "26\n"
+        assert cluster.run("scan") == "a\t1\nz\t26\n"
 
         os.kill(cluster.pids[0], signal.SIGKILL)
         event = cluster.next_event()
         assert event == {"event": "node_ended", "node": 1, "status": -signal.SIGKILL}
-        assert cluster.run("put", "m", "13").exit_code == 0
-        assert cluster.run("scan").stdout == "a\t1\nm\t13\nz\t26\n"
-        status = cluster.run("status", "--json")
-        assert status.exit_code == 3
-        states = [node["is_reachable"] for node in orjson.loads(status.stdout)["nodes"]]
-        assert states == [False, True, True]
+        cluster.run("put", "m", "13")
+        assert cluster.run("scan") == "a\t1\nm\t13\nz\t26\n"
+        states = orjson.loads(cluster.run("status", "--json", status=3))["nodes"]
+        assert [node["is_reachable"] for node in states] == [False, True, True]
 
         restart = (
             *("start", "--data", str(data / "node1"), "--listen", cluster.addresses[0]),
@@ -117,7 +118,7 @@ def test_write_split_kill_and_start_again(tmp_path: Path) -> None:
         with spawn(*restart) as node:
             assert node.stdout is not None
             assert orjson.loads(node.stdout.readline())["node_id"] == 1
-            assert cluster.run("status").exit_code == 0
+            cluster.run("status")
             node.send_signal(signal.SIGTERM)
             assert node.wait(ENDS_WITHIN_S) == 0
 
@@ -126,7 +127,7 @@ def test_write_split_kill_and_start_again(tmp_path: Path) -> None:
 
     with local("--data", str(data)) as again:
         assert again.addresses == cluster.addresses
-        assert again.run("scan").stdout == "a\t1\nm\t13\nz\t26\n"
+        assert again.run("scan") == "a\t1\nm\t13\nz\t26\n"
         assert again.interrupt() == 0
 
 
@@ -193,3 +194,23 @@ def test_another_shape_of_an_existing_cluster_is_refused(
         status, error = failure_of(process)
     assert status == 6
     assert option[0] in error["problem"]
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "multiraft", "demo", "--data", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=UNBUFFERED) as process:
+        try:
+            assert process.stdout is not None
+            pids = []
+            for line in process.stdout:
+                pids += [int(number) for number in re.findall(rb", process (\d+)", line)]
+                if b"Load the Unicode" in line:
+                    break
+            assert len(pids) == 3
+            assert all(is_running(pid) for pid in pids)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(ENDS_WITHIN_S) == 130
+        finally:
+            process.kill()
+    assert not any(is_running(pid) for pid in pids)
+    assert list(tmp_path.iterdir()) == []
