@@ -8,6 +8,7 @@ methods here and waits with `until`, which lets virtual time pass. All frames be
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -73,14 +74,19 @@ class Member:
 
 
 class DelayedLink:
-    """A link that takes as long as the cluster says."""
+    """A link that takes as long as the cluster says, and loses as much."""
 
-    def __init__(self, cluster: "Cluster") -> None:
+    def __init__(self, cluster: "Cluster", source: str, destination: str) -> None:
         self._cluster = cluster
+        self._pair = (source, destination)
 
-    def delay_s(self, size_bytes: int) -> float:
-        """Return how long a batch of frames travels."""
-        return self._cluster.link_delay_s
+    def delay_s(self, size_bytes: int) -> float | None:
+        """Return how long a batch of frames travels; None: it is lost with its connection."""
+        cluster = self._cluster
+        loss = cluster.losses.get(self._pair)
+        if loss and cluster.random.random() < loss:
+            return None
+        return cluster.link_delay_s
 
 
 class Cluster:
@@ -92,9 +98,11 @@ class Cluster:
         self.loop = loop
         self.link_delay_s = 0.0
         """How long each frame travels."""
+        self.losses: dict[tuple[str, str], float] = {}
+        """By source and destination: how likely a batch of frames is lost with its connection."""
         self.config = config
         self.random = random.Random(seed)
-        self.network = InprocNetwork(config.net, lambda source, destination: DelayedLink(self))
+        self.network = InprocNetwork(config.net, partial(DelayedLink, self))
         self.errors: list[BaseException] = []
         self.wiretap = Wiretap()
         self.snapshots_of_the_dead = 0
