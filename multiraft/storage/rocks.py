@@ -29,14 +29,14 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import rocksdict
 
 from multiraft import errors, runtime
 from multiraft.config import StorageConfig
 from multiraft.storage import directory as data_directory
-from multiraft.storage import rocks_options, watermark
+from multiraft.storage import rocks_options, rocks_wal, watermark
 from multiraft.storage.engine import Family
 from multiraft.storage.syncer import Done, Syncer, SyncThread
 from multiraft.storage.watermark import Watermark
@@ -64,6 +64,7 @@ class RocksEngine:
         self,
         database: rocksdict.Rdict,
         directory: Path,
+        lock: BinaryIO,
         config: StorageConfig,
         mark: Watermark,
         monotonic: Callable[[], float],
@@ -79,6 +80,7 @@ class RocksEngine:
             self.data: database.get_column_family(rocks_options.DATA),
         }
         self._directory = directory
+        self._lock = lock
         self._config = config
         self._monotonic = monotonic
         self._views: weakref.WeakSet[_RocksView] = weakref.WeakSet()
@@ -112,21 +114,21 @@ class RocksEngine:
         """
         directory = Path(directory)
         config = config or StorageConfig()
-        try:
-            complete = data_directory.prepare(directory)
-            database = _open_database(directory, config, create=not complete)
+        with contextlib.ExitStack() as undo:
             try:
+                lock = undo.enter_context(data_directory.lock(directory))
+                complete = data_directory.prepare(directory)
+                database = _open_database(directory, config, create=not complete)
+                undo.callback(database.close)
                 if not complete:
                     _finish_creation(directory, database)
                 mark = _open_watermark(directory, database)
-            except BaseException:
-                database.close()
-                raise
-        except OSError as error:
-            raise errors.StartupError(
-                f"{directory} cannot be used as a data directory: {error}"
-            ) from error
-        return cls(database, directory, config, mark, monotonic)
+            except OSError as error:
+                raise errors.StartupError(
+                    f"{directory} cannot be used as a data directory: {error}"
+                ) from error
+            undo.pop_all()
+        return cls(database, directory, lock, config, mark, monotonic)
 
     # Writing
 
@@ -228,6 +230,7 @@ class RocksEngine:
         with contextlib.suppress(Exception):
             self._database.close()
         del self._database
+        self._lock.close()
 
     # Failing
 
@@ -441,6 +444,7 @@ class _Refusal:
 
 def _open_database(directory: Path, config: StorageConfig, *, create: bool) -> rocksdict.Rdict:
     rocks = directory / data_directory.ROCKS
+    rocks_wal.cut_unreadable(rocks)
     options = rocks_options.database(config, directory / data_directory.OPTIONS, create=create)
     if not create and not (rocks / "CURRENT").exists():
         # RocksDB says "Invalid argument" here, as it does for an option it does not know.
@@ -450,9 +454,7 @@ def _open_database(directory: Path, config: StorageConfig, *, create: bool) -> r
     except Exception as error:
         text = str(error)
         if _is_lock_error(text):
-            raise errors.DirectoryInUseError(
-                f"{directory} is in use by another process; stop it, or name another directory"
-            ) from error
+            raise data_directory.in_use(directory) from error
         if "No such file or directory" in text:
             raise errors.CorruptionError(reason=text) from error
         raise _translate(error, directory) from error

@@ -8,10 +8,16 @@ from multiraft import errors
 from multiraft.storage import directory
 
 
-def test_missing_directory_is_made_and_holds_no_store(tmp_path: Path) -> None:
+def test_missing_directory_is_made_by_locking_and_holds_no_store(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
-    assert directory.prepare(path) is False
-    assert path.is_dir()
+    with directory.lock(path):
+        assert directory.prepare(path) is False
+
+
+def test_lock_is_held_by_one_at_a_time_and_let_go_by_closing(tmp_path: Path) -> None:
+    with directory.lock(tmp_path), pytest.raises(errors.DirectoryInUseError, match=str(tmp_path)):
+        directory.lock(tmp_path)
+    directory.lock(tmp_path).close()
 
 
 def test_finished_directory_is_ours(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from tests.support.engines import EVERYTHING_END, SMALL
 
 
 @pytest.fixture(params=["rocks", "memory"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Engine]:
     made: Engine = (
-        RocksEngine.open(tmp_path / "store", SMALL) if request.param == "rocks" else MemoryEngine()
+        RocksEngine.open(scratch / "store", SMALL) if request.param == "rocks" else MemoryEngine()
     )
     yield made
     made.close()
@@ -391,7 +391,7 @@ class RocksModel(EngineModel):
     """... with clean restarts, and crash images, which hold all that was written."""
 
     def __init__(self) -> None:
-        self.temporary = tempfile.TemporaryDirectory()
+        self.temporary = tempfile.TemporaryDirectory(dir=engines.memory_directory())
         self.directory = Path(self.temporary.name) / "store"
         super().__init__()
 

@@ -22,8 +22,8 @@ from tests.support.engines import SMALL
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "store"
+def directory(scratch: Path) -> Path:
+    return scratch / "store"
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ def test_store_that_lost_its_format_file_is_not_taken_for_a_new_one(directory: P
         RocksEngine.open(directory, SMALL)
 
 
-def test_file_in_place_of_the_directory_is_a_startup_error(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+def test_file_in_place_of_the_directory_is_a_startup_error(scratch: Path) -> None:
+    path = scratch / "file"
     path.touch()
     with pytest.raises(errors.StartupError, match="cannot be used as a data directory"):
         RocksEngine.open(path, SMALL)
@@ -301,9 +301,9 @@ def test_failure_of_the_last_sync_is_raised_by_close_and_frees_the_directory(
     RocksEngine.open(directory, SMALL).close()
 
 
-def full_disk(tmp_path: Path) -> Path | None:
+def full_disk(scratch: Path) -> Path | None:
     """Mount a file system of 8 MiB and return where; None if we may not."""
-    mount_point = tmp_path / "small"
+    mount_point = scratch / "small"
     mount_point.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mount_point)],
@@ -315,8 +315,8 @@ def full_disk(tmp_path: Path) -> Path | None:
 
 @pytest.mark.integration
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting a file system needs root")
-def test_full_disk_stops_the_store_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    mount_point = full_disk(tmp_path)
+def test_full_disk_stops_the_store_and_loses_nothing_acknowledged(scratch: Path) -> None:
+    mount_point = full_disk(scratch)
     if mount_point is None:
         pytest.skip("no file system can be mounted here")
     try:
@@ -370,11 +370,11 @@ def test_free_bytes_ask_the_file_system_once_a_second(
 # Closing
 
 
-def test_close_ends_the_thread_and_leaves_no_descriptor(tmp_path: Path) -> None:
-    RocksEngine.open(tmp_path / "warm-up", SMALL).close()
+def test_close_ends_the_thread_and_leaves_no_descriptor(scratch: Path) -> None:
+    RocksEngine.open(scratch / "warm-up", SMALL).close()
     threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for i in range(3):
-        engine = RocksEngine.open(tmp_path / str(i), SMALL)
+        engine = RocksEngine.open(scratch / str(i), SMALL)
         engines.put(engine, b"k", b"v", engine.data)
         engines.sync(engine)
         engine.close()

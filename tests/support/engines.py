@@ -1,12 +1,12 @@
 """Engines for tests: small ones, a way to wait for a sync, and images of a crash."""
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 
 from multiraft.config import KIB, StorageConfig
 from multiraft.storage.engine import Engine, Family
-from multiraft.storage.rocks import RocksEngine
 
 EVERYTHING_END = b"\xff" * 32
 """Above every key that tests use."""
@@ -17,6 +17,11 @@ SMALL = StorageConfig(
     block_cache_bytes=256 * KIB,
 )
 """Write buffers as small as RocksDB takes them, so that little data reaches all kinds of files."""
+
+
+def memory_directory() -> str | None:
+    """Return where files cost no disk, if there is such a place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 async def synced(engine: Engine) -> BaseException | None:
@@ -49,9 +54,3 @@ def crash_image(directory: Path, image: Path) -> Path:
     shutil.rmtree(image, ignore_errors=True)
     shutil.copytree(directory, image)
     return image
-
-
-def reopened(engine: RocksEngine, directory: Path) -> RocksEngine:
-    """Close the engine and open its directory again."""
-    engine.close()
-    return RocksEngine.open(directory, SMALL)
