@@ -22,7 +22,7 @@ import orjson
 from multiraft import config as configuration
 from multiraft import errors
 from multiraft.client.router import Router
-from multiraft.cluster import registry
+from multiraft.cluster import joining, registry
 from multiraft.cluster.replica_gc import ReplicaGc
 from multiraft.cluster.replicate_queue import ReplicateQueue
 from multiraft.config import Config
@@ -58,17 +58,19 @@ from multiraft.storage.rocks import RocksEngine
 
 DISK_CHECK_S = 1.0
 HAND_OVER_S = 3.0
-JOIN_TIMEOUT_S = 15.0
 
 
 class NodeSettings(msgspec.Struct, frozen=True):
-    """What one process is told. `join` names nodes of a running cluster for a new directory."""
+    """What one process is told. `join` names nodes of a running cluster.
+
+    A directory that holds no node yet joins that cluster or, with `join` empty and `bootstrap`, is
+    the first of a new one.
+    """
 
     directory: Path
     listen: str
     join: tuple[str, ...] = ()
     bootstrap: bool = False
-    """An empty directory becomes the first node of a new cluster."""
     ephemeral: bool = False
     """Keep everything in memory; a restart begins with nothing."""
     config: Config = Config()
@@ -355,9 +357,11 @@ async def start_node(settings: NodeSettings) -> Node:
     try:
         me = identity.load(engine)
         transport = TcpTransport(config.net, _report)
-        if me is None and settings.join:
-            me = await _join_cluster(engine, settings, transport)
-        elif me is None:
+        if me is not None:
+            await joining.check_same_cluster(transport, settings.join, me)
+        elif settings.join:
+            me = await joining.join(engine, transport, settings.join, settings.listen)
+        else:
             me = _found_cluster(engine, settings, clock)
         node = Node(me, engine, transport, clock, rng, config)
         await node.start(settings.listen)
@@ -370,86 +374,12 @@ async def start_node(settings: NodeSettings) -> Node:
 def _found_cluster(engine: Engine, settings: NodeSettings, clock: Clock) -> Identity:
     if not settings.bootstrap:
         raise errors.StartupError(
-            f"{settings.directory} is empty: join a cluster, or start a new one"
+            f"{settings.directory} holds no node: join a cluster, or start a new one"
         )
     me = Identity(str(uuid.uuid4()), NodeId(1))
     nodes = (NodeAddress(me.node_id, settings.listen),)
     bootstrap.write(engine, me, nodes, timestamps.from_us(clock.wall_us()))
     return me
-
-
-async def _join_cluster(engine: Engine, settings: NodeSettings, transport: Transport) -> Identity:
-    """Ask the named nodes for an identity, one after the other, and make it durable."""
-    problems = []
-    for address in settings.join:
-        try:
-            joined = await _ask_to_join(transport, address, settings.listen)
-        except errors.MultiraftError as error:
-            problems.append(f"{address}: {error}")
-            continue
-        me = Identity(joined.cluster_id, joined.node_id)
-        mine = NodeAddress(joined.node_id, settings.listen)
-        batch = engine.new_batch()
-        identity.create(engine, batch, me)
-        bootstrap.write_nodes(batch, engine, (*joined.nodes, mine))
-        engine.write(batch)
-        await _synced(engine)
-        return me
-    raise errors.StartupError(
-        "no node of the cluster could let this one in: " + "; ".join(problems)
-    )
-
-
-async def _ask_to_join(transport: Transport, address: str, listen: str) -> registry.Joined:
-    handler = _JoinedHandler(asyncio.get_running_loop().create_future())
-    hello = Hello(PROTOCOL_VERSION, ConnectionClass.REQUESTS)
-    connection = await transport.connect(address, hello, lambda _: handler)
-    try:
-        connection.send(FrameKind.JOIN, encoding.pack(registry.Join(listen)))
-        async with asyncio.timeout(JOIN_TIMEOUT_S):
-            joined = await handler.joined
-    except TimeoutError:
-        raise errors.NodeUnavailableError(
-            target=address, reason=f"no answer within {JOIN_TIMEOUT_S:g} s"
-        ) from None
-    finally:
-        connection.close("joined, or not")
-    if joined.refusal:
-        raise errors.StartupError(joined.refusal)
-    return joined
-
-
-class _JoinedHandler:
-    """Waits for the one answer to a Join."""
-
-    def __init__(self, joined: "asyncio.Future[registry.Joined]") -> None:
-        self.joined = joined
-
-    def received(self, kind: FrameKind, payload: bytes) -> None:
-        if kind is not FrameKind.JOINED:
-            raise errors.ProtocolError(reason=f"unexpected frame {kind} while joining")
-        if not self.joined.done():
-            self.joined.set_result(registry.unpack_joined(payload))
-
-    def closed(self, reason: str) -> None:
-        if not self.joined.done():
-            self.joined.set_exception(
-                errors.NodeUnavailableError(target="the member asked", reason=reason)
-            )
-
-
-async def _synced(engine: Engine) -> None:
-    """Return once everything written to `engine` is durable."""
-    durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def done(error: BaseException | None) -> None:
-        if error is None:
-            durable.set_result(None)
-        else:
-            durable.set_exception(error)
-
-    engine.sync(done)
-    await durable
 
 
 def _report(error: Exception) -> None:

@@ -123,15 +123,11 @@ def _run(data: Path, listen: str, existing: tuple[str, ...], settings: config.Co
                 directory=data,
                 listen=listen,
                 join=existing,
-                bootstrap=not existing and _is_unused(data),
+                bootstrap=not existing,
                 config=settings,
             )
         )
     )
-
-
-def _is_unused(directory: Path) -> bool:
-    return not directory.exists() or not any(directory.iterdir())
 
 
 def _watch_parent(stop_when_stdin_closes: bool) -> None:

@@ -252,7 +252,8 @@ class TcpTransport:
         except ssl.SSLError as error:
             raise errors.ProtocolError(reason=f"TLS with {address} failed: {error}") from error
         except OSError as error:
-            raise errors.NodeUnavailableError(target=address, reason=str(error)) from error
+            reason = error.strerror or str(error)
+            raise errors.NodeUnavailableError(target=address, reason=reason) from error
         finally:
             side.abandon()
         return connection

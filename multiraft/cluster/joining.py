@@ -1,0 +1,144 @@
+"""How a store gets its identity in a cluster that runs already.
+
+Purpose
+    A new store asks the nodes it was told of, one after the other, to let it in, and makes the ID
+    that it is given durable before it says anything under it. A store that has an identity keeps
+    it, whatever it is told; it only makes sure that it was told of nodes of its own cluster.
+Invariants
+    - An ID that was given is written down and synced before this returns (rule A7). If the process
+      dies before, the ID is lost and the next attempt gets another.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from multiraft import errors
+from multiraft.cluster import registry
+from multiraft.cluster.registry import Joined
+from multiraft.model import encoding
+from multiraft.net.transport import (
+    PROTOCOL_VERSION,
+    ConnectionClass,
+    FrameKind,
+    Hello,
+    NodeAddress,
+    Transport,
+)
+from multiraft.ranges import bootstrap
+from multiraft.storage import identity
+from multiraft.storage.engine import Engine
+from multiraft.storage.identity import Identity
+
+ANSWER_TIMEOUT_S = 15.0
+
+
+async def join(
+    engine: Engine, transport: Transport, members: Sequence[str], listen: str
+) -> Identity:
+    """Give the new store in `engine` an identity. Raises StartupError when no member lets it in."""
+    problems = []
+    for address in members:
+        try:
+            joined = await _ask(transport, address, listen)
+        except errors.MultiraftError as error:
+            said = error.message
+            problems.append(said if address in said else f"{address}: {said}")
+            continue
+        me = Identity(joined.cluster_id, joined.node_id)
+        mine = NodeAddress(joined.node_id, listen)
+        batch = engine.new_batch()
+        identity.create(engine, batch, me)
+        bootstrap.write_nodes(batch, engine, (*joined.nodes, mine))
+        engine.write(batch)
+        await _synced(engine)
+        return me
+    raise errors.StartupError(
+        "no node of the cluster let this one in: "
+        + "; ".join(problems)
+        + ". Check the addresses, and that a majority of the nodes runs"
+    )
+
+
+async def check_same_cluster(transport: Transport, members: Sequence[str], me: Identity) -> None:
+    """Make sure that the first of `members` that answers belongs to the cluster of `me`.
+
+    Nobody need answer: the store knows its cluster already. Raises WrongClusterError.
+    """
+    hello = Hello(PROTOCOL_VERSION, ConnectionClass.REQUESTS, me.cluster_id)
+    for address in members:
+        try:
+            connection = await transport.connect(address, hello, lambda _: _Closing())
+        except errors.WrongClusterError as error:
+            raise errors.WrongClusterError(
+                f"the directory belongs to n{me.node_id} of cluster {me.cluster_id}, but "
+                f"{address} is of another cluster: name nodes of its own cluster, or an empty "
+                f"directory ({error.message})"
+            ) from error
+        except errors.MultiraftError:
+            continue
+        connection.close("only looked who is there")
+        return
+
+
+async def _ask(transport: Transport, address: str, listen: str) -> Joined:
+    handler = _JoinedHandler(asyncio.get_running_loop().create_future())
+    hello = Hello(PROTOCOL_VERSION, ConnectionClass.REQUESTS)
+    connection = await transport.connect(address, hello, lambda _: handler)
+    try:
+        connection.send(FrameKind.JOIN, encoding.pack(registry.Join(listen)))
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            joined = await handler.joined
+    except TimeoutError:
+        raise errors.NodeUnavailableError(
+            target=address, reason=f"no answer within {ANSWER_TIMEOUT_S:g} s"
+        ) from None
+    finally:
+        connection.close("joined, or not")
+    if joined.refusal:
+        raise errors.StartupError(joined.refusal)
+    return joined
+
+
+class _Closing:
+    """The handler of a connection on which nothing is said."""
+
+    def received(self, kind: FrameKind, payload: bytes) -> None:
+        raise errors.ProtocolError(reason=f"unexpected frame {kind}")
+
+    def closed(self, reason: str) -> None:
+        """As it should be."""
+
+
+class _JoinedHandler:
+    """Waits for the one answer to a Join."""
+
+    def __init__(self, joined: asyncio.Future[Joined]) -> None:
+        self.joined = joined
+
+    def received(self, kind: FrameKind, payload: bytes) -> None:
+        if kind is not FrameKind.JOINED:
+            raise errors.ProtocolError(reason=f"unexpected frame {kind} while joining")
+        if not self.joined.done():
+            self.joined.set_result(registry.unpack_joined(payload))
+
+    def closed(self, reason: str) -> None:
+        if not self.joined.done():
+            self.joined.set_exception(
+                errors.NodeUnavailableError(target="the member asked", reason=reason)
+            )
+
+
+async def _synced(engine: Engine) -> None:
+    """Return once everything written to `engine` is durable."""
+    durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(error: BaseException | None) -> None:
+        if durable.done():
+            return  # The start was cancelled.
+        if error is None:
+            durable.set_result(None)
+        else:
+            durable.set_exception(error)
+
+    engine.sync(done)
+    await durable
