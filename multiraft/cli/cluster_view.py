@@ -100,6 +100,6 @@ def show_boundary(key: bytes) -> str:
     """Return where a range begins or ends as people read it: user keys as they would type them."""
     if key.startswith(keys.PLAIN) and key != keys.PLAIN:
         return keytext.show(key[len(keys.PLAIN) :])
-    return {keys.MIN: "(first)", keys.PLAIN: "(first user key)", keys.END: "(last)"}.get(
+    return {keys.MIN: "(system)", keys.PLAIN: "(first)", keys.END: "(last)"}.get(
         key, keys.pretty(key)
     )

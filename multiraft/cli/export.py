@@ -25,7 +25,7 @@ _SHOW_EVERY_ROWS = 1_000
 def export(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(help="Where to write; - is standard output.", metavar="[FILE]")
+        Path, typer.Argument(help="Where to write; - is standard output.", metavar="FILE")
     ] = STDOUT,
     file_format: Annotated[
         rows.Format | None,

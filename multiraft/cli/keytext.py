@@ -35,7 +35,7 @@ def parse(text: str, *, as_hex: bool = False) -> bytes:
         digits, backslash, other = match.groups()
         if other is not None:
             raise KeyTextError(
-                f"{text!r} has the unknown escape {match.group()!r}: write \\xNN for a byte, "
+                f"'{text}' has the unknown escape '{match.group()}': write \\xNN for a byte, "
                 r"\\ for a backslash, or use --hex"
             )
         parts.append(b"\\" if backslash else bytes([int(digits, 16)]))
@@ -90,7 +90,7 @@ def _parse_hex(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise KeyTextError(
-            f"{text!r} is not hexadecimal: use an even number of digits 0-9 and a-f"
+            f"'{text}' is not hexadecimal: use an even number of digits 0-9 and a-f"
         ) from None
 
 

@@ -68,7 +68,7 @@ class Summary(msgspec.Struct, frozen=True):
 def load(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(help="JSON lines or CSV; - reads standard input.", metavar="[FILE]")
+        Path, typer.Argument(help="JSON lines or CSV; - reads standard input.", metavar="FILE")
     ] = STDIN,
     file_format: Annotated[
         rows.Format | None,
@@ -96,8 +96,7 @@ def load(
 ) -> None:
     """Load rows from a file; the same command again goes on after an interruption.
 
-    JSON lines are objects such as {"key": "a", "value": "1"}. Bad rows are told by line number, and
-    exit status 8 says that there were some.
+    JSON lines are objects such as {"key": "a", "value": "1"}. Bad rows are told by line number.
     """
     session = Session(context, json=json, address=address, timeout=timeout)
     columns = rows.Columns(key_column, value_column, header)

@@ -130,7 +130,7 @@ def _tell_start(session: Session, cluster: LocalCluster, *, ephemeral: bool) -> 
         (f"Data: {where}", "dim"),
     )
     title = f"multiraft · {len(cluster.nodes)} nodes"
-    session.out.print(Panel(Group(table, Text(), steps), title=title, expand=False, padding=(1, 2)))
+    session.out.print(Panel(Group(table, steps), title=title, expand=False))
 
 
 def _next_steps(addresses: list[str]) -> Iterator[tuple[str, str]]:

@@ -65,8 +65,8 @@ def test_rates_count_from_zero_after_a_change_of_leader() -> None:
 def test_boundaries_are_shown_as_a_user_would_type_them() -> None:
     shown = [keys.MIN, keys.PLAIN, keys.PLAIN + b"a\xff", keys.END, keys.SYSTEM + b"x"]
     assert [cluster_view.show_boundary(key) for key in shown] == [
+        "(system)",
         "(first)",
-        "(first user key)",
         r"a\xff",
         "(last)",
         "/system/x",

@@ -11,7 +11,7 @@ from multiraft.cli import cluster_process, machine
 from multiraft.cli.admin import show_size
 from multiraft.cli.cluster_process import LocalCluster
 from multiraft.cli.demo import phases, report
-from multiraft.cli.demo.characters import SECTIONS
+from multiraft.cli.demo.characters import SECTIONS, all_characters
 from multiraft.cli.demo.phases import Stage
 from multiraft.cli.demo.workload import Rows
 from multiraft.cli.failure import ExitCode
@@ -49,7 +49,9 @@ async def _run(session: Session, console: Console, data: Path | None) -> report.
     async with cluster_process.temporary(data) as cluster:
         _tell_started(console, cluster, session.now() - began)
         async with session.connect(cluster.addresses) as database:
-            return await _run_phases(Stage(cluster, database, Rows(), console, session.now))
+            return await _run_phases(
+                Stage(cluster, database, Rows(all_characters()), console, session.now)
+            )
 
 
 async def _run_phases(stage: Stage) -> report.Result:

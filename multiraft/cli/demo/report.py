@@ -137,7 +137,7 @@ def _phase_cells(*phases: Summary) -> list[str]:
 
 def stall_table(killed: Killed) -> Table:
     """Return how long writes to each range waited around the kill."""
-    table = tables.table("Longest time without an answered write")
+    table = tables.table("Longest silence of writes")
     table.add_column("range")
     table.add_column(f"led by n{killed.node_id}")
     table.add_column("ms", justify="right")

@@ -12,7 +12,7 @@ Invariants
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -27,14 +27,14 @@ READERS_PER_SECTION = 1
 
 
 class Rows:
-    """Every row of the data, in key order, and the revision it was last known to have."""
+    """The rows of the data, in key order, and the revision each was last known to have."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Iterable[tuple[int, Character]]) -> None:
         self.keys: list[bytes] = []
         self.contents: list[Character] = []
         self.sections: list[list[int]] = [[] for _ in SECTIONS]
         """For each section, the numbers of its rows."""
-        for code_point, character in characters.all_characters():
+        for code_point, character in source:
             self.sections[characters.section_of(code_point)].append(len(self.keys))
             self.keys.append(characters.key_of(code_point))
             self.contents.append(character)

@@ -1,10 +1,12 @@
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 import multiraft
 from multiraft import errors
+from multiraft.cli.demo import characters
 from multiraft.cli.demo.workload import Rows, Workload
 from multiraft.client.database import Database
 from multiraft.model import requests
@@ -17,10 +19,7 @@ from tests.support.virtual_loop import VirtualClock, VirtualLoop
 @pytest.fixture
 def rows() -> Rows:
     """The real rows, thinned out: a few of each section."""
-    thin = Rows()
-    for number, section in enumerate(thin.sections):
-        thin.sections[number] = section[:: len(section) // 6]
-    return thin
+    return Rows(itertools.islice(characters.all_characters(), 0, None, 2_000))
 
 
 @pytest.fixture
