@@ -114,7 +114,7 @@ async def test_batches_are_applied_once_though_their_ranges_split(
         told, more, _ = await asyncio.gather(
             work(30), work(30), disturb(cluster, db, (b"x", b"f", b"c"))
         )
-    firsts = sorted((each[0], each[2]) for each in (*told, *more))  # type: ignore[type-var]
+    firsts = sorted((each[0], each[2]) for each in (*told, *more))
     assert firsts == [(number, number + 1) for number in range(1, 120, 2)]
     assert sorted(each[1] for each in (*told, *more)) == list(range(1, 61))  # type: ignore[type-var]
     assert all(each[3] is False for each in (*told, *more))
