@@ -1,0 +1,54 @@
+"""A fixed set of seeds of tests/support/raft_simulation.py. MULTIRAFT_SEEDS=N tries N others.
+
+A failure names its seed; `World(seed, ...).run(...)` repeats it exactly.
+"""
+
+import os
+import random
+
+import pytest
+
+from tests.support.raft_simulation import World
+
+EVENTS = 400
+FIXED_SEEDS = 200
+BLOCK = 20
+
+
+def run(seed: int) -> World:
+    world = World(seed, voters=3 + 2 * (seed % 2), stores=5 + seed % 3)
+    try:
+        world.run(EVENTS)
+    except Exception as error:
+        raise AssertionError(f"seed {seed}: {error}") from error
+    return world
+
+
+@pytest.mark.parametrize("first", range(0, FIXED_SEEDS, BLOCK))
+def test_every_seed_is_safe_and_comes_to_rest(first: int) -> None:
+    for seed in range(first, first + BLOCK):
+        run(seed)
+
+
+def test_as_many_other_seeds_as_asked_for() -> None:
+    start = random.SystemRandom().randrange(1 << 32)
+    for seed in range(start, start + int(os.environ.get("MULTIRAFT_SEEDS", "0"))):
+        run(seed)
+
+
+def test_one_seed_is_one_run() -> None:
+    def trace(seed: int) -> object:
+        world = run(seed)
+        return [store.disk.written.machine for store in world.stores.values()], world.now
+
+    assert trace(7) == trace(7)
+    assert trace(7) != trace(8)
+
+
+def test_the_simulation_reaches_what_it_is_for() -> None:
+    counts: dict[str, int] = {}
+    for seed in range(60):
+        for what, count in run(seed).counts.items():
+            counts[what] = counts.get(what, 0) + count
+    assert set(counts) == {"configuration", "served", "transfer", "snapshot", "crash"}
+    assert min(counts.values()) >= 20
