@@ -40,7 +40,8 @@ def status(
         for name in ("node", "address", "state"):
             table.add_column(name)
         for each in cluster.nodes:
-            state = "[green]up[/]" if each.is_reachable else f"[red]down[/]: {each.reason}"
+            up, down = Text("up", "green"), Text.assemble(("down", "red"), f": {each.reason}")
+            state = up if each.is_reachable else down
             table.add_row(f"n{each.node_id}", each.address, state)
         session.out.print(f"cluster {cluster.cluster_id}, {cluster.ranges} ranges")
         session.out.print(table)

@@ -134,7 +134,7 @@ class NodeProcess:
                 if ready.event == "ready":
                     return ready
         await self._process.wait()
-        raise errors.StartupError(f"node {self.number} at {self.address}: {self._last_words()}")
+        raise errors.StartupError(f"node {self.number} at {self.address}: {self.last_words()}")
 
     async def _read_to_end(self) -> None:
         # A full pipe would block the node.
@@ -143,8 +143,8 @@ class NodeProcess:
         while await self._process.stdout.read(1 << 16):
             pass
 
-    def _last_words(self) -> str:
-        """Return the problem that the ended process wrote last."""
+    def last_words(self) -> str:
+        """Return the problem that the ended process wrote to its log last."""
         with self.log_file.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()

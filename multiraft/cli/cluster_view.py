@@ -19,7 +19,6 @@ from multiraft.model import keys
 class ReplicaReport(msgspec.Struct, frozen=True):
     """The part of a replica's status that is used here; see ranges/replica.py."""
 
-    role: str = ""
     commit_index: int = 0
     applied_index: int = 0
     live_keys: int = 0

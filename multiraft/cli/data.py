@@ -1,5 +1,6 @@
 """The commands that read and write single keys and spans: get, put, delete, increment, scan."""
 
+import contextlib
 import sys
 from typing import Annotated, Any
 
@@ -162,21 +163,24 @@ def scan(
     )
 
     async def print_rows(database: Database) -> None:
-        async for key, value in database.scan(
-            first or b"", last, prefix=common or b"", reverse=reverse, limit=limit
-        ):
-            if session.json:
-                members = keytext.to_json("key", key)
-                session.write_json(
-                    members if keys_only else members | keytext.to_json("value", value)
-                )
-            else:
-                line = keytext.show(key, as_hex=as_hex)
-                if not keys_only:
-                    line += "\t" + keytext.show_value(value, as_hex=as_hex)
-                write_line(line.encode())
+        rows = database.scan(first or b"", last, prefix=common or b"", reverse=reverse, limit=limit)
+        # Closed at once when the reader of our output goes away, as `head` does.
+        async with contextlib.aclosing(rows):
+            async for key, value in rows:
+                _print_row(session, key, None if keys_only else value, as_hex=as_hex)
 
     session.run(print_rows)
+
+
+def _print_row(session: Session, key: bytes, value: bytes | None, *, as_hex: bool) -> None:
+    if session.json:
+        members = keytext.to_json("key", key)
+        session.write_json(members if value is None else members | keytext.to_json("value", value))
+        return
+    line = keytext.show(key, as_hex=as_hex)
+    if value is not None:
+        line += "\t" + keytext.show_value(value, as_hex=as_hex)
+    write_line(line.encode())
 
 
 def _value_from(argument: str, *, as_hex: bool) -> bytes:

@@ -73,11 +73,12 @@ async def _copy(
         disable=not session.notes.is_terminal,
     ) as bar:
         task = bar.add_task("", total=None)
-        async for key, value in database.scan(prefix=prefix):
-            stream.write(write(key, value))
-            count += 1
-            if count % _SHOW_EVERY_ROWS == 0:
-                bar.update(task, completed=count)
+        async with contextlib.aclosing(database.scan(prefix=prefix)) as rows_found:
+            async for key, value in rows_found:
+                stream.write(write(key, value))
+                count += 1
+                if count % _SHOW_EVERY_ROWS == 0:
+                    bar.update(task, completed=count)
     return count
 
 

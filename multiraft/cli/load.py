@@ -15,6 +15,7 @@ from typing import Annotated, BinaryIO, Literal
 import msgspec
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from multiraft.cli import load_progress, rows
 from multiraft.cli.failure import ExitCode
@@ -131,7 +132,7 @@ class _Load:
         self._bad_rows_shown = 0
 
     async def run(self, database: Database) -> Summary:
-        self._cluster = (await database.admin.status()).cluster_id
+        self._cluster = database.status().cluster_id
         start = self._start()
         try:
             incoming = self._source.read_from(start.place)
@@ -169,6 +170,7 @@ class _Load:
                 self._forget()
             else:
                 self._record(loader.acknowledged, at_most_every_s=0)
+                self._tell_how_to_go_on(loader.acknowledged)
         seconds = self._session.now() - began
         loaded = loader.acknowledged.rows - start.rows
         return Summary(
@@ -201,11 +203,11 @@ class _Load:
         if progress is None:
             return Position()
         if not load_progress.fits(progress, self._source.stream, self._cluster):
-            self._session.notes.print(
+            told = (
                 f"{load_progress.path_of(path)} is of other rows or of another cluster: "
-                "beginning at the first row",
-                style="yellow",
+                "beginning at the first row"
             )
+            self._session.notes.print(Text(told, "yellow"), soft_wrap=True)
             return Position()
         place = rows.Place(progress.offset, progress.line)
         return Position(place, progress.rows, progress.bad_rows)
@@ -227,6 +229,13 @@ class _Load:
             ),
         )
 
+    def _tell_how_to_go_on(self, position: Position) -> None:
+        if self._source.path is not None:
+            self._session.notes.print(
+                f"{position.rows:,} rows are in the database; the same command again goes on at "
+                f"line {position.place.line + 1:,}"
+            )
+
     def _forget(self) -> None:
         if self._source.path is not None:
             load_progress.path_of(self._source.path).unlink(missing_ok=True)
@@ -234,7 +243,8 @@ class _Load:
     def _show_bad_row(self, row: rows.BadRow) -> None:
         self._bad_rows_shown += 1
         if self._bad_rows_shown <= _BAD_ROWS_SHOWN_MAX:
-            self._session.notes.print(f"[red]line {row.line}:[/] ", row.reason, sep="")
+            told = Text.assemble((f"line {row.line}: ", "red"), row.reason)
+            self._session.notes.print(told, soft_wrap=True)
         elif self._bad_rows_shown == _BAD_ROWS_SHOWN_MAX + 1:
             self._session.notes.print("more bad rows follow; they are counted only")
 
@@ -251,6 +261,6 @@ def _report(session: Session, summary: Summary) -> None:
     )
     if summary.stopped_at_line is not None:
         session.notes.print(
-            f"stopped before line {summary.stopped_at_line:,}: correct it and run the same command "
-            "again, or pass over bad rows with --on-error skip"
+            f"stopped before line {summary.stopped_at_line:,}: correct it, or pass over bad rows "
+            "with --on-error skip"
         )

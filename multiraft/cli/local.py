@@ -100,7 +100,7 @@ async def _serve(
         session.notes.print("stopping the nodes ...", style="dim")
     if not session.json:
         kept = "" if ephemeral else f"; `multiraft local{_data_option(directory)}` goes on"
-        session.notes.print(f"stopped{kept}", style="dim")
+        session.notes.print(Text(f"stopped{kept}", "dim"))
 
 
 def _tell_start(session: Session, cluster: LocalCluster, *, ephemeral: bool) -> None:
@@ -152,16 +152,18 @@ def _tell_end(session: Session, process: NodeProcess, status: int) -> None:
     if session.json:
         session.write_json({"event": "node_ended", "node": process.node_id, "status": status})
         return
-    how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-    session.notes.print(
-        f"[bold red]n{process.node_id} ended[/] ({how}); its log: {process.log_file}"
+    how = f"killed by {signal.Signals(-status).name}" if status < 0 else process.last_words()
+    told = Text.assemble(
+        (f"n{process.node_id} ended", "bold red"),
+        f": {how}\n",
+        (
+            f"its log: {process.log_file}\n"
+            f"start it again: multiraft start --data {process.directory} "
+            f"--listen {process.address} --config {process.directory.parent / 'config.toml'}",
+            "dim",
+        ),
     )
-    session.notes.print(
-        f"start it again: multiraft start --data {process.directory} --listen {process.address} "
-        f"--config {process.directory.parent / 'config.toml'}",
-        style="dim",
-        soft_wrap=True,
-    )
+    session.notes.print(told, soft_wrap=True)
 
 
 def _data_option(directory: Path) -> str:

@@ -2,11 +2,12 @@ import inspect
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
 from multiraft import errors
 from multiraft.cli import app, failure
 from multiraft.cli.failure import ExitCode
-from multiraft.cli.session import Environment, Session
+from multiraft.cli.session import Session
 from multiraft.model import requests
 from tests.cli.conftest import Terminal
 from tests.support.fake_cluster import EVALUATE, Plan
@@ -127,5 +128,7 @@ def test_every_command_takes_json_and_has_a_help_text(terminal: Terminal) -> Non
         assert "Usage" in outcome.text
 
 
-def test_the_environment_is_made_when_none_is_given() -> None:
-    assert Environment().addresses is None
+def test_the_command_needs_nothing_from_whoever_starts_it() -> None:
+    result = CliRunner().invoke(app.app, ["version"])
+    assert result.exit_code == ExitCode.OK
+    assert result.stdout.startswith("multiraft ")
