@@ -1,14 +1,12 @@
 """The durable engine: RocksDB through rocksdict, with every trap of the binding closed here.
 
 Purpose
-    Implements storage/engine.py on a directory. Nothing outside this file and rocks_options.py
-    imports rocksdict.
+    Implements storage/engine.py on a directory. Only the modules rocks*.py import rocksdict.
 Invariants
-    - Scans never use `items()`, `keys()`, `values()` or a `Snapshot`: the first three end silently
-      on damage, the last shows the newest data. They use a raw iterator, which is consistent from
-      its creation, and ask its status whenever it ends.
-    - Bounds are compared here: RocksDB's lower bound does not work through the binding, and its
-      upper bound keeps a pointer into memory that Python frees.
+    - Reads of several keys go through rocks_view.py, never through `items()`, `keys()`, `values()`
+      or a `Snapshot`: the first three end silently on damage, the last shows the newest data. Nor
+      are bounds given to RocksDB: the lower one does not work through the binding, and the upper
+      one keeps a pointer into memory that Python frees.
     - The first error of any call is final. RocksDB may well sync again after a failed write, but
       what that sync says about the write is nothing (safety rule S15).
     - A sync never happens inside `write`, which would hold the interpreter lock for its length.
@@ -36,8 +34,9 @@ import rocksdict
 from multiraft import errors, runtime
 from multiraft.config import StorageConfig
 from multiraft.storage import directory as data_directory
-from multiraft.storage import rocks_options, rocks_wal, watermark
+from multiraft.storage import rocks_errors, rocks_options, rocks_wal, watermark
 from multiraft.storage.engine import Family
+from multiraft.storage.rocks_view import Cursor, RocksView
 from multiraft.storage.syncer import Done, Syncer, SyncThread
 from multiraft.storage.watermark import Watermark
 
@@ -74,7 +73,7 @@ class RocksEngine:
         self.new_batch = RocksBatch
         self._database = database
         self._writer: Any = database
-        # What reads of each family go to; replaced by a _Refusal when the engine fails or closes.
+        # What reads of each family go to, until a Refusal takes its place.
         self._families: Any = {
             self.raft: database.get_column_family(rocks_options.RAFT),
             self.data: database.get_column_family(rocks_options.DATA),
@@ -83,7 +82,7 @@ class RocksEngine:
         self._lock = lock
         self._config = config
         self._monotonic = monotonic
-        self._views: weakref.WeakSet[_RocksView] = weakref.WeakSet()
+        self._views: weakref.WeakSet[RocksView] = weakref.WeakSet()
         self._error: errors.MultiraftError | None = None
         self._closed = False
         self._free: tuple[float, int] | None = None
@@ -172,15 +171,15 @@ class RocksEngine:
         """As Engine.scan: the iterator is made here, so what is written later is not seen."""
         return self._cursor(family).scan(start, end, reverse=reverse)
 
-    def view(self) -> "_RocksView":
+    def view(self) -> "RocksView":
         """As Engine.view: one iterator per family, made with no write in between."""
-        view = _RocksView({family: self._cursor(family) for family in (self.raft, self.data)})
+        view = RocksView({family: self._cursor(family) for family in (self.raft, self.data)})
         self._views.add(view)
         return view
 
-    def _cursor(self, family: Family) -> "_Cursor":
+    def _cursor(self, family: Family) -> "Cursor":
         try:
-            return _Cursor(self._families[family].iter(), self._fail)
+            return Cursor(self._families[family].iter(), self._fail)
         except Exception as error:
             raise self._fail(error) from error
 
@@ -237,15 +236,15 @@ class RocksEngine:
     def _fail(self, error: BaseException) -> errors.MultiraftError:
         """Make `error` final, and return what to raise for it."""
         if isinstance(error, errors.MultiraftError):
-            return _anew(error)
-        translated = _translate(error, self._directory)
+            return rocks_errors.anew(error)
+        translated = rocks_errors.translate(error, self._directory)
         if self._error is None:
             self._error = translated
             self._refuse(translated)
-        return _anew(translated)
+        return rocks_errors.anew(translated)
 
     def _refuse(self, error: errors.MultiraftError) -> None:
-        self._writer = self._families = _Refusal(error)
+        self._writer = self._families = rocks_errors.Refusal(error)
 
     # Syncing
 
@@ -261,7 +260,7 @@ class RocksEngine:
     def _sync_now(self) -> None:
         """Sync everything written. In the sync thread; after it has ended, in the loop's."""
         if self._error is not None:
-            raise _anew(self._error)
+            raise rocks_errors.anew(self._error)
         if self._watermark_error is not None:
             raise self._watermark_error
         # Read first: what is written while the sync runs may not be covered by it.
@@ -300,148 +299,6 @@ class RocksBatch:
             self.raw.delete_range(start, end, family)
 
 
-class _RocksView:
-    """See View in storage/engine.py.
-
-    Gets and scans share one iterator per family, since no other can be had that sees the same
-    state; a scan that finds it moved goes back to where it was.
-    """
-
-    __slots__ = ("__weakref__", "_cursors")
-
-    def __init__(self, cursors: "dict[Family, _Cursor]") -> None:
-        self._cursors = cursors
-
-    def get(self, key: bytes, family: Family) -> bytes | None:
-        """As View.get."""
-        return self._cursor(family).get(key)
-
-    def scan(
-        self, start: bytes, end: bytes, family: Family, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """As View.scan."""
-        return self._cursor(family).scan(start, end, reverse=reverse)
-
-    def close(self) -> None:
-        """As View.close."""
-        for cursor in self._cursors.values():
-            cursor.close()
-        self._cursors = {}
-
-    def _cursor(self, family: Family) -> "_Cursor":
-        cursor = self._cursors.get(family)
-        if cursor is None:
-            raise errors.StoppedError(what="the view")
-        return cursor
-
-
-class _Cursor:
-    """A raw iterator, read safely: consistent from its creation, and never silent about damage."""
-
-    __slots__ = ("_fail", "_iterator", "_moves")
-
-    def __init__(
-        self,
-        iterator: rocksdict.RdictIter,
-        fail: Callable[[BaseException], errors.MultiraftError],
-    ) -> None:
-        self._iterator: Any = iterator
-        self._fail = fail
-        # Counts who placed the iterator: a scan that finds another number than its own was moved.
-        self._moves = 0
-
-    def close(self) -> None:
-        """Free the iterator, which pins memory and files, and keeps the database open."""
-        self._iterator = _Refusal(errors.StoppedError(what="the view"))
-        self._moves += 1
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return the value at `key`, or None."""
-        iterator = self._iterator
-        self._moves += 1
-        try:
-            iterator.seek(key)
-            found = iterator.key()
-            if found is None:
-                iterator.status()
-                return None
-            value: bytes | None = iterator.value() if found == key else None
-        except Exception as error:
-            raise self._fail(error) from error
-        return value
-
-    def scan(self, start: bytes, end: bytes, *, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
-        """Yield keys and values of `[start, end)`; other use in between does no harm."""
-        return self._backward(start, end) if reverse else self._forward(start, end)
-
-    def _forward(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        try:
-            key = self._place_at_or_after(start)
-            moves = self._moves
-            while key is not None and key < end:
-                yield key, self._iterator.value()
-                if self._moves != moves:
-                    self._place_at_or_after(key)
-                    moves = self._moves
-                self._iterator.next()
-                key = self._iterator.key()
-            if key is None:
-                self._iterator.status()
-        except Exception as error:
-            raise self._fail(error) from error
-
-    def _backward(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        try:
-            key = self._place_at_or_before(end)
-            if key == end:
-                self._iterator.prev()
-                key = self._iterator.key()
-            moves = self._moves
-            while key is not None and key >= start:
-                yield key, self._iterator.value()
-                if self._moves != moves:
-                    self._place_at_or_before(key)
-                    moves = self._moves
-                self._iterator.prev()
-                key = self._iterator.key()
-            if key is None:
-                self._iterator.status()
-        except Exception as error:
-            raise self._fail(error) from error
-
-    def _place_at_or_after(self, key: bytes) -> bytes | None:
-        self._moves += 1
-        self._iterator.seek(key)
-        found: bytes | None = self._iterator.key()
-        return found
-
-    def _place_at_or_before(self, key: bytes) -> bytes | None:
-        self._moves += 1
-        self._iterator.seek_for_prev(key)
-        found: bytes | None = self._iterator.key()
-        return found
-
-
-class _Refusal:
-    """Stands where RocksDB's objects stood once the engine has failed or closed.
-
-    So the calls that are made millions of times need not ask first.
-    """
-
-    __slots__ = ("_error",)
-
-    def __init__(self, error: errors.MultiraftError) -> None:
-        self._error = error
-
-    def __getitem__(self, family: Family) -> "_Refusal":
-        return self
-
-    def _refuse(self, *_: object) -> None:
-        raise _anew(self._error)
-
-    get = iter = write = seek = seek_for_prev = next = prev = key = value = status = _refuse
-
-
 def _open_database(directory: Path, config: StorageConfig, *, create: bool) -> rocksdict.Rdict:
     rocks = directory / data_directory.ROCKS
     rocks_wal.cut_unreadable(rocks)
@@ -453,11 +310,11 @@ def _open_database(directory: Path, config: StorageConfig, *, create: bool) -> r
         return rocksdict.Rdict(str(rocks), options, column_families=rocks_options.families(config))
     except Exception as error:
         text = str(error)
-        if _is_lock_error(text):
+        if rocks_errors.is_lock_error(text):
             raise data_directory.in_use(directory) from error
         if "No such file or directory" in text:
             raise errors.CorruptionError(reason=text) from error
-        raise _translate(error, directory) from error
+        raise rocks_errors.translate(error, directory) from error
 
 
 def _finish_creation(directory: Path, database: rocksdict.Rdict) -> None:
@@ -481,26 +338,3 @@ def _open_watermark(directory: Path, database: rocksdict.Rdict) -> Watermark:
             f"ends at write {reached}, but up to {mark.sequence} was synced; replace the node"
         )
     return mark
-
-
-def _is_lock_error(text: str) -> bool:
-    return text.startswith("IO error:") and (
-        "lock hold by current process" in text or "While lock file" in text
-    )
-
-
-def _anew(error: errors.MultiraftError) -> errors.MultiraftError:
-    """Return a copy to raise.
-
-    The original is kept, and must not be raised: its traceback would hold the frames of callers,
-    and with them family handles, which keep the directory locked.
-    """
-    return type(error)(**error.facts)
-
-
-def _translate(error: BaseException, directory: Path) -> errors.StoreFailedError:
-    """RocksDB's errors are plain exceptions, told apart by how their text begins."""
-    reason = f"{error} (in {directory})"
-    if str(error).startswith("Corruption:"):
-        return errors.CorruptionError(reason=reason)
-    return errors.StoreFailedError(reason=reason)

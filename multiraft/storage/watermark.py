@@ -19,10 +19,13 @@ Source
     docs/decisions/0002-wal-recovery.md
 """
 
+import contextlib
 import math
 import mmap
+import os
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -40,9 +43,10 @@ _FILE_BYTES = 2 * _SLOT_STRIDE
 class Watermark:
     """An open WATERMARK file. Used by one thread at a time."""
 
-    __slots__ = ("_flushed", "_flushed_at", "_map", "_slot", "sequence")
+    __slots__ = ("_file", "_flushed", "_flushed_at", "_map", "_slot", "sequence")
 
-    def __init__(self, mapped: mmap.mmap, sequence: int, slot: int) -> None:
+    def __init__(self, file: BinaryIO, mapped: mmap.mmap, sequence: int, slot: int) -> None:
+        self._file = file
         self._map = mapped
         self._slot = slot
         self._flushed = sequence
@@ -67,12 +71,14 @@ class Watermark:
     def flush(self) -> None:
         """Make the mark survive power loss. Waits for the disk; OSError if that fails."""
         sequence = self.sequence
-        self._map.flush()
+        # Not the mapping's own flush, which keeps the interpreter lock while it waits.
+        os.fdatasync(self._file.fileno())
         self._flushed = sequence
 
     def close(self) -> None:
         """Let go of the file, without a flush."""
         self._map.close()
+        self._file.close()
 
 
 def create(path: Path) -> None:
@@ -82,17 +88,19 @@ def create(path: Path) -> None:
 
 def open_file(path: Path) -> Watermark:
     """Open the watermark at `path`. Raises CorruptionError if it is missing or damaged."""
-    try:
-        with path.open("r+b") as file:
-            mapped = mmap.mmap(file.fileno(), _FILE_BYTES)
-    except (FileNotFoundError, ValueError) as error:
-        raise errors.CorruptionError(reason=f"{path} is missing or cut short: {error}") from error
-    slots = (_decode(mapped, 0), _decode(mapped, 1))
-    sequence = max(slots)
-    if sequence < 0:
-        mapped.close()
-        raise errors.CorruptionError(reason=f"{path} is damaged: no slot fits its checksum")
-    return Watermark(mapped, sequence, slots.index(sequence))
+    with contextlib.ExitStack() as undo:
+        try:
+            file = undo.enter_context(path.open("r+b"))
+            mapped = undo.enter_context(mmap.mmap(file.fileno(), _FILE_BYTES))
+        except (FileNotFoundError, ValueError) as error:
+            reason = f"{path} is missing or cut short: {error}"
+            raise errors.CorruptionError(reason=reason) from error
+        slots = (_decode(mapped, 0), _decode(mapped, 1))
+        sequence = max(slots)
+        if sequence < 0:
+            raise errors.CorruptionError(reason=f"{path} is damaged: no slot fits its checksum")
+        undo.pop_all()
+    return Watermark(file, mapped, sequence, slots.index(sequence))
 
 
 def _encode(sequence: int) -> bytes:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from multiraft import errors
-from multiraft.storage import rocks, watermark
+from multiraft.storage import watermark
 from multiraft.storage.rocks import RocksEngine
 from tests.support import engines
 from tests.support.engines import SMALL
@@ -429,19 +429,3 @@ def test_process_that_never_closes_exits_cleanly_and_loses_nothing(directory: Pa
     engine = RocksEngine.open(directory, SMALL)
     assert engines.contents(engine, engine.data) == [(b"k", b"v"), (b"unsynced", b"v")]
     engine.close()
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("Corruption: block checksum mismatch in 000012.sst", errors.CorruptionError),
-        ("IO error: No space left on device: While appending", errors.StoreFailedError),
-        ("Invalid argument: whatever", errors.StoreFailedError),
-        ("anything else", errors.StoreFailedError),
-    ],
-)
-def test_errors_are_told_apart_by_how_they_begin(text: str, kind: type[Exception]) -> None:
-    translated = rocks._translate(Exception(text), Path("/store"))
-    assert type(translated) is kind
-    assert text in translated.message
-    assert "/store" in translated.message
