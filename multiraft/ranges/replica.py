@@ -190,10 +190,17 @@ class Replica:
         return self._support.nodes.get(replica_id)
 
     def depends_on(self, node: NodeId) -> bool:
-        """Return whether support between this store and `node` matters to the group now."""
-        return self.leader_node == node or (
-            self.core.role is Role.LEADER and node in self._support.nodes.values()
-        )
+        """Return whether support between this store and `node` matters to the group now.
+
+        It does if the leader is there, or whoever this replica is bound to, itself included: after
+        a restart a former leader knows no leader. And a leader, or one that still has to release
+        its followers, waits for each of them.
+        """
+        core, nodes = self.core, self._support.nodes
+        if node in (nodes.get(core.leader), nodes.get(core.fortified_leader)):
+            return True
+        waits_for_all = core.role is Role.LEADER or core.releasing is not None
+        return waits_for_all and node in nodes.values()
 
     def submit(self, request: BatchRequest, reply: Reply) -> None:
         """Serve a client's part, or say where it should go. `reply` is called once."""
