@@ -24,7 +24,7 @@ from multiraft.mvcc import reads, statistics
 from multiraft.mvcc.reader import EngineReader
 from multiraft.net.inproc import InprocTransport
 from multiraft.net.links import InprocNetwork
-from multiraft.net.transport import NodeAddress
+from multiraft.net.transport import NodeAddress, Transport
 from multiraft.node import Node
 from multiraft.ranges import bootstrap, snapshot
 from multiraft.ranges.bootstrap import USER_RANGE_ID
@@ -138,7 +138,7 @@ class Cluster:
         node = Node(
             Identity("test-cluster", NodeId(number)),
             member.engine,
-            InprocTransport(self.network, member.name, self.errors.append),
+            self.make_transport(member),
             member.clock,
             SeededRng(self.random.randrange(1 << 30)),
             self.config,
@@ -148,7 +148,15 @@ class Cluster:
         store._send_frame = self.wiretap.splice(number, member.incarnation, store._send_frame)
         member.incarnation += 1
         member.node = node
-        await node.start(member.address)
+        await self.run_start(member)
+
+    def make_transport(self, member: Member) -> Transport:
+        """Return what connects a node to the others."""
+        return InprocTransport(self.network, member.name, self.errors.append)
+
+    async def run_start(self, member: Member) -> None:
+        """Let a node that was made begin to run."""
+        await member.up.start(member.address)
 
     async def stop(self) -> None:
         """Stop every node in good order; the test fails if a store had failed before.
@@ -183,6 +191,13 @@ class Cluster:
     def isolate(self, number: int) -> None:
         """Cut a node off from everybody, clients included."""
         self.network.isolate(f"n{number}")
+
+    def break_connections(self, number: int) -> None:
+        """Break every connection between a node and the others, losing what travels."""
+        for other in self.members.values():
+            if other.number != number:
+                self.network.break_connections(f"n{number}", other.name)
+                self.network.break_connections(other.name, f"n{number}")
 
     def rejoin(self, number: int) -> None:
         """Undo `isolate`."""
