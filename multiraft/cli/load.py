@@ -29,7 +29,7 @@ _BAD_ROWS_SHOWN_MAX = 20
 
 
 class Input(msgspec.Struct, frozen=True):
-    """What is loaded; `path` is None for standard input."""
+    """What is loaded; `path` is None for standard input and other pipes."""
 
     stream: BinaryIO
     path: Path | None
@@ -51,7 +51,7 @@ class Input(msgspec.Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int | None:
-        """How long the input is; None for standard input."""
+        """How long the input is; None for a pipe."""
         return None if self.path is None else os.fstat(self.stream.fileno()).st_size
 
 
@@ -101,8 +101,9 @@ def load(
     """
     session = Session(context, json=json, address=address, timeout=timeout)
     columns = rows.Columns(key_column, value_column, header)
-    path = None if file == STDIN else file
-    with _open(path) as stream:
+    with _open(file) as stream:
+        # A pipe cannot be read again either, whatever its name.
+        path = file if file != STDIN and file.is_file() else None
         source = Input(stream, path, file_format or rows.format_of(file.name), columns)
         work = _Load(session, source, skip_bad_rows=on_error == "skip", restart=restart)
         summary = session.run(work.run)
@@ -111,10 +112,8 @@ def load(
         raise typer.Exit(ExitCode.BAD_ROWS)
 
 
-def _open(path: Path | None) -> contextlib.AbstractContextManager[BinaryIO]:
-    if path is None:
-        return contextlib.nullcontext(sys.stdin.buffer)
-    return path.open("rb")
+def _open(file: Path) -> contextlib.AbstractContextManager[BinaryIO]:
+    return contextlib.nullcontext(sys.stdin.buffer) if file == STDIN else file.open("rb")
 
 
 class _Load:
@@ -129,6 +128,7 @@ class _Load:
         self._restart = restart
         self._cluster = ""
         self._recorded_at = session.now()
+        self._can_record = True
         self._bad_rows_shown = 0
 
     async def run(self, database: Database) -> Summary:
@@ -215,9 +215,17 @@ class _Load:
     def _record(self, position: Position, *, at_most_every_s: float) -> None:
         path = self._source.path
         now = self._session.now()
-        if path is None or now - self._recorded_at < at_most_every_s:
+        if path is None or not self._can_record or now - self._recorded_at < at_most_every_s:
             return
         self._recorded_at = now
+        try:
+            self._write_record(path, position)
+        except OSError as error:
+            self._can_record = False
+            told = f"progress is not recorded ({error}): after an interruption, begin anew"
+            self._session.notes.print(Text(told, "yellow"), soft_wrap=True)
+
+    def _write_record(self, path: Path, position: Position) -> None:
         offset, line = position.place
         # A handle of its own, because the reader's position must not move under it.
         with path.open("rb") as file:
@@ -230,7 +238,7 @@ class _Load:
         )
 
     def _tell_how_to_go_on(self, position: Position) -> None:
-        if self._source.path is not None:
+        if self._source.path is not None and self._can_record:
             self._session.notes.print(
                 f"{position.rows:,} rows are in the database; the same command again goes on at "
                 f"line {position.place.line + 1:,}"

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import msgspec
@@ -187,3 +188,30 @@ def test_a_missing_file_is_one_clear_line(terminal: Terminal, file: Path) -> Non
 def test_an_empty_file_is_no_error(terminal: Terminal, file: Path) -> None:
     file.write_bytes(b"")
     assert terminal.run("load", str(file), "--json").json["rows"] == 0
+
+
+def test_a_load_goes_on_when_its_progress_cannot_be_recorded(
+    terminal: Terminal, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, _progress: load_progress.Progress) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(load_progress, "write", refuse)
+    monkeypatch.setattr("multiraft.cli.load._RECORD_INTERVAL_S", 0.0)
+    file.write_bytes(jsonl(200))
+    outcome = terminal.run("load", str(file))
+    assert outcome.exit_code == 0
+    assert outcome.notes.count("progress is not recorded") == 1
+    assert len(terminal.rows()) == 200
+
+
+def test_a_pipe_with_a_name_is_loaded_without_a_record(terminal: Terminal, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, jsonl(3))
+    os.close(writer)
+    try:
+        assert terminal.run("load", f"/dev/fd/{reader}").exit_code == 0
+    finally:
+        os.close(reader)
+    assert len(terminal.rows()) == 3
+    assert list(tmp_path.iterdir()) == []
