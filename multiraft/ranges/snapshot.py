@@ -146,7 +146,7 @@ class SnapshotSender:
                 store.context.hlc.now(),
             )
             connection.send(FrameKind.SNAPSHOT, messages.encode(header))
-            await self._stream(connection, view, descriptor, handler)
+            await self._stream(replica, connection, view, descriptor, handler)
             reply = await asyncio.wait_for(handler.reply, REPLY_TIMEOUT_S)
         except TimeoutError:
             raise errors.NodeUnavailableError(
@@ -162,12 +162,16 @@ class SnapshotSender:
 
     async def _stream(
         self,
+        replica: "Replica",
         connection: Connection,
         view: View,
         descriptor: RangeDescriptor,
         handler: "_ReplyHandler",
     ) -> None:
-        """Send all chunks at the configured pace, leaving the loop free between them."""
+        """Send all chunks at the configured pace, leaving the loop free between them.
+
+        Raises NotLeaseholderError if the replica leads no more: the next leader sends its own.
+        """
         config = self._store.context.config.ranges
         rows = chunks = 0
         family = self._store.context.engine.data
@@ -176,6 +180,10 @@ class SnapshotSender:
         ):
             if handler.reply.done():
                 return
+            if replica.leaseholder is None:
+                raise errors.NotLeaseholderError(
+                    range_id=replica.range_id, leaseholder=replica.leader_hint
+                )
             chunk = SnapshotChunk(data, xxhash.xxh3_64_intdigest(data))
             connection.send(FrameKind.SNAPSHOT, messages.encode(chunk))
             rows += count
@@ -214,7 +222,7 @@ class _ReplyHandler:
 class SnapshotReceiver:
     """One bulk connection's receiving end; the handler of the accepted connection."""
 
-    __slots__ = ("_chunks", "_connection", "_header", "_rows", "_source", "_store")
+    __slots__ = ("_chunks", "_connection", "_header", "_source", "_store")
 
     def __init__(self, store: "Store", source: NodeId, connection: Connection) -> None:
         self._store = store
@@ -227,7 +235,10 @@ class SnapshotReceiver:
         """Take the next frame of a snapshot."""
         if kind is not FrameKind.SNAPSHOT:
             raise errors.ProtocolError(reason=f"unexpected frame {kind} on a bulk connection")
-        frame = messages.decode_snapshot_frame(payload)
+        try:
+            frame = messages.decode_snapshot_frame(payload)
+        except ValueError as error:
+            raise errors.ProtocolError(reason=f"an unreadable snapshot frame: {error}") from error
         if isinstance(frame, SnapshotHeader):
             self._begin(frame)
         elif self._header is None:

@@ -555,6 +555,8 @@ class Store:
         replica = self.replicas.get(descriptor.range_id)
         if replica is None or replica.replica_id != header.target:
             return "the replica is gone"
+        if replica.staged is not None:
+            return "another one is being installed"
         conflict = self._conflict(descriptor)
         if conflict is not None:
             return conflict
