@@ -6,6 +6,7 @@ no command needs a handler of its own and no traceback reaches a user.
 
 import errno
 import importlib.metadata
+import signal
 from collections.abc import Callable
 from typing import Annotated
 
@@ -41,20 +42,27 @@ class ReportingGroup(TyperGroup):
         """Run the command named on the command line."""
         try:
             return super().invoke(ctx)
-        except errors.MultiraftError as error:
-            told = failure.describe(error)
-        except keytext.KeyTextError as error:
-            raise typer.BadParameter(str(error)) from None
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # the reader of our output went away: typer ends quietly
-            told = failure.describe_unreadable(error)
         except Exception as error:
-            if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
-                raise  # typer's own: a wrong command line, or a command that chose its exit code
-            told = failure.describe_internal(error)
+            told = _tell(error)
         failure.report(told, as_json=ctx.obj.json)
         raise typer.Exit(told.exit_code)
+
+
+def _tell(error: Exception) -> failure.Failure:
+    """Return how an error is told; raise what typer itself deals with."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]  # of tasks that ran side by side: the first to fail
+    if isinstance(error, keytext.KeyTextError):
+        raise typer.BadParameter(str(error)) from None
+    if isinstance(error, errors.MultiraftError):
+        return failure.describe(error)
+    if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
+        raise error  # typer's own: a wrong command line, or a command that chose its exit code
+    if isinstance(error, OSError):
+        if error.errno == errno.EPIPE:
+            raise error  # the reader of our output went away: typer ends quietly
+        return failure.describe_unreadable(error)
+    return failure.describe_internal(error)
 
 
 app = typer.Typer(
@@ -119,4 +127,6 @@ for _panel, _commands in _PANELS.items():
 
 def main() -> None:
     """Run the command line; this is the entry point of the `multiraft` script."""
+    # SIGTERM ends a command as Ctrl-C does, so that it stops its nodes and removes its files.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     app()

@@ -1,5 +1,6 @@
 import pytest
 
+from multiraft import errors
 from multiraft.model import keys, requests
 from tests.cli.conftest import Terminal
 from tests.support.fake_cluster import Plan
@@ -43,6 +44,19 @@ def test_the_tables_show_what_was_asked(terminal: Terminal) -> None:
     assert outcome.exit_code == 0
     for text in ("put=1 get=1 scan=1", "per range, 2 callers", "the split took", "snapshots sent"):
         assert text in outcome.text
+
+
+def test_a_refused_split_is_told_like_any_failure(terminal: Terminal) -> None:
+    def refuse_second_split(_node: object, request: requests.BatchRequest) -> Plan:
+        operation = request.operations[0]
+        is_second = isinstance(operation, requests.AdminSplit) and b"0001" in operation.key
+        refusal = errors.AdminRefusedError(reason="not now") if is_second else None
+        return Plan(request_delay_s=0.001, refusal=refusal)
+
+    terminal.cluster.intercept = refuse_second_split
+    outcome = terminal.run("bench", "--callers", "1", "--split-at", "0.05", *SHORT)
+    assert outcome.exit_code == 4
+    assert outcome.notes.endswith("error: not now\n")
 
 
 @pytest.mark.parametrize(

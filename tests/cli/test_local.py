@@ -196,7 +196,8 @@ def test_another_shape_of_an_existing_cluster_is_refused(
     assert option[0] in error["problem"]
 
 
-def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "multiraft", "demo", "--data", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=UNBUFFERED) as process:
         try:
@@ -208,7 +209,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
                     break
             assert len(pids) == 3
             assert all(is_running(pid) for pid in pids)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             assert process.wait(ENDS_WITHIN_S) == 130
         finally:
             process.kill()
