@@ -1,0 +1,426 @@
+"""Connections of clients and of peers to a store: frames in, frames out, and what must not come."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from multiraft import errors
+from multiraft.client.database import Database
+from multiraft.ids import NodeId, RangeId, Timestamp
+from multiraft.model import encoding, hlc, keys
+from multiraft.model.requests import (
+    AdminSplit,
+    BatchReply,
+    BatchRequest,
+    Get,
+    GetResult,
+    Operation,
+    Put,
+    RangeStatus,
+    RangeStatusResult,
+    ReplyFrame,
+    RequestFrame,
+)
+from multiraft.net.inproc import InprocTransport
+from multiraft.net.transport import (
+    PROTOCOL_VERSION,
+    Connection,
+    ConnectionClass,
+    FrameKind,
+    Hello,
+    Welcome,
+)
+from multiraft.ranges import messages, service
+from multiraft.ranges.bootstrap import USER_RANGE_ID
+from multiraft.ranges.leaseholder import Reply
+from multiraft.ranges.messages import PeerFrame
+from multiraft.ranges.service import PeerConnection, RequestConnection
+from tests.support.cluster import Cluster, Member, cluster_test
+from tests.support.peers import Recorder
+from tests.support.serving import leader_of, plain
+
+
+class Client(Recorder):
+    """A client that speaks the protocol by hand."""
+
+    def ask(self, *calls: tuple[int, BatchRequest]) -> None:
+        """Send calls in one frame."""
+        self.connection.send(FrameKind.REQUESTS, encoding.pack(RequestFrame(calls)))
+
+    def replies(self) -> dict[int, BatchReply]:
+        """Return all answers so far, by call."""
+        return {
+            call_id: reply
+            for kind, payload in self.frames
+            if kind is FrameKind.REPLIES
+            for call_id, reply in encoding.unpack_reply_frame(payload).replies
+        }
+
+
+def request(*operations: Operation, number: int = 1, range_id: int = USER_RANGE_ID) -> BatchRequest:
+    return BatchRequest(RangeId(range_id), operations, id=number.to_bytes(16, "big"))
+
+
+@asynccontextmanager
+async def connected(
+    cluster: Cluster, member: Member, hello: Hello | None = None
+) -> AsyncIterator[Client]:
+    """Connect to a node by hand."""
+    clients: list[Client] = []
+
+    def make(connection: Connection) -> Client:
+        clients.append(Client(connection))
+        return clients[0]
+
+    transport = InprocTransport(cluster.network, "by-hand", cluster.errors.append)
+    hello = hello or Hello(PROTOCOL_VERSION, ConnectionClass.REQUESTS)
+    connection = await transport.connect(member.address, hello, make)
+    yield clients[0]
+    connection.close()
+    await connection.wait_closed()
+
+
+def from_peer(connection_class: ConnectionClass, node_id: int = 2) -> Hello:
+    return Hello(PROTOCOL_VERSION, connection_class, "test-cluster", NodeId(node_id), "n2:7000")
+
+
+# -- good frames -------------------------------------------------------------------------------
+
+
+@cluster_test()
+async def test_each_call_is_answered_by_its_number_in_any_order(
+    cluster: Cluster, db: Database
+) -> None:
+    async with connected(cluster, leader_of(cluster)) as client:
+        client.ask(
+            (7, request(Put(plain(b"k"), b"v"))),
+            (3, request(Get(plain(b"j")))),
+            (9, request()),
+            (4, request(Get(plain(b"k")), range_id=99)),
+        )
+        await cluster.until(lambda: len(client.replies()) == 4)
+        replies = client.replies()
+        assert replies[7].error is None
+        assert replies[3].results == (GetResult(None, Timestamp(0)),)
+        details = [replies[call].error for call in (9, 4)]
+        assert [d.code for d in details if d is not None] == ["bad_request", "range_mismatch"]
+        first = encoding.unpack_reply_frame(client.frames[0][1])
+        assert {call_id for call_id, _ in first.replies} == {3, 9, 4}, "in one frame"
+        client.ask()
+        client.ask((1, request(Get(plain(b"k")))))
+        await cluster.until(lambda: 1 in client.replies())
+
+
+@cluster_test()
+async def test_a_node_tells_about_the_cluster_when_asked(cluster: Cluster, db: Database) -> None:
+    leader = leader_of(cluster)
+    async with connected(cluster, leader) as client:
+        client.connection.send(FrameKind.CLUSTER_INFO, b"")
+        await cluster.until(lambda: bool(client.frames))
+        kind, payload = client.frames[0]
+        assert kind is FrameKind.CLUSTER_INFO
+        welcome = msgspec.msgpack.decode(payload, type=Welcome)
+        assert welcome.node_id == leader.number
+        assert [node.node_id for node in welcome.nodes] == [1, 2, 3]
+        assert welcome.first_range is not None
+        assert welcome.first_range.start == keys.MIN
+
+
+@cluster_test()
+async def test_administrative_requests_are_answered_like_others(
+    cluster: Cluster, db: Database
+) -> None:
+    follower = cluster.followers()[0]
+    async with connected(cluster, follower) as client:
+        client.ask(
+            (1, request(RangeStatus())),
+            (2, request(AdminSplit(plain(b"m")))),
+            (3, request(RangeStatus(), range_id=99)),
+        )
+        await cluster.until(lambda: len(client.replies()) == 3)
+        replies = client.replies()
+        status = replies[1].results[0]
+        assert isinstance(status, RangeStatusResult)
+        told = msgspec.json.decode(status.status)
+        assert (told["role"], told["node_id"]) == ("follower", follower.number)
+        details = [replies[call].error for call in (2, 3)]
+        assert [d.code for d in details if d is not None] == ["not_leaseholder", "range_not_found"]
+    assert cluster.range_ids() == [1, 2]
+
+
+# -- bad frames --------------------------------------------------------------------------------
+
+GARBAGE = {
+    "nothing": b"",
+    "no msgpack": b"\xc1\xff\x00",
+    "half a frame": encoding.pack(RequestFrame(((1, request(Get(b"\x10k"))),)))[:-4],
+    "a frame and more": encoding.pack(RequestFrame(())) + b"\x00",
+    "an unknown operation": msgspec.msgpack.encode([[[1, [2, [[99, b"k"]]]]]]),
+    "a wrong type": msgspec.msgpack.encode([[["one", [2, [[1, b"k"]]]]]]),
+    "a missing field": msgspec.msgpack.encode([[[1, [2]]]]),
+    "a number of 65 bits": b"\x91\x91\x92\xd9\x01",
+    "something nested": msgspec.msgpack.encode([[[[[[[[[[[]]]]]]]]]]]),
+    "a map": msgspec.msgpack.encode({"calls": []}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(GARBAGE))
+def test_a_frame_that_cannot_be_read_ends_its_connection_and_nothing_else(name: str) -> None:
+    @cluster_test()
+    async def garbage(cluster: Cluster, db: Database) -> None:
+        await db.put(b"k", b"v")
+        async with connected(cluster, leader_of(cluster)) as client:
+            client.ask((1, request(Get(plain(b"k")))))
+            client.connection.send(FrameKind.REQUESTS, GARBAGE[name])
+            client.ask((2, request(Get(plain(b"k")))))
+            await cluster.until(lambda: bool(client.reasons))
+            assert "unreadable request" in client.reasons[0]
+            assert 2 not in client.replies()
+        assert await db.get(b"k") == b"v"
+
+    garbage()
+
+
+@pytest.mark.parametrize(
+    "kind", [FrameKind.RAFT, FrameKind.REPLIES, FrameKind.SNAPSHOT, FrameKind.JOINED]
+)
+def test_a_frame_of_another_kind_ends_a_clients_connection(kind: FrameKind) -> None:
+    @cluster_test()
+    async def foreign(cluster: Cluster, db: Database) -> None:
+        async with connected(cluster, leader_of(cluster)) as client:
+            client.connection.send(kind, b"")
+            await cluster.until(lambda: bool(client.reasons))
+            assert "unexpected frame" in client.reasons[0]
+        await db.put(b"k", b"v")
+
+    foreign()
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "reason"),
+    [
+        (FrameKind.RAFT, b"\xc1", "unreadable peer frame"),
+        (FrameKind.RAFT, b"", "unreadable peer frame"),
+        (FrameKind.REQUESTS, b"", "unexpected frame"),
+    ],
+)
+def test_a_bad_frame_of_a_peer_ends_its_connection(
+    kind: FrameKind, payload: bytes, reason: str
+) -> None:
+    @cluster_test()
+    async def bad(cluster: Cluster, db: Database) -> None:
+        leader = leader_of(cluster)
+        async with connected(cluster, leader, from_peer(ConnectionClass.RAFT)) as peer:
+            peer.connection.send(kind, payload)
+            await cluster.until(lambda: bool(peer.reasons))
+            assert reason in peer.reasons[0]
+        await db.put(b"k", b"v")
+        assert leader_of(cluster) is leader
+
+    bad()
+
+
+@cluster_test()
+async def test_only_nodes_open_connections_for_raft_and_snapshots(
+    cluster: Cluster, db: Database
+) -> None:
+    for connection_class in (ConnectionClass.RAFT, ConnectionClass.BULK):
+        with pytest.raises(errors.ProtocolError, match="only nodes"):
+            async with connected(
+                cluster, leader_of(cluster), Hello(PROTOCOL_VERSION, connection_class)
+            ):
+                pass
+
+
+@cluster_test()
+async def test_a_peer_frame_whose_clock_is_far_ahead_is_dropped_whole(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = leader_of(cluster)
+    clock = leader.up.store.context.hlc
+    far = Timestamp(clock.now() + hlc.from_ms(60_000))
+    async with connected(cluster, leader, from_peer(ConnectionClass.RAFT)) as peer:
+        peer.connection.send(FrameKind.RAFT, messages.encode(PeerFrame(far)))
+        await asyncio.sleep(0.1)
+        assert not peer.reasons, "it may be a clock that is set right again"
+        assert clock.last < far
+
+
+# -- too much ----------------------------------------------------------------------------------
+
+
+class StillStore:
+    """A store that keeps requests until it is told to answer."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[BatchRequest, Reply]] = []
+
+    def submit(self, asked: BatchRequest, reply: Reply) -> None:
+        """Keep it."""
+        self.waiting.append((asked, reply))
+
+    def answer(self, count: int, value: bytes = b"") -> None:
+        """Answer the oldest requests."""
+        ready, self.waiting = self.waiting[:count], self.waiting[count:]
+        for _, reply in ready:
+            reply(BatchReply((GetResult(value, Timestamp(1)),)))
+
+
+class StillConnection:
+    """A connection that only remembers what is done with it."""
+
+    def __init__(self) -> None:
+        self.is_paused = False
+        self.frames: list[ReplyFrame] = []
+        self.sizes: list[int] = []
+
+    def send(self, kind: FrameKind, payload: bytes) -> None:
+        """Keep it."""
+        assert kind is FrameKind.REPLIES
+        self.sizes.append(len(payload))
+        self.frames.append(encoding.unpack_reply_frame(payload))
+
+    def pause_reading(self) -> None:
+        """Note it."""
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        """Note it."""
+        self.is_paused = False
+
+
+def serve() -> tuple[StillStore, StillConnection, RequestConnection]:
+    store, connection = StillStore(), StillConnection()
+
+    def never(*_: object) -> Welcome:
+        raise AssertionError("nobody asks")
+
+    handler = RequestConnection(store, connection, never, never)  # type: ignore[arg-type]
+    return store, connection, handler
+
+
+def frame_of(count: int, size: int = 0) -> bytes:
+    one = request(Put(b"\x10k", bytes(size)))
+    return encoding.pack(RequestFrame(tuple((number, one) for number in range(count))))
+
+
+def test_a_client_with_too_many_requests_under_way_is_not_read_until_half_are_answered() -> None:
+    async def main() -> None:
+        store, connection, handler = serve()
+        handler.received(FrameKind.REQUESTS, frame_of(service.PENDING_MAX))
+        assert not connection.is_paused
+        handler.received(FrameKind.REQUESTS, frame_of(1))
+        assert connection.is_paused
+        store.answer(service.PENDING_MAX // 2)
+        await asyncio.sleep(0)
+        assert connection.is_paused
+        store.answer(2)
+        await asyncio.sleep(0)
+        assert not connection.is_paused
+        store.answer(service.PENDING_MAX)
+        await asyncio.sleep(0)
+        handler.received(FrameKind.REQUESTS, frame_of(service.PENDING_MAX))
+        assert not connection.is_paused, "what was answered counts no more"
+
+    asyncio.run(main())
+
+
+def test_a_client_with_too_many_bytes_under_way_is_not_read() -> None:
+    async def main() -> None:
+        store, connection, handler = serve()
+        frame = frame_of(8, 1 << 20)
+        for _ in range(service.PENDING_BYTES_MAX // len(frame)):
+            handler.received(FrameKind.REQUESTS, frame)
+        assert not connection.is_paused
+        handler.received(FrameKind.REQUESTS, frame)
+        assert connection.is_paused
+        store.answer(len(store.waiting) // 2 + 1)
+        await asyncio.sleep(0)
+        assert not connection.is_paused
+
+    asyncio.run(main())
+
+
+def test_answers_that_become_ready_together_leave_in_one_frame() -> None:
+    async def main() -> None:
+        store, connection, handler = serve()
+        handler.received(FrameKind.REQUESTS, frame_of(10))
+        store.answer(4)
+        store.answer(3)
+        assert not connection.frames
+        await asyncio.sleep(0)
+        assert [len(frame.replies) for frame in connection.frames] == [7]
+        store.answer(3)
+        await asyncio.sleep(0)
+        assert [len(frame.replies) for frame in connection.frames] == [7, 3]
+        numbers = [number for frame in connection.frames for number, _ in frame.replies]
+        assert numbers == list(range(10))
+
+    asyncio.run(main())
+
+
+def test_large_answers_are_cut_into_several_frames() -> None:
+    async def main() -> None:
+        store, connection, handler = serve()
+        handler.received(FrameKind.REQUESTS, frame_of(20))
+        store.answer(20, bytes(1 << 20))
+        await asyncio.sleep(0)
+        assert max(connection.sizes) <= service.REPLY_BYTES_MAX
+        numbers = [number for frame in connection.frames for number, _ in frame.replies]
+        assert numbers == list(range(20))
+        handler.received(FrameKind.REQUESTS, frame_of(1))
+        store.answer(1, bytes(service.REPLY_BYTES_MAX + 1))
+        await asyncio.sleep(0)
+        assert len(connection.frames[-1].replies) == 1, "one alone is never cut"
+
+    asyncio.run(main())
+
+
+def test_answers_for_a_client_that_is_gone_are_dropped() -> None:
+    async def main() -> None:
+        store, connection, handler = serve()
+        handler.received(FrameKind.REQUESTS, frame_of(4))
+        store.answer(1)
+        handler.closed("the cable was pulled")
+        store.answer(3)
+        await asyncio.sleep(0)
+        assert not connection.frames
+
+    asyncio.run(main())
+
+
+def test_a_peers_frames_go_to_the_store_with_the_name_of_the_peer() -> None:
+    received: list[tuple[NodeId, bytes]] = []
+
+    class Frames:
+        def receive_frame(self, source: NodeId, payload: bytes) -> None:
+            received.append((source, payload))
+
+    peer = PeerConnection(Frames(), NodeId(3))  # type: ignore[arg-type]
+    peer.received(FrameKind.RAFT, b"frame")
+    assert received == [(3, b"frame")]
+    with pytest.raises(errors.ProtocolError):
+        peer.received(FrameKind.SNAPSHOT, b"")
+    peer.closed("over")
+
+
+@cluster_test()
+async def test_a_client_that_sends_much_and_never_reads_is_cut_off_and_others_are_served(
+    cluster: Cluster, db: Database
+) -> None:
+    """The replies pile up at the sender until the connection is a slow reader's."""
+    await db.put(b"big", bytes(1 << 20))
+    member = leader_of(cluster)
+    async with connected(cluster, member) as client:
+        client.connection.pause_reading()
+        for number in range(12):
+            calls = [(number * 8 + n, request(Get(plain(b"big")))) for n in range(8)]
+            client.ask(*calls)
+            await asyncio.sleep(0.01)
+        assert await db.get(b"big") == bytes(1 << 20)
+        client.connection.resume_reading()
+        await cluster.until(lambda: bool(client.reasons))
+    await db.put(b"k", b"v")
