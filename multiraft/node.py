@@ -23,6 +23,7 @@ from multiraft import config as configuration
 from multiraft import errors
 from multiraft.client.router import Router
 from multiraft.cluster import joining, registry
+from multiraft.cluster.disk_guard import DiskGuard
 from multiraft.cluster.replica_gc import ReplicaGc
 from multiraft.cluster.replicate_queue import ReplicateQueue
 from multiraft.config import Config
@@ -56,7 +57,6 @@ from multiraft.storage.identity import Identity
 from multiraft.storage.memory import MemoryEngine
 from multiraft.storage.rocks import RocksEngine
 
-DISK_CHECK_S = 1.0
 HAND_OVER_S = 3.0
 
 
@@ -98,7 +98,6 @@ class Node:
         self._rng = rng
         self._hlc = HybridClock(clock, config.liveness.clock_offset_ms_max)
         self._listener: Listener | None = None
-        self._disk_timer: asyncio.TimerHandle | None = None
         self.addresses = AddressBook(bootstrap.read_nodes(engine), self._addresses_changed)
         self.store = Store(
             me.node_id,
@@ -144,15 +143,14 @@ class Node:
             seeds=[self._listener.address, *(n.address for n in known)],
         )
         self.store.connect(self._router, self._connect_bulk)
+        guard = DiskGuard(self.store)
+        guard.look()
         await self.store.start(tuple(node.node_id for node in known))
-        for queue in (ReplicateQueue(self.store), ReplicaGc(self.store, self._router)):
+        for queue in (ReplicateQueue(self.store), ReplicaGc(self.store, self._router), guard):
             self.store.spawn(queue.run(), name=type(queue).__name__)
-        self._check_disk()
 
     async def stop(self, *, hand_over: bool = False) -> None:
         """Close connections, stop the store, close the engine; `hand_over` leaderships first."""
-        if self._disk_timer is not None:
-            self._disk_timer.cancel()
         if hand_over and not self.failed.done():
             await self.store.hand_over_all(HAND_OVER_S)
         if self._listener is not None:
@@ -168,8 +166,6 @@ class Node:
         Nothing is handed over, flushed or answered, and the engine is left as it is: its owner says
         what a crash leaves of it.
         """
-        if self._disk_timer is not None:
-            self._disk_timer.cancel()
         await self.store.halt()
         await self._router.close()
         await self._links.close()
@@ -270,18 +266,6 @@ class Node:
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():
             self.failed.set_result(error)
-
-    def _check_disk(self) -> None:
-        """Refuse client writes while free space is below the reserve (engine-facts §3)."""
-        reserve = self.config.storage.free_reserve_bytes
-        free = self.engine.free_bytes()
-        if free < reserve:
-            self.store.context.write_refusal = errors.DiskFullError(
-                path=f"the disk of n{self.me.node_id}", free_bytes=free, reserve_bytes=reserve
-            )
-        else:
-            self.store.context.write_refusal = None
-        self._disk_timer = asyncio.get_running_loop().call_later(DISK_CHECK_S, self._check_disk)
 
 
 def prepare_local_cluster(

@@ -280,15 +280,34 @@ class AdminRequests:
                 )
 
     async def hand_over_to_any(self, replica: "Replica") -> None:
-        """Hand leadership to the first voter on a supported node that takes it; best effort."""
-        descriptor = replica.descriptor
-        assert descriptor is not None, "a leader is initialised"
-        liveness = self._store.liveness
-        for candidate in state.voters(descriptor):
-            node = candidate.node_id
-            if node != self._store.context.node_id and liveness.support_for(node):
-                await self.hand_over(replica, candidate.replica_id)
-                return
+        """Hand leadership to a voter that can take it at once; best effort.
+
+        Any of them: whoever is chosen may want to give it away again for the same reason, as when
+        several disks are full, and must not always get the same idea to whom.
+        """
+        heirs = self._heirs(replica)
+        if heirs:
+            await self.hand_over(replica, heirs[self._store.context.rng.below(len(heirs))])
+
+    def _heirs(self, replica: "Replica") -> list[ReplicaId]:
+        """Return the other voters on live nodes: those with all that is committed, if any."""
+        descriptor, leadership = replica.descriptor, replica.core.leadership
+        if descriptor is None or leadership is None:
+            return []
+        live = [
+            voter.replica_id
+            for voter in state.voters(descriptor)
+            if voter.node_id != self._store.context.node_id
+            and self._store.liveness.support_for(voter.node_id)
+        ]
+        committed = replica.core.commit_index
+        ready = [
+            voter
+            for voter in live
+            if (progress := leadership.progress.get(voter)) is not None
+            and progress.match_index >= committed
+        ]
+        return ready or live
 
     def _leader(self, replica: "Replica") -> tuple[Leaseholder, RangeDescriptor]:
         holder, descriptor = replica.leaseholder, replica.descriptor
