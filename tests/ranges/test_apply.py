@@ -137,9 +137,9 @@ async def test_a_command_with_a_key_outside_its_range_stops_the_stores_that_appl
             """The store stops."""
 
     assert holder.propose(Command(id=bytes(16), puts=(outside, b"v")), Ignored())
-    await asyncio.sleep(5.0)  # The next leader commits it, and applies it no more than the first.
+    await asyncio.sleep(5.0)
     found, cluster.errors = cluster.errors, []
-    assert len(found) == len(cluster.members)
+    assert len(found) >= 2, "its proposer, and the next leader"
     assert all(isinstance(error, errors.StoreFailedError) for error in found)
     for member in cluster.members.values():
         assert member.engine.get(outside, member.engine.data) is None
