@@ -51,6 +51,7 @@ class RaftCore:
         "acknowledge_to",
         "applied_index",
         "commit_index",
+        "commit_untold",
         "config",
         "configuration",
         "could_campaign",
@@ -134,6 +135,7 @@ class RaftCore:
         self.matched_index = Index(0)
         self.acknowledge_to = NO_REPLICA
         self.replicate = False
+        self.commit_untold = False
         self.refusal: Refusal | None = None
         self.lease_version = 0
 
@@ -252,8 +254,7 @@ class RaftCore:
 
     def tick(self) -> None:
         """Let one tick pass. To be called while `needs_tick`, and harmless otherwise."""
-        if self.releasing is not None:
-            fortification.release_tick(self)
+        fortification.release_tick(self)
         if self.leadership is None:
             election.tick(self)
             return
@@ -413,10 +414,15 @@ class RaftCore:
             or self.reads
         )
 
-    def take_ready(self) -> Ready:
-        """Return what is to be done, in the order that Ready tells; each thing once."""
-        if self.replicate:
-            replication.send_appends(self)
+    def take_ready(self, *, tell_commit: bool = True) -> Ready:
+        """Return what is to be done, in the order that Ready tells; each thing once.
+
+        Without `tell_commit`, members that lack nothing but the newest commit index are not told of
+        it: the next append carries it along. If there is none soon, the host asks for it with
+        `tell_commit`, which `commit_untold` says is due.
+        """
+        if self.replicate or (tell_commit and self.commit_untold):
+            replication.send_appends(self, tell_commit=tell_commit)
         if self.acknowledge_to:
             replication.acknowledge(self)
         mark = self.log.take_mark()

@@ -105,6 +105,7 @@ def step_down(core: "RaftCore", clock: Timestamp) -> None:
     core.role = Role.FOLLOWER
     core.leader = NO_REPLICA
     core.replicate = False
+    core.commit_untold = False
     core.lease_version += 1
     core.restart_election_timer()
 
@@ -310,8 +311,8 @@ def _give_up(core: "RaftCore") -> None:
 def hear_leader(core: "RaftCore", source: ReplicaId) -> None:
     """Take `source` for the leader of the present term; its followers' timers start over.
 
-    A leader of a higher term ends an older fortification, and an own release that is under way:
-    its electors have already denied the old leader a quorum.
+    A leader of a higher term ends an older fortification: its electors have already denied the old
+    leader a quorum.
     """
     assert core.role is not Role.LEADER, "two leaders in one term"
     core.election_elapsed = 0
@@ -322,5 +323,3 @@ def hear_leader(core: "RaftCore", source: ReplicaId) -> None:
         core.leader = source
     if core.fortified_leader != NO_REPLICA and core.fortified_term < core.term:
         fortification.clear(core)
-    if core.releasing is not None and core.releasing.term < core.term:
-        core.releasing = None

@@ -8,8 +8,8 @@ Invariants
     - (leader, term, epoch) is part of the hard state; FortifyReply leaves after its sync.
     - It ends by withdrawal of support, by the leader's own release, or by a leader of a higher
       term; never by a mere higher term number, a split or a snapshot (rule S16).
-    - A leader that steps down releases its members until each confirmed (rule L1), and a released
-      term is never fortified again.
+    - A leader that steps down owes its members a release until each confirmed, or it leads again
+      (rule L1); a released term is never fortified again.
     - A Release is matched by leader and term. An epoch in it narrows it; the core sends none,
       since the leader gives up its whole term and cannot know the newest epoch recorded elsewhere.
 Source
@@ -97,13 +97,19 @@ def clear(core: "RaftCore") -> None:
 
 
 def take_release(core: "RaftCore", release: Release) -> None:
-    """Let go of a leader that gave up: its clock first, then the fortification (rule S6)."""
+    """Let go of a leader that gave up: its clock first, then the fortification (rule S6).
+
+    A release is also the word of a leader of its term, so it ends what is older than that.
+    """
     core.forward_clock(release.clock)
-    if (
+    if core.fortified_leader == NO_REPLICA:
+        return
+    given_up = (
         release.leader == core.fortified_leader
         and release.term == core.fortified_term
         and release.epoch in (NO_EPOCH, core.fortified_epoch)
-    ):
+    )
+    if given_up or release.term > core.fortified_term:
         clear(core)
 
 
@@ -242,12 +248,14 @@ def accept_release_reply(core: "RaftCore", source: ReplicaId, message: ReleaseRe
 
 
 def release_needs_tick(core: "RaftCore") -> bool:
-    """Return whether releases are to be repeated: not for ever to stores that are gone.
+    """Return whether releases are to be repeated.
 
-    Their support coming back wakes the core (`support_changed`).
+    Not while this replica is bound to a later leader, which reaches the others itself; but should
+    that leader die before it has, the releases are still owed. Not for ever to stores that are
+    gone: their support coming back wakes the core (`support_changed`).
     """
     releasing = core.releasing
-    if releasing is None:
+    if releasing is None or is_bound(core):
         return False
     if releasing.retry_ticks < core.config.retry_ticks * BACK_OFF_FACTOR_MAX:
         return True
@@ -263,7 +271,8 @@ def is_in_touch(core: "RaftCore", member: ReplicaId) -> bool:
 def release_tick(core: "RaftCore") -> None:
     """Count one tick; repeat the releases when due, at intervals that double."""
     releasing = core.releasing
-    assert releasing is not None
+    if releasing is None or is_bound(core):
+        return
     releasing.elapsed_ticks += 1
     if releasing.elapsed_ticks < releasing.retry_ticks:
         return

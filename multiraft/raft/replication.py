@@ -29,18 +29,27 @@ Slices = dict[Index, tuple[tuple[Entry, ...], int]]
 # --- The leader sends --------------------------------------------------------------------------
 
 
-def send_appends(core: "RaftCore") -> None:
-    """Send every member what it lacks, as far as its window allows."""
+def send_appends(core: "RaftCore", *, tell_commit: bool) -> None:
+    """Send every member what it lacks, as far as its window allows.
+
+    Members that lack only the commit index are left for later unless `tell_commit`.
+    """
     assert core.leadership is not None
     core.replicate = False
+    core.commit_untold = False
     slices: Slices = {}
     for member, progress in core.leadership.progress.items():
         if member != core.replica_id:
-            _send_appends_to(core, member, progress, slices)
+            _send_appends_to(core, member, progress, slices, tell_commit=tell_commit)
 
 
 def _send_appends_to(
-    core: "RaftCore", member: ReplicaId, progress: Progress, slices: Slices
+    core: "RaftCore",
+    member: ReplicaId,
+    progress: Progress,
+    slices: Slices,
+    *,
+    tell_commit: bool,
 ) -> None:
     last_index = core.log.last_index
     config = core.config
@@ -48,8 +57,12 @@ def _send_appends_to(
         if not _send_append(core, member, progress, slices):
             return
     if progress.next_index > last_index and progress.may_send(config):
-        news = progress.commit_sent < core.commit_index
-        if news or progress.state is ProgressState.PROBE:
+        if progress.state is ProgressState.PROBE:
+            _send_append(core, member, progress, slices)
+        elif progress.commit_sent < core.commit_index:
+            if not tell_commit:
+                core.commit_untold = True
+                return
             _send_append(core, member, progress, slices)
 
 

@@ -131,11 +131,18 @@ def test_a_release_takes_the_clock_in_frees_and_is_confirmed_after_the_sync() ->
 
 
 def test_a_release_of_something_else_is_confirmed_but_frees_nothing() -> None:
-    for other in (release(3, 3), release(1, 2), release(1, 3, epoch=9)):
+    for other in (release(3, 3), release(3, 2), release(1, 2), release(1, 3, epoch=9)):
         replica = fortified_to_one()
         replica.step(1, released(3, other))
         assert replica.core.fortified_leader == 1
         assert replica.settle() == [(1, ReleaseReply(Term(3), other.term))]
+
+
+def test_a_release_by_a_later_leader_frees_from_an_older_one() -> None:
+    """The later one led: its electors had denied the older a quorum, and its clock is higher."""
+    replica = fortified_to_one()
+    replica.step(3, released(4, release(3, 4)))
+    assert replica.core.fortified_leader == 0
 
 
 def test_a_fortify_that_comes_after_the_release_of_its_term_is_refused() -> None:
@@ -270,10 +277,26 @@ def test_a_deposed_leader_releases_its_term() -> None:
     assert (3, message) in sent
 
 
-def test_a_leader_of_a_higher_term_ends_the_releasing() -> None:
+def test_releases_rest_while_a_later_leader_is_served_and_are_owed_again_after_it() -> None:
+    """The later leader reaches the others itself, unless it dies before it has."""
     replica = leader_of(voters(3))
     replica.core.step_down(CLOCK)
-    replica.step(3, AppendEntries(Term(2), Index(1), Term(1), (), Index(0)))
+    replica.step(3, Fortify(Term(2)))
+    replica.settle()
+    assert not replica.core.needs_tick
+    replica.ticks(10)
+    assert not replica.core.has_ready()
+    replica.support.given[3] = Epoch(2)
+    replica.core.support_changed()
+    assert replica.core.needs_tick
+    replica.ticks(replica.config.retry_ticks)
+    assert (2, released(2, release(1, 1))) in replica.settle()
+
+
+def test_leading_again_ends_the_releasing() -> None:
+    replica = leader_of(voters(3))
+    replica.core.step_down(CLOCK)
+    elect(replica)
     assert replica.core.releasing is None
 
 

@@ -94,9 +94,9 @@ def test_a_later_attempt_of_the_target_shows_no_release() -> None:
     assert replica.core.release is None
 
 
-def test_a_target_bound_to_somebody_else_does_not_campaign() -> None:
+def test_a_target_bound_to_a_later_leader_does_not_campaign() -> None:
     replica = Replica(disk_with(voters(3), (1,), term=5, fortified=(3, 5, 1)), replica_id=2)
-    replica.step(1, TimeoutNow(Term(6), Release(ReplicaId(1), Term(6), Epoch(0), CLOCK)))
+    replica.step(1, TimeoutNow(Term(6), Release(ReplicaId(1), Term(4), Epoch(0), CLOCK)))
     assert replica.has_role(Role.FOLLOWER)
 
 

@@ -265,7 +265,7 @@ class World:
                 store.sync(self.random.randrange(1, len(store.unsynced) + 1))
 
     def pass_time(self) -> None:
-        self.now += self.random.randrange(1, 150)
+        self.now += self.random.randrange(1, 120)
         for store in self.up():
             assert store.core is not None
             for _ in range(self.random.randrange(3)):
@@ -440,10 +440,23 @@ class World:
         store.crash(self.random.randrange(store.disk.unsynced + 1))
         self.count("crash")
 
+    def bounce(self) -> None:
+        """A store loses power and is back at once: nobody has noticed, but it has forgotten."""
+        store = self.random.choice(self.up())
+        store.crash(self.random.randrange(store.disk.unsynced + 1))
+        self._start(store)
+        self.count("crash")
+
     def restart(self) -> None:
         for store in self.stores.values():
             if store.core is None and self.random.random() < 0.5:
-                store.start()
+                self._start(store)
+
+    def _start(self, store: Store) -> None:
+        """Start a store, which asks for support first of all."""
+        store.start()
+        for supporter in self.up():
+            self._ask(store, supporter, self.random.random() < 0.8)
 
     def cut_links(self) -> None:
         """Cut single directions, or cut the stores into two sides."""
@@ -468,7 +481,7 @@ class World:
 
     EVENTS = (
         (pass_time, 30),
-        (ask_for_support, 10),
+        (ask_for_support, 16),
         (propose, 16),
         (serve, 12),
         (withdraw_support, 8),
@@ -480,7 +493,8 @@ class World:
         (interfere, 2),
         (skip_pre_vote, 3),
         (crash, 2),
-        (restart, 3),
+        (bounce, 6),
+        (restart, 8),
         (cut_links, 1),
         (heal_links, 2),
     )
@@ -496,16 +510,17 @@ class World:
         """
         actions = [action for action, _ in self.EVENTS]
         for _ in range(0, events, self.PHASE_EVENTS):
-            self.arrivals = self.random.choice((0.3, 0.6, 0.95))
+            self.arrivals = self.random.choice((0.5, 0.95))
             for store in self.stores.values():
-                store.turns = self.random.choice((0.2, 0.6, 0.95))
+                store.turns = self.random.choice((0.3, 0.9, 0.95))
                 store.syncs = self.random.choice((0.05, 0.3, 0.95))
             weights = [weight * self.random.choice((0.2, 1, 1, 3)) for _, weight in self.EVENTS]
             for action in self.random.choices(actions, weights, k=self.PHASE_EVENTS):
                 if self.up() or action is World.restart:
                     action(self)
-                self.go_on()
-                self.check()
+                for _ in range(3):
+                    self.go_on()
+                    self.check()
         self.heal()
 
     def check(self) -> None:
