@@ -67,8 +67,9 @@ class AddressingWriter:
             return
         waiter = _Remembered()
         command = Command(trigger=MetaKnownTrigger(descriptor.generation))
-        if leaseholder.propose(command, waiter):
-            await waiter.done
+        if not leaseholder.propose(command, waiter):
+            raise leaseholder.lost()  # During a transfer, say: try again, without haste.
+        await waiter.done
 
 
 class _Remembered:
