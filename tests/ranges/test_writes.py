@@ -137,7 +137,9 @@ def test_an_addressing_record_is_replaced_only_by_a_later_generation() -> None:
     held = []
     for number, generation in enumerate((3, 2, 3, 5, 4), start=1):
         _, operation = record(generation)
-        assert table.apply(part(operation, number=number)).results == (PutResult(),)
+        evaluation = table.apply(part(operation, number=number))
+        assert evaluation.results == (PutResult(),)
+        assert evaluation.write_set.is_empty == (generation in (2, 4) or number == 3)
         value = table.get(operation.key)
         assert value is not None
         held.append(encoding.unpack_descriptor(value).generation)
@@ -293,6 +295,15 @@ def test_a_first_attempt_that_writes_nothing_leaves_no_trace() -> None:
     table = Table(k=b"v")
     evaluation = table.apply(part(ConditionalPut(b"k", b"x", None)))
     assert evaluation.write_set.is_empty, "an answer that nobody may believe needs no write"
+
+
+def test_what_is_only_read_gets_no_trace() -> None:
+    table = Table(b=b"v")
+    for attempt in (1, 2):
+        for last in (Put(b"c", b"v"), ConditionalPut(b"c", b"v", b"no")):
+            evaluation = table.evaluate(part(Get(b"a"), Get(b"b"), last, attempt=attempt))
+            assert not evaluation.write_set.writes(b"a")
+            assert not evaluation.write_set.writes(b"b")
 
 
 def test_the_attempt_of_another_request_finds_nothing() -> None:
