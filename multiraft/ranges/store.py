@@ -264,6 +264,11 @@ class Store:
         elif not isinstance(first, ADMIN):
             known = self.descriptors_between(first.key, None)
         if not known:
+            # Whoever asks may have no other way to find where the range went (rule L6).
+            tombstone = state.read_tombstone(self.context.engine, request.range_id)
+            if tombstone is not None and tombstone.descriptor is not None:
+                known = [tombstone.descriptor]
+        if not known:
             return errors.RangeNotFoundError(
                 range_id=request.range_id, node_id=self.context.node_id
             )
