@@ -33,10 +33,9 @@ from multiraft.raft.leadership import Leadership
 from multiraft.raft.log import RaftLog
 from multiraft.raft.membership import Refusal
 from multiraft.raft.messages import Configuration, Entry, EntryKind, Envelope, Message, Release
-from multiraft.raft.progress import ProgressState
 from multiraft.raft.ready import HardState, ReadState, Ready, SnapshotMark
 from multiraft.raft.role import Role
-from multiraft.raft.status import MemberStatus, Status
+from multiraft.raft.status import Status, status_of
 from multiraft.raft.storage import LogStorage, SupportView
 
 NO_CLOCK = Timestamp(0)
@@ -208,35 +207,7 @@ class RaftCore:
 
     def status(self) -> Status:
         """Return what there is to know, for people and metrics."""
-        members: tuple[MemberStatus, ...] = ()
-        if self.leadership is not None:
-            members = tuple(
-                MemberStatus(
-                    replica_id=member,
-                    state=ProgressState(progress.state).name,
-                    match_index=progress.match_index,
-                    next_index=progress.next_index,
-                    commit_known=progress.commit_known,
-                    fortified=fortification.is_fortified_by(self, member),
-                )
-                for member, progress in self.leadership.progress.items()
-            )
-        return Status(
-            replica_id=self.replica_id,
-            role=Role(self.role).name,
-            term=self.term,
-            vote=self.vote,
-            leader=self.leader,
-            first_index=self.first_index,
-            last_index=self.last_index,
-            commit_index=self.commit_index,
-            applied_index=self.applied_index,
-            configuration=self.configuration,
-            fortified_leader=self.fortified_leader,
-            fortified_epoch=self.fortified_epoch,
-            transferring_to=self.leadership.transfer_target if self.leadership else NO_REPLICA,
-            members=members,
-        )
+        return status_of(self)
 
     # --- What the host feeds in ---------------------------------------------------------------
 
@@ -361,11 +332,7 @@ class RaftCore:
         if self.applied_index < leadership.noop_index <= index:
             self.lease_version += 1
         self.applied_index = index
-        needed_after = index
-        for progress in leadership.progress.values():
-            if progress.state is ProgressState.REPLICATE and progress.match_index < needed_after:
-                needed_after = progress.match_index
-        self.log.trim(needed_after, index)
+        replication.trim_log(self)
 
     def replicated_index(self) -> Index:
         """Return the greatest index that every member is known to have; 0 unless leader."""
@@ -380,12 +347,7 @@ class RaftCore:
 
     def report_unreachable(self, replica: ReplicaId) -> None:
         """Tell that messages to `replica` were dropped: probe instead of streaming."""
-        if self.leadership is None:
-            return
-        progress = self.leadership.progress.get(replica)
-        if progress is not None and progress.state is ProgressState.REPLICATE:
-            progress.become_probe(Index(progress.match_index + 1))
-            progress.probe_sent = progress.match_index < self.log.last_index
+        replication.report_unreachable(self, replica)
 
     def support_changed(self) -> None:
         """Look again at support: it began, ended or changed its epoch for a store of this group.

@@ -5,6 +5,8 @@ Purpose
     neither campaigns nor votes nor pre-votes for others while its store supports the leader's store
     at the epoch it recorded. The leader's lease is what a quorum of them promises.
 Invariants
+    - A follower binds itself only at the epoch that the leader names: a delayed Fortify of a leader
+      that has restarted since names an older one.
     - (leader, term, epoch) is part of the hard state; FortifyReply leaves after its sync.
     - It ends by withdrawal of support, by the leader's own release, or by a leader of a higher
       term; never by a mere higher term number, a split or a snapshot (rule S16).
@@ -67,9 +69,11 @@ def is_bound(core: "RaftCore") -> bool:
 
 
 def accept_fortify(core: "RaftCore", source: ReplicaId, message: Fortify) -> None:
-    """Bind to the leader if this store supports its store, and say so once that is durable."""
+    """Bind to the leader if this store supports its store so, and tell once that is durable."""
     epoch = core.support.support_for(source)
-    if epoch != NO_EPOCH and core.term > core.released_term:
+    if epoch not in (NO_EPOCH, message.epoch) or core.term <= core.released_term:
+        epoch = NO_EPOCH
+    if epoch != NO_EPOCH:
         record(core, source, epoch)
         core.send_after_sync(source, FortifyReply(core.term, epoch))
     else:
@@ -136,13 +140,17 @@ def ask_still_leading(core: "RaftCore") -> bool:
 
 
 def request(core: "RaftCore", member: ReplicaId) -> None:
-    """Ask one member to fortify this leader; a leader fortifies itself by the same rule."""
-    if member != core.replica_id:
-        core.send(member, Fortify(core.term))
+    """Ask one member to fortify this leader; a leader fortifies itself by the same rule.
+
+    Where there is no support now, its beginning will ask (`support_changed`).
+    """
+    epoch, _ = core.support.support_from(member)
+    if epoch == NO_EPOCH:
         return
-    epoch = core.support.support_for(member)
-    if epoch != NO_EPOCH:
+    if member == core.replica_id:
         record(core, member, epoch)
+    else:
+        core.send(member, Fortify(core.term, epoch))
 
 
 def accept_fortify_reply(core: "RaftCore", source: ReplicaId, message: FortifyReply) -> None:
@@ -207,7 +215,7 @@ def lease_end(core: "RaftCore") -> Timestamp:
 
 def answer_still_leading(core: "RaftCore", source: ReplicaId, message: StillLeading) -> None:
     """The leader asked leads: fortify anew."""
-    core.send(source, Fortify(core.term))
+    request(core, source)
 
 
 def deny_still_leading(core: "RaftCore", source: ReplicaId, message: StillLeading) -> None:

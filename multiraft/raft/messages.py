@@ -111,9 +111,14 @@ class AppendEntriesReply(msgspec.Struct, frozen=True, array_like=True, tag=6, gc
 
 
 class Fortify(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
-    """Leader -> follower: while your store supports mine, do not vote for others (design §7)."""
+    """Leader -> follower: while your store supports mine, do not vote for others (design §7).
+
+    `epoch` is the one at which the sender has that support. A message from before a restart of its
+    sender names one that is over, so nobody binds himself to a leader that no longer is one.
+    """
 
     term: Term
+    epoch: Epoch
 
 
 class FortifyReply(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):

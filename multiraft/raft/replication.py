@@ -132,6 +132,8 @@ def accept_reply(core: "RaftCore", source: ReplicaId, message: AppendEntriesRepl
         _leave_probe(core, progress)
     if progress.next_index <= core.log.last_index:
         core.replicate = True
+    elif message.commit_index == core.applied_index == core.log.last_index:
+        trim_log(core)  # Nothing more may come for a long time: do not hold on to the end.
     if source == leadership.transfer_target:
         transfer.finish_if_caught_up(core)
 
@@ -169,6 +171,16 @@ def advance_commit(core: "RaftCore") -> None:
         core.replicate = True
 
 
+def trim_log(core: "RaftCore") -> None:
+    """Give back the memory of applied entries, but keep what a member being streamed to lacks."""
+    assert core.leadership is not None
+    needed_after = core.applied_index
+    for progress in core.leadership.progress.values():
+        if progress.state is ProgressState.REPLICATE and progress.match_index < needed_after:
+            needed_after = progress.match_index
+    core.log.trim(needed_after, core.applied_index)
+
+
 def own_sync(core: "RaftCore") -> None:
     """The leader's own log became durable further: that counts like a member's answer."""
     assert core.leadership is not None
@@ -176,6 +188,16 @@ def own_sync(core: "RaftCore") -> None:
     progress.match_index = core.log.durable_index
     if progress.match_index > core.commit_index:
         advance_commit(core)
+
+
+def report_unreachable(core: "RaftCore", member: ReplicaId) -> None:
+    """Messages to `member` were dropped: probe from the match, with the next retry."""
+    if core.leadership is None:
+        return
+    progress = core.leadership.progress.get(member)
+    if progress is not None and progress.state is ProgressState.REPLICATE:
+        progress.become_probe(Index(progress.match_index + 1))
+        progress.probe_sent = progress.match_index < core.log.last_index
 
 
 # --- The leader waits --------------------------------------------------------------------------

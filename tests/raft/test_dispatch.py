@@ -24,7 +24,7 @@ def of_term(message_type: type, term: int) -> Message:
         messages.RequestVoteReply: messages.RequestVoteReply(number, False),
         messages.AppendEntries: messages.AppendEntries(number, Index(0), Term(0), (), Index(0)),
         messages.AppendEntriesReply: messages.AppendEntriesReply(number, False, Index(0), Index(0)),
-        messages.Fortify: messages.Fortify(number),
+        messages.Fortify: messages.Fortify(number, Epoch(1)),
         messages.FortifyReply: messages.FortifyReply(number, Epoch(0)),
         messages.ReleaseFortification: messages.ReleaseFortification(number, RELEASE),
         messages.ReleaseReply: messages.ReleaseReply(number, Term(1)),

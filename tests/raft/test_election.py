@@ -66,7 +66,7 @@ def test_a_candidate_with_a_quorum_leads_and_appends_a_noop() -> None:
     replica.settle()
     replica.step(3, RequestVoteReply(Term(3), True))
     append = AppendEntries(Term(3), Index(2), Term(2), (noop(3, 3),), Index(0))
-    fortify = Fortify(Term(3))
+    fortify = Fortify(Term(3), Epoch(1))
     assert replica.take() == Ready(
         entries=(noop(3, 3),),
         hard_state=hard_state(3, vote=1, fortified=(1, 3, 1)),

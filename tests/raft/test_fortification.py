@@ -40,7 +40,7 @@ def released(sender_term: int, proof: Release) -> ReleaseFortification:
 def fortified_to_one() -> Replica:
     """Return replica 2, fortified to leader 1 of term 3 at epoch 1."""
     replica = Replica(disk_with(voters(3), term=3), replica_id=2)
-    replica.step(1, Fortify(Term(3)))
+    replica.step(1, Fortify(Term(3), Epoch(1)))
     replica.settle()
     return replica
 
@@ -51,7 +51,7 @@ def fortified_to_one() -> Replica:
 def test_a_follower_fortifies_and_says_so_after_the_sync() -> None:
     replica = Replica(disk_with(voters(3), term=3), replica_id=2)
     replica.support.given[1] = Epoch(7)
-    replica.step(1, Fortify(Term(3)))
+    replica.step(1, Fortify(Term(3), Epoch(7)))
     assert replica.take() == Ready(
         hard_state=hard_state(3, fortified=(1, 3, 7)),
         messages_after_sync=envelopes(2, (1, FortifyReply(Term(3), Epoch(7)))),
@@ -63,9 +63,26 @@ def test_a_follower_fortifies_and_says_so_after_the_sync() -> None:
 def test_a_follower_whose_store_does_not_support_the_leaders_refuses() -> None:
     replica = Replica(disk_with(voters(3), term=3), replica_id=2)
     replica.support.lose(1)
-    replica.step(1, Fortify(Term(3)))
+    replica.step(1, Fortify(Term(3), Epoch(1)))
     assert replica.take() == Ready(messages=envelopes(2, (1, FortifyReply(Term(3), NO_EPOCH))))
     assert replica.core.needs_tick
+
+
+def test_a_fortify_of_a_leader_that_has_restarted_since_is_refused() -> None:
+    """Its store is supported again, at a new epoch; the message names the old one."""
+    replica = Replica(disk_with(voters(3), term=3), replica_id=2)
+    replica.support.given[1] = Epoch(2)
+    replica.step(1, Fortify(Term(3), Epoch(1)))
+    assert replica.settle() == [(1, FortifyReply(Term(3), NO_EPOCH))]
+    assert replica.core.fortified_leader == 0
+
+
+def test_a_leader_asks_only_where_it_has_support() -> None:
+    replica = Replica()
+    replica.support.received[3] = (0, 0)
+    elect(replica)
+    asked = [target for target, message in replica.settle() if isinstance(message, Fortify)]
+    assert asked == [2]
 
 
 def test_a_fortified_follower_neither_campaigns_nor_votes_nor_pre_votes() -> None:
@@ -106,7 +123,7 @@ def test_a_leader_of_a_higher_term_ends_an_older_fortification() -> None:
     replica = fortified_to_one()
     replica.step(3, AppendEntries(Term(4), Index(0), Term(0), (), Index(0)))
     assert replica.take().hard_state == hard_state(4)
-    replica.step(3, Fortify(Term(4)))
+    replica.step(3, Fortify(Term(4), Epoch(1)))
     assert replica.take().hard_state == hard_state(4, fortified=(3, 4, 1))
 
 
@@ -148,7 +165,7 @@ def test_a_release_by_a_later_leader_frees_from_an_older_one() -> None:
 def test_a_fortify_that_comes_after_the_release_of_its_term_is_refused() -> None:
     replica = Replica(disk_with(voters(3), term=3), replica_id=2)
     replica.step(1, released(3, release(1, 3)))
-    replica.step(1, Fortify(Term(3)))
+    replica.step(1, Fortify(Term(3), Epoch(1)))
     assert (1, FortifyReply(Term(3), NO_EPOCH)) in replica.settle()
     assert replica.core.fortified_leader == 0
 
@@ -230,7 +247,7 @@ def test_support_from_a_member_at_a_new_epoch_is_asked_for_again() -> None:
     replica.support.received[2] = (2, LEASE)
     assert replica.core.needs_tick
     replica.core.support_changed()
-    assert (2, Fortify(Term(1))) in replica.settle()
+    assert (2, Fortify(Term(1), Epoch(2))) in replica.settle()
     replica.step(2, FortifyReply(Term(1), Epoch(2)))
     assert not replica.core.needs_tick
 
@@ -241,7 +258,7 @@ def test_a_lost_fortify_is_repeated() -> None:
     replica.core.support_changed()
     replica.settle()
     replica.ticks(replica.config.retry_ticks)
-    assert (2, Fortify(Term(1))) in replica.settle()
+    assert (2, Fortify(Term(1), Epoch(2))) in replica.settle()
 
 
 def test_a_leader_renews_its_own_fortification_too() -> None:
@@ -281,7 +298,7 @@ def test_releases_rest_while_a_later_leader_is_served_and_are_owed_again_after_i
     """The later leader reaches the others itself, unless it dies before it has."""
     replica = leader_of(voters(3))
     replica.core.step_down(CLOCK)
-    replica.step(3, Fortify(Term(2)))
+    replica.step(3, Fortify(Term(2), Epoch(1)))
     replica.settle()
     assert not replica.core.needs_tick
     replica.ticks(10)
@@ -323,7 +340,7 @@ def test_releases_to_stores_that_are_gone_end_with_the_back_off_and_resume() -> 
 def test_who_still_leads_fortifies_anew_who_does_not_releases() -> None:
     replica = leader_of(voters(3))
     replica.step(2, StillLeading(Term(1)))
-    assert replica.settle() == [(2, Fortify(Term(1)))]
+    assert replica.settle() == [(2, Fortify(Term(1), Epoch(1)))]
     replica.core.step_down(CLOCK)
     replica.settle()
     replica.step(2, StillLeading(Term(1)))

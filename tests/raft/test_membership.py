@@ -104,7 +104,7 @@ def test_an_applied_learner_is_fortified_and_probed() -> None:
     replica.settle()
     replica.step(2, accepted(1, 2, 1))
     sent = replica.settle()
-    assert (4, Fortify(Term(1))) in sent
+    assert (4, Fortify(Term(1), Epoch(1))) in sent
     assert (4, AppendEntries(Term(1), Index(2), Term(1), (), Index(2))) in sent
     assert replica.core.configuration == WITH_LEARNER
 

@@ -205,7 +205,7 @@ def test_a_member_whose_store_is_gone_is_left_alone_after_some_retries() -> None
     assert not replica.core.needs_tick
     replica.support.received[3] = (2, LEASE)
     replica.core.support_changed()
-    assert (3, Fortify(Term(1))) in replica.settle()
+    assert (3, Fortify(Term(1), Epoch(2))) in replica.settle()
 
 
 def test_a_follower_that_restarted_is_told_the_commit_index_again() -> None:

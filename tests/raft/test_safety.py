@@ -296,7 +296,7 @@ def test_s14_votes_and_promises_wait_for_the_voters_sync() -> None:
     assert cluster.flights == []
     cluster[2].sync()
     assert [flight.message for flight in cluster.take()] == [RequestVoteReply(Term(1), True)]
-    send(cluster, 1, 2, Fortify(Term(1)))
+    send(cluster, 1, 2, Fortify(Term(1), Epoch(1)))
     cluster[2].turn()
     assert cluster.flights == []
     cluster[2].sync()
