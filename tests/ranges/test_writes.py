@@ -486,7 +486,7 @@ def test_replays_give_first_results_whole_and_in_halves(
             try:
                 replay = table.replay(half)
             except errors.RequestError:
-                assert first.error is not None
+                assert not wrote, "what was behind the failed condition may be impossible"
                 continue
             if replay is None:
                 assert not wrote, "no half of what was written is evaluated again"
