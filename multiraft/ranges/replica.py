@@ -273,7 +273,8 @@ class Replica:
         """Take a Raft message of this group."""
         self._support.nodes[envelope.source] = source_node
         self.core.step(envelope)
-        self.context.mark_dirty(self)
+        if self.core.has_ready():
+            self.context.mark_dirty(self)
 
     def peer_unreachable(self, node: NodeId) -> None:
         """Messages of this leader to `node` may be lost: probe before sending more."""
@@ -298,9 +299,16 @@ class Replica:
         """Put what the core wants done into the turn."""
         core = self.core
         if core.has_ready():
-            self._carry_out(turn, core.take_ready())
+            self._carry_out(turn, core.take_ready(tell_commit=False))
         self.staged = None
         self._follow_role()
+        if core.commit_untold:
+            self._store.owe_commit(self)
+
+    def tell_commit(self, turn: Turn) -> None:
+        """Tell the members the newest commit index, no append having carried it along."""
+        if self.core.commit_untold:
+            self._carry_out(turn, self.core.take_ready())
 
     def _carry_out(self, turn: Turn, ready: Ready) -> None:
         batch = turn.batch
@@ -382,6 +390,7 @@ class Replica:
                 self.leaseholder.recent.note(command.id, command.timestamp)
         self._advance(entry, stats, floor)
         if command.trigger is not None:
+            turn.after_write.append(self._store.tell_commits_now)
             triggers.PULL[type(command.trigger)](self, turn, entry, command.trigger, live)
 
     def _advance(self, entry: Entry, stats: RangeStats, clock_floor: Timestamp) -> None:
@@ -407,7 +416,8 @@ class Replica:
 
     def _applied(self, index: Index) -> None:
         self.core.applied(index)
-        self.context.mark_dirty(self)
+        if self.core.has_ready():
+            self.context.mark_dirty(self)
         self._begin_serving()
         holder = self.leaseholder
         if holder is not None:

@@ -61,6 +61,7 @@ from multiraft.storage.engine import Engine
 SendFrame = Callable[[NodeId, bytes], None]
 ConnectBulk = Callable[[NodeId, Handler], Awaitable[Connection]]
 DESCRIPTORS_IN_ERROR_MAX = 16
+COMMIT_DELAY_S = 0.005
 
 
 class Store:
@@ -112,6 +113,9 @@ class Store:
         self._lease_waiters: dict[RangeId, Replica] = {}
         self._turn_scheduled = False
         self._tick_timer: asyncio.TimerHandle | None = None
+        self._commits_owed: dict[RangeId, Replica] = {}
+        self._commit_timer: asyncio.TimerHandle | None = None
+        self._tell_all_commits = False
         self._envelopes: dict[NodeId, list[GroupEnvelope]] = {}
         self._liveness_out: dict[NodeId, list[LivenessMessage]] = {}
         self._removals: dict[NodeId, list[ReplicaRemoved]] = {}
@@ -201,8 +205,9 @@ class Store:
         """Do nothing any more: no message, no answer, no write."""
         self._failed = True
         self.liveness.stop()
-        if self._tick_timer is not None:
-            self._tick_timer.cancel()
+        for timer in (self._tick_timer, self._commit_timer):
+            if timer is not None:
+                timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -567,7 +572,7 @@ class Store:
             return conflict
         replica.staged = staged
         replica.step(source, install_message(header))
-        self._schedule_turn()
+        self._mark_dirty(replica)
         return ""
 
     # -- the turn --------------------------------------------------------------------------------
@@ -593,6 +598,7 @@ class Store:
         for replica in dirty.values():
             if not replica.destroyed:
                 replica.collect(turn)
+        self._tell_commits(turn)
         if turn.writes:
             engine.write(turn.batch)
         if turn.to_sync or turn.synced:
@@ -604,6 +610,36 @@ class Store:
             self._follow_timer(replica)
         self._flush()
         self.turns += 1
+
+    def owe_commit(self, replica: Replica) -> None:
+        """Members of the group lack only the newest commit index: tell them soon (rule L2).
+
+        Under load the next append carries it; without load, a few milliseconds of waiting save
+        two messages and their answers for every write.
+        """
+        self._commits_owed[replica.range_id] = replica
+        if self._commit_timer is None and not self._failed:
+            self._commit_timer = asyncio.get_running_loop().call_later(
+                COMMIT_DELAY_S, self._commits_are_due
+            )
+
+    def _commits_are_due(self) -> None:
+        self._commit_timer = None
+        self._tell_all_commits = True
+        self._schedule_turn()
+
+    def tell_commits_now(self) -> None:
+        """Somebody waits for followers to apply, as after a split: do not delay."""
+        self._tell_all_commits = True
+        self._schedule_turn()
+
+    def _tell_commits(self, turn: Turn) -> None:
+        if self._tell_all_commits:
+            self._tell_all_commits = False
+            owed, self._commits_owed = self._commits_owed, {}
+            for replica in owed.values():
+                if not replica.destroyed:
+                    replica.tell_commit(turn)
 
     def _synced(self, turn: Turn, error: BaseException | None) -> None:
         """The batch of `turn` is durable: what was waiting for that may go."""
@@ -619,7 +655,8 @@ class Store:
             core.synced(ready)
             for envelope in ready.messages_after_sync:
                 self.post(replica, envelope)
-            self._mark_dirty(replica)
+            if core.has_ready():
+                self._mark_dirty(replica)
         for action in turn.synced:
             action()
         self._flush()
