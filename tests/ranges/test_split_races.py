@@ -161,10 +161,10 @@ async def test_an_uninitialised_right_replica_keeps_its_fortification(
     cluster.wiretap.drop = lambda _, target, envelope: (
         envelope.range_id == right.range_id or target == slow.number
     )
-    inject(store, other.number, right.range_id, slow.number, Fortify(LATER))
-    await cluster.until(lambda: bool(slow.replica(right.range_id).core.fortified_epoch))
     promised = store.liveness.support_for(NodeId(other.number))
     assert promised != Epoch(0)
+    inject(store, other.number, right.range_id, slow.number, Fortify(LATER, promised))
+    await cluster.until(lambda: slow.replica(right.range_id).core.fortified_epoch == promised)
 
     cluster.wiretap.drop = lambda _, __, envelope: envelope.range_id == right.range_id
     await cluster.until(lambda: slow.replica(right.range_id).descriptor == right)

@@ -7,7 +7,7 @@ import pytest
 
 from multiraft import errors
 from multiraft.client.database import Database
-from multiraft.ids import Index, NodeId, RangeId, ReplicaId, Term
+from multiraft.ids import Epoch, Index, NodeId, RangeId, ReplicaId, Term
 from multiraft.model import encoding, keys
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import BatchReply, Get
@@ -111,7 +111,7 @@ async def test_an_old_or_mistaken_removal_removes_nothing(cluster: Cluster, db: 
         RequestVote(HIGH, Index(99), HIGH),
         PreVote(HIGH, Index(99), HIGH),
         AppendEntries(HIGH, Index(10), Term(5), (), Index(10)),
-        Fortify(HIGH),
+        Fortify(HIGH, Epoch(1)),
         StillLeading(HIGH),
     ],
     ids=lambda message: type(message).__name__,
