@@ -145,7 +145,7 @@ async def test_a_release_is_repeated_to_a_follower_that_was_away(
     assert replica.core.releasing is not None or replica.core.term > 6
     heal(cluster)
     await cluster.until_served()
-    assert replica.core.releasing is None
+    await cluster.until(lambda: replica.core.releasing is None, within_s=5.0)
     bound = [r.core.fortified_leader for r in cluster.replicas()]
     leader = leader_of(cluster).replica()
     assert set(bound) == {leader.replica_id}

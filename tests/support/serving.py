@@ -150,9 +150,13 @@ def codes(asked: Sequence[Asked]) -> list[str]:
 
 
 async def move(cluster: Cluster, db: Database, target: Member) -> None:
-    """Hand the range that users' keys are in to another node, and wait until it serves there."""
-    await db.admin.transfer(USER_RANGE_ID, NodeId(target.number))
-    await cluster.until(lambda: cluster.leader() is target)
+    """Hand the range that users' keys are in to another node, and wait until it serves there.
+
+    A node that has just started lacks the support to campaign, and another one takes over instead.
+    """
+    while cluster.leader() is not target:
+        await db.admin.transfer(USER_RANGE_ID, NodeId(target.number))
+        await cluster.until(lambda: cluster.leader() is not None)
 
 
 def heal(cluster: Cluster) -> None:
