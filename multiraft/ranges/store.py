@@ -245,7 +245,10 @@ class Store:
         except errors.RequestError as error:
             reply(self.refusal(error))
             return
-        self._or_fail(partial(self._serve, request, reply))
+        try:
+            self._serve(request, reply)
+        except Exception as error:
+            self.fail(error)
 
     def _serve(self, request: BatchRequest, reply: Reply) -> None:
         replica = self.replicas.get(request.range_id)

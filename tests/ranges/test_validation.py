@@ -1,6 +1,7 @@
 """Every bad input that reaches a store: a documented error, and nothing has changed."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 import msgspec
 import pytest
@@ -159,6 +160,10 @@ def bad_requests() -> Iterator[tuple[str, BatchRequest, type[errors.RequestError
 
 
 BAD = list(bad_requests())
+
+
+def test_every_operation_is_checked() -> None:
+    assert set(validation._CHECKS) == set(get_args(Operation))
 
 
 def test_at_least_eighty_bad_requests_are_listed() -> None:
