@@ -8,6 +8,8 @@ Invariants
     - A follower binds itself only at the epoch that the leader names: a delayed Fortify of a leader
       that has restarted since names an older one.
     - (leader, term, epoch) is part of the hard state; FortifyReply leaves after its sync.
+    - A follower binds itself only to a member of the configuration in force here. After a restart
+      nothing else tells on which store that replica is, so it could not keep the promise.
     - It ends by withdrawal of support, by the leader's own release, or by a leader of a higher
       term; never by a mere higher term number, a split or a snapshot (rule S16).
     - A leader that steps down owes its members a release until each confirmed, or it leads again
@@ -71,9 +73,8 @@ def is_bound(core: "RaftCore") -> bool:
 def accept_fortify(core: "RaftCore", source: ReplicaId, message: Fortify) -> None:
     """Bind to the leader if this store supports its store so, and tell once that is durable."""
     epoch = core.support.support_for(source)
-    if epoch not in (NO_EPOCH, message.epoch) or core.term <= core.released_term:
-        epoch = NO_EPOCH
-    if epoch != NO_EPOCH:
+    is_known = source in core.configuration.members
+    if is_known and epoch == message.epoch != NO_EPOCH and core.term > core.released_term:
         record(core, source, epoch)
         core.send_after_sync(source, FortifyReply(core.term, epoch))
     else:

@@ -15,7 +15,7 @@ Source
 
 from typing import TYPE_CHECKING
 
-from multiraft.ids import NO_REPLICA, Index, ReplicaId
+from multiraft.ids import NO_EPOCH, NO_REPLICA, Index, ReplicaId
 from multiraft.raft import election, fortification, quorum, transfer
 from multiraft.raft.messages import AppendEntries, AppendEntriesReply, Entry
 from multiraft.raft.progress import Progress, ProgressState
@@ -134,6 +134,8 @@ def accept_reply(core: "RaftCore", source: ReplicaId, message: AppendEntriesRepl
         core.replicate = True
     elif message.commit_index == core.applied_index == core.log.last_index:
         trim_log(core)  # Nothing more may come for a long time: do not hold on to the end.
+        if progress.fortified_epoch == NO_EPOCH:
+            fortification.request(core, source)  # It may have learned only now that we are members.
     if source == leadership.transfer_target:
         transfer.finish_if_caught_up(core)
 

@@ -18,6 +18,7 @@ from tests.support.raft_disk import disk_with
 from tests.support.raft_replica import (
     LEASE,
     Replica,
+    accepted,
     confirm,
     elect,
     envelopes,
@@ -359,3 +360,23 @@ def test_a_candidate_does_not_deny_a_term_that_it_may_yet_lead() -> None:
     assert replica.has_role(Role.CANDIDATE)
     replica.step(2, StillLeading(Term(1)))
     assert not replica.core.has_ready()
+
+
+def test_a_follower_binds_itself_only_to_a_member_of_its_configuration() -> None:
+    # After a restart only its configuration would tell it on which store that replica is.
+    replica = Replica(disk_with(voters(3)), replica_id=2)
+    replica.step(7, Fortify(Term(1), Epoch(1)))
+    assert replica.settle() == [(7, FortifyReply(Term(1), Epoch(0)))]
+    assert replica.core.fortified_leader == 0
+
+
+def test_a_member_that_learns_late_that_its_leader_is_one_is_asked_again_at_once() -> None:
+    leader = leader_of(voters(2))
+    leader.core.propose(b"x", leader.core.term)
+    leader.settle()
+    assert leader.core.leadership is not None
+    leader.core.leadership.progress[ReplicaId(2)].fortified_epoch = Epoch(0)
+    leader.step(2, accepted(1, 2, 1))
+    assert (2, Fortify(Term(1), Epoch(1))) not in leader.settle(), "it does not know all yet"
+    leader.step(2, accepted(1, 2, 2))
+    assert (2, Fortify(Term(1), Epoch(1))) in leader.settle()

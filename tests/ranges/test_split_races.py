@@ -150,10 +150,10 @@ async def test_an_uninitialised_right_replica_keeps_its_vote(
 
 
 @cluster_test()
-async def test_an_uninitialised_right_replica_keeps_its_fortification(
+async def test_a_right_replica_binds_itself_once_the_split_is_applied_and_not_before(
     cluster: Cluster, db: Database
 ) -> None:
-    """S16: B fortified A in the right range, applies the split, and must not vote for C."""
+    """S16: a promise survives every rewrite; where that cannot be ensured none is given."""
     slow, other = cluster.followers()
     store = slow.up.store
     withhold_splits_from(cluster, slow)
@@ -161,17 +161,20 @@ async def test_an_uninitialised_right_replica_keeps_its_fortification(
     cluster.wiretap.drop = lambda _, target, envelope: (
         envelope.range_id == right.range_id or target == slow.number
     )
-    promised = store.liveness.support_for(NodeId(other.number))
-    assert promised != Epoch(0)
-    inject(store, other.number, right.range_id, slow.number, Fortify(LATER, promised))
-    await cluster.until(lambda: slow.replica(right.range_id).core.fortified_epoch == promised)
+    supported = store.liveness.support_for(NodeId(other.number))
+    assert supported != Epoch(0)
+    fortify = Fortify(LATER, supported)
+    inject(store, other.number, right.range_id, slow.number, fortify)
+    await cluster.until(lambda: slow.replica(right.range_id).core.term == LATER)
+    assert slow.replica(right.range_id).core.fortified_leader == 0
 
     cluster.wiretap.drop = lambda _, __, envelope: envelope.range_id == right.range_id
     await cluster.until(lambda: slow.replica(right.range_id).descriptor == right)
+    inject(store, other.number, right.range_id, slow.number, fortify)
+    await asyncio.sleep(0.1)
     core = slow.replica(right.range_id).core
     stored = hard_state_on_disk(slow, right)
-    expected = (other.number, LATER, promised)
-    assert (core.fortified_leader, core.fortified_term, core.fortified_epoch) == expected
+    expected = (other.number, LATER, supported)
     assert (stored.fortified_leader, stored.fortified_term, stored.fortified_epoch) == expected
     leader = leader_of(cluster)
     inject(store, leader.number, right.range_id, slow.number, vote_request())
