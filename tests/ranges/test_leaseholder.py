@@ -202,6 +202,29 @@ async def test_a_request_that_no_renewal_reaches_is_sent_away_after_a_while(
     heal(cluster)
 
 
+@cluster_test(nodes=1)
+async def test_a_request_whose_lease_ran_out_while_it_waited_for_a_latch_waits_on(
+    cluster: Cluster, db: Database
+) -> None:
+    """The disk stalls: the write is done at last, but support has not been renewed meanwhile."""
+    leader = leader_of(cluster)
+    clock = leader.up.store.context.hlc
+    await asyncio.sleep(0.5)
+    leader.sync_delay_s = 0.9
+    write = ask(cluster, leader, put(b"k", b"v"))
+    asked = [
+        ask(cluster, leader, get(b"k")),
+        ask(cluster, leader, scan(b"a", b"z")),
+        ask(cluster, leader, Increment(plain(b"k"), 1)),
+    ]
+    await answered(cluster, write)
+    assert not leader.replica().lease.covers(clock.last, OFFSET)
+    assert not any(each.is_answered for each in asked)
+    leader.sync_delay_s = 0.0
+    await answered(cluster, *asked)
+    assert asked[0].value == b"v"
+
+
 @cluster_test()
 async def test_requests_that_wait_for_the_lease_are_sent_away_when_the_term_ends(
     cluster: Cluster, db: Database
@@ -240,6 +263,23 @@ async def test_a_term_that_is_over_proposes_and_serves_nothing(
 
 
 # -- time --------------------------------------------------------------------------------------
+
+
+@cluster_test()
+async def test_a_timestamp_is_read_from_the_clock_when_the_request_is_evaluated(
+    cluster: Cluster, db: Database
+) -> None:
+    """A2: two requests of one turn, and the process stood still for a while between them."""
+    leader = leader_of(cluster)
+    before = ask(cluster, leader, get(b"k"))
+    leader.clock.step_wall(0.1)
+    after = ask(cluster, leader, get(b"k"))
+    write = ask(cluster, leader, put(b"k", b"v"))
+    wall = leader.up.store.context.hlc.wall()
+    assert before.reply.timestamp < wall - hlc.from_ms(99)
+    assert after.reply.timestamp >= wall
+    await answered(cluster, write)
+    assert write.reply.timestamp > after.reply.timestamp
 
 
 @cluster_test()

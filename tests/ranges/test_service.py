@@ -20,9 +20,9 @@ from multiraft.model.requests import (
     Operation,
     Put,
     RangeStatus,
-    RangeStatusResult,
     ReplyFrame,
     RequestFrame,
+    StatusResult,
 )
 from multiraft.net.inproc import InprocTransport
 from multiraft.net.transport import (
@@ -143,7 +143,7 @@ async def test_administrative_requests_are_answered_like_others(
         await cluster.until(lambda: len(client.replies()) == 3)
         replies = client.replies()
         status = replies[1].results[0]
-        assert isinstance(status, RangeStatusResult)
+        assert isinstance(status, StatusResult)
         told = msgspec.json.decode(status.status)
         assert (told["role"], told["node_id"]) == ("follower", follower.number)
         details = [replies[call].error for call in (2, 3)]
@@ -337,6 +337,9 @@ def test_a_client_with_too_many_bytes_under_way_is_not_read() -> None:
         assert not connection.is_paused
         handler.received(FrameKind.REQUESTS, frame)
         assert connection.is_paused
+        store.answer(8)
+        await asyncio.sleep(0)
+        assert connection.is_paused, "not for each answer anew"
         store.answer(len(store.waiting) // 2 + 1)
         await asyncio.sleep(0)
         assert not connection.is_paused
