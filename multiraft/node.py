@@ -20,10 +20,11 @@ import msgspec
 import orjson
 
 from multiraft import config as configuration
-from multiraft import errors
+from multiraft import errors, runtime
 from multiraft.client.router import Router
-from multiraft.cluster import joining, registry
+from multiraft.cluster import joining, node_status, registry
 from multiraft.cluster.disk_guard import DiskGuard
+from multiraft.cluster.node_status import NodeStatus
 from multiraft.cluster.replica_gc import ReplicaGc
 from multiraft.cluster.replicate_queue import ReplicateQueue
 from multiraft.config import Config
@@ -54,7 +55,6 @@ from multiraft.runtime import Clock, Rng, SystemClock, SystemRng
 from multiraft.storage import identity
 from multiraft.storage.engine import Engine
 from multiraft.storage.identity import Identity
-from multiraft.storage.memory import MemoryEngine
 from multiraft.storage.rocks import RocksEngine
 
 HAND_OVER_S = 3.0
@@ -71,8 +71,6 @@ class NodeSettings(msgspec.Struct, frozen=True):
     listen: str
     join: tuple[str, ...] = ()
     bootstrap: bool = False
-    ephemeral: bool = False
-    """Keep everything in memory; a restart begins with nothing."""
     config: Config = Config()
 
 
@@ -97,6 +95,7 @@ class Node:
         self._clock = clock
         self._rng = rng
         self._hlc = HybridClock(clock, config.liveness.clock_offset_ms_max)
+        self._started_at = clock.monotonic()
         self._listener: Listener | None = None
         self.addresses = AddressBook(bootstrap.read_nodes(engine), self._addresses_changed)
         self.store = Store(
@@ -142,11 +141,14 @@ class Node:
             self.config.client,
             seeds=[self._listener.address, *(n.address for n in known)],
         )
-        self.store.connect(self._router, self._connect_bulk)
+        self._replication = ReplicateQueue(self.store)
+        self.store.connect(
+            self._router, self._connect_bulk, lambda: msgspec.json.encode(self.status())
+        )
         guard = DiskGuard(self.store)
         guard.look()
         await self.store.start(tuple(node.node_id for node in known))
-        for queue in (ReplicateQueue(self.store), ReplicaGc(self.store, self._router), guard):
+        for queue in (self._replication, ReplicaGc(self.store, self._router), guard):
             self.store.spawn(queue.run(), name=type(queue).__name__)
 
     async def stop(self, *, hand_over: bool = False) -> None:
@@ -169,6 +171,26 @@ class Node:
         await self.store.halt()
         await self._router.close()
         await self._links.close()
+
+    def status(self) -> NodeStatus:
+        """Return what this node, once it is started, tells of itself."""
+        engine, transport = self.engine, self._transport
+        return NodeStatus(
+            node_id=self.me.node_id,
+            cluster_id=self.me.cluster_id,
+            address=self.address,
+            version=node_status.version(),
+            uptime_s=self._clock.monotonic() - self._started_at,
+            memory_bytes=runtime.memory_bytes(),
+            free_disk_bytes=engine.free_bytes(),
+            clock_offset_us_max=self.config.liveness.clock_offset_ms_max * 1_000,
+            engine=engine.status() if isinstance(engine, RocksEngine) else None,
+            transport=transport.status() if isinstance(transport, TcpTransport) else None,
+            store=self.store.status(),
+            links=self._links.status(),
+            router=self._router.status(),
+            replication=self._replication.status(),
+        )
 
     def welcome(self) -> Welcome:
         """Return what this node tells whoever connects."""
@@ -200,7 +222,12 @@ class Node:
             raise errors.WrongClusterError(
                 f"n{hello.target_node_id} was called, but this is n{self.me.node_id}"
             )
-        if hello.node_id:
+        if hello.node_id == self.me.node_id:
+            raise errors.WrongClusterError(
+                f"another process says that it is n{hello.node_id}, as this one is: was the "
+                "directory copied? Only one of the two may run"
+            )
+        if hello.node_id and hello.cluster_id:
             self.addresses.learn(hello.node_id, hello.address)
             self.store.add_peer(hello.node_id)
         return self.welcome(), self._handlers[hello.connection_class](self, hello)
@@ -329,15 +356,15 @@ async def run_node(settings: NodeSettings) -> None:
 
 
 async def start_node(settings: NodeSettings) -> Node:
-    """Open what `settings` names, and return the node once it serves."""
+    """Open what `settings` names, and return the node once it serves.
+
+    Raises StartupError, CorruptionError.
+    """
+    _refuse_optimised_mode()
     config = settings.config
     configuration.check(config)
     clock, rng = SystemClock(), SystemRng()
-    engine: Engine
-    if settings.ephemeral:
-        engine = MemoryEngine()
-    else:
-        engine = RocksEngine.open(settings.directory, config.storage)
+    engine = RocksEngine.open(settings.directory, config.storage)
     try:
         me = identity.load(engine)
         transport = TcpTransport(config.net, _report)
@@ -353,6 +380,15 @@ async def start_node(settings: NodeSettings) -> Node:
         engine.close()
         raise
     return node
+
+
+def _refuse_optimised_mode() -> None:
+    """Raise StartupError under `python -O`: an invariant that broke would go unnoticed."""
+    if not __debug__:
+        raise errors.StartupError(
+            "a node does not run with `python -O` or PYTHONOPTIMIZE set: they remove the checks "
+            "that stop a store before it does harm; start it without"
+        )
 
 
 def _found_cluster(engine: Engine, settings: NodeSettings, clock: Clock) -> Identity:
