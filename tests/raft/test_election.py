@@ -89,6 +89,27 @@ def test_a_single_voter_leads_only_once_its_own_vote_is_durable() -> None:
     assert not replica.core.needs_tick
 
 
+def test_a_candidates_own_vote_does_not_count_before_its_sync() -> None:
+    replica = Replica()
+    replica.core.campaign()
+    replica.settle()
+    replica.step(2, PreVoteReply(Term(1), True))
+    replica.take()
+    replica.step(2, RequestVoteReply(Term(1), True))
+    assert replica.has_role(Role.CANDIDATE)
+    replica.sync()
+    assert replica.has_role(Role.LEADER)
+
+
+def test_a_vote_in_a_term_that_is_durable_waits_for_its_own_sync_all_the_same() -> None:
+    replica = Replica(disk_with(voters(3), term=3))
+    replica.step(2, request_vote(3))
+    ready = replica.take()
+    assert ready.messages == ()
+    assert ready.messages_after_sync == envelopes(1, (2, RequestVoteReply(Term(3), True)))
+    assert ready.must_sync
+
+
 def test_a_voter_answers_a_pre_vote_without_changing_anything() -> None:
     replica = Replica(disk_with(voters(3), (2, 2), commit_index=1))
     replica.step(2, pre_vote(9, 2, 2))

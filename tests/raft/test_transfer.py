@@ -1,4 +1,5 @@
 from multiraft.ids import NO_EPOCH, Epoch, Index, ReplicaId, Term, Timestamp
+from multiraft.raft.membership import leaving
 from multiraft.raft.messages import (
     Release,
     ReleaseFortification,
@@ -7,12 +8,14 @@ from multiraft.raft.messages import (
 )
 from multiraft.raft.ready import Ready
 from multiraft.raft.role import Role
-from tests.support.raft_disk import disk_with
+from tests.support.raft_disk import disk_with, pack_configuration
 from tests.support.raft_replica import (
     Replica,
     accepted,
+    confirm,
     envelopes,
     hard_state,
+    joint,
     leader_of,
     voters,
 )
@@ -60,6 +63,26 @@ def test_a_transfer_that_does_not_get_anywhere_is_given_up_before_anything_left(
     assert replica.core.lease_until() > 0
     replica.settle()
     replica.step(2, accepted(1, 3, 1))
+    assert replica.has_role(Role.LEADER)
+
+
+def test_a_transfer_ends_when_its_target_votes_no_more() -> None:
+    """The change was proposed before the transfer began, and is applied while it runs."""
+    replica = leader_of(voters(3))
+    joint_without_three = joint((1, 2), (1, 2, 3))
+    core = replica.core
+    payload = pack_configuration(joint_without_three)
+    assert core.propose_configuration(payload, core.term, joint_without_three)
+    replica.settle()
+    confirm(replica, 2)
+    left = leaving(joint_without_three)
+    assert core.propose_configuration(pack_configuration(left), core.term, left)
+    replica.settle()
+    assert core.transfer(ReplicaId(3), CLOCK)
+    confirm(replica, 2)
+    assert core.configuration == left
+    assert not core.is_transferring
+    replica.step(3, accepted(1, core.last_index, core.commit_index))
     assert replica.has_role(Role.LEADER)
 
 
