@@ -5,12 +5,15 @@ Purpose
     loop iteration leave in one frame.
 Invariants
     - A client that sends more than it reads stops being read: about `PENDING_MAX` of its requests,
-      with `PENDING_BYTES_MAX` bytes in all, are under way at most, and its replies are bounded by
-      the transport's send buffer.
+      with `PENDING_BYTES_MAX` bytes in all, are under way at most. Once `UNREAD_BYTES_MAX` of
+      replies wait for it, no further request of it is evaluated, not even one that was received; so
+      one small frame of many reads of large values costs no more memory than others. When it then
+      reads nothing for `UNREAD_S_MAX`, it is closed.
     - A damaged or foreign frame ends the connection with a reason, never the process.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -19,19 +22,25 @@ import msgspec
 from multiraft import errors
 from multiraft.ids import NodeId
 from multiraft.model import encoding
-from multiraft.model.requests import BatchReply, ReplyFrame
+from multiraft.model.requests import BatchReply, BatchRequest, ReplyFrame
 from multiraft.net.transport import Connection, FrameKind, Welcome
 from multiraft.ranges.store import Store
 
 PENDING_MAX = 10_000
 PENDING_BYTES_MAX = 64 << 20
 REPLY_BYTES_MAX = 8 << 20
+REPLIES_UNSENT_MAX = 16
+"""So many replies to reads are collected before it is looked how much the client leaves unread."""
+UNREAD_BYTES_MAX = 4 << 20
+UNREAD_S_MAX = 5.0
+_UNREAD_POLL_S = 0.005
 
 
 class RequestConnection:
     """The handler of one accepted connection of class REQUESTS."""
 
     __slots__ = (
+        "_backlog",
         "_closed",
         "_connection",
         "_flush_scheduled",
@@ -39,8 +48,10 @@ class RequestConnection:
         "_paused",
         "_pending",
         "_pending_bytes",
+        "_polls_without_progress",
         "_replies",
         "_store",
+        "_unread_bytes",
         "_welcome",
     )
 
@@ -56,6 +67,10 @@ class RequestConnection:
         self._welcome = welcome
         self._join = join
         self._replies: list[tuple[int, BatchReply]] = []
+        self._backlog: deque[tuple[int, int, BatchRequest]] = deque()
+        """Requests that were received and not begun, with their share of the bytes."""
+        self._unread_bytes = 0
+        self._polls_without_progress = 0
         self._pending = 0
         self._pending_bytes = 0
         self._flush_scheduled = False
@@ -73,14 +88,10 @@ class RequestConnection:
             share = len(payload) // (calls or 1)
             self._pending += calls
             self._pending_bytes += calls * share
-            submit = self._store.submit
-            for call_id, request in frame.calls:
-                submit(request, partial(self._reply, call_id, share))
-            if not self._paused and (
-                self._pending > PENDING_MAX or self._pending_bytes > PENDING_BYTES_MAX
-            ):
-                self._paused = True
-                self._connection.pause_reading()
+            is_idle = not self._backlog
+            self._backlog.extend([(call_id, share, request) for call_id, request in frame.calls])
+            if is_idle:
+                self._work()
         elif kind is FrameKind.CLUSTER_INFO:
             self._connection.send(FrameKind.CLUSTER_INFO, encoding.pack(self._welcome()))
         elif kind is FrameKind.JOIN:
@@ -92,6 +103,61 @@ class RequestConnection:
         """The client is gone; what it asked for goes on, the answers are dropped."""
         self._closed = True
         self._replies = []
+        self._backlog.clear()
+
+    def _work(self) -> None:
+        """Begin what was received, until too much waits for the client to read it."""
+        backlog, submit, replies_max = self._backlog, self._store.submit, REPLIES_UNSENT_MAX
+        if self._connection.buffered_bytes > UNREAD_BYTES_MAX:
+            self._wait_for_reader()
+            return
+        while backlog:
+            call_id, share, request = backlog.popleft()
+            submit(request, partial(self._reply, call_id, share))
+            if len(self._replies) >= replies_max:
+                self._flush()
+                if backlog and self._connection.buffered_bytes > UNREAD_BYTES_MAX:
+                    self._wait_for_reader()
+                    return
+        self._follow_load()
+
+    def _wait_for_reader(self) -> None:
+        self._follow_load()
+        self._unread_bytes = self._connection.buffered_bytes
+        self._polls_without_progress = 0
+        asyncio.get_running_loop().call_later(_UNREAD_POLL_S, self._look_at_reader)
+
+    def _look_at_reader(self) -> None:
+        """Go on when the client has caught up; give it up when it reads nothing at all."""
+        if self._closed:
+            return
+        unread = self._connection.buffered_bytes
+        if unread <= UNREAD_BYTES_MAX:
+            self._work()
+            return
+        self._polls_without_progress += 1
+        if unread < self._unread_bytes:
+            self._polls_without_progress = 0
+        elif self._polls_without_progress * _UNREAD_POLL_S > UNREAD_S_MAX:
+            self._connection.close(f"slow reader: {unread} bytes of replies wait to be read")
+            return
+        self._unread_bytes = unread
+        asyncio.get_running_loop().call_later(_UNREAD_POLL_S, self._look_at_reader)
+
+    def _follow_load(self) -> None:
+        """Stop reading from a client that is far ahead of its answers; begin again in time."""
+        pending, pending_bytes = self._pending, self._pending_bytes
+        if not self._paused:
+            if self._backlog or pending > PENDING_MAX or pending_bytes > PENDING_BYTES_MAX:
+                self._paused = True
+                self._connection.pause_reading()
+        elif (
+            not self._backlog
+            and pending < PENDING_MAX // 2
+            and pending_bytes < PENDING_BYTES_MAX // 2
+        ):
+            self._paused = False
+            self._connection.resume_reading()
 
     def _reply(self, call_id: int, request_bytes: int, reply: BatchReply) -> None:
         if self._closed:
@@ -109,13 +175,8 @@ class RequestConnection:
         if not replies:
             return
         self._send(replies)
-        if (
-            self._paused
-            and self._pending < PENDING_MAX // 2
-            and self._pending_bytes < PENDING_BYTES_MAX // 2
-        ):
-            self._paused = False
-            self._connection.resume_reading()
+        if self._paused:
+            self._follow_load()
 
     def _send(self, replies: list[tuple[int, BatchReply]]) -> None:
         payload = encoding.pack(ReplyFrame(tuple(replies)))

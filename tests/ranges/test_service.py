@@ -38,9 +38,11 @@ from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.leaseholder import Reply
 from multiraft.ranges.messages import PeerFrame
 from multiraft.ranges.service import PeerConnection, RequestConnection
+from tests.support import virtual_loop
 from tests.support.cluster import Cluster, Member, cluster_test
 from tests.support.peers import Recorder
 from tests.support.serving import leader_of, plain
+from tests.support.virtual_loop import VirtualLoop
 
 
 class Client(Recorder):
@@ -83,8 +85,11 @@ async def connected(
     await connection.wait_closed()
 
 
-def from_peer(connection_class: ConnectionClass, node_id: int = 2) -> Hello:
-    return Hello(PROTOCOL_VERSION, connection_class, "test-cluster", NodeId(node_id), "n2:7000")
+def from_peer(connection_class: ConnectionClass, to: Member) -> Hello:
+    """Return what another node of the cluster says when it dials `to`."""
+    number = 2 if to.number != 2 else 3
+    address = f"n{number}:7000"
+    return Hello(PROTOCOL_VERSION, connection_class, "test-cluster", NodeId(number), address)
 
 
 # -- good frames -------------------------------------------------------------------------------
@@ -213,7 +218,7 @@ def test_a_bad_frame_of_a_peer_ends_its_connection(
     @cluster_test()
     async def bad(cluster: Cluster, db: Database) -> None:
         leader = leader_of(cluster)
-        async with connected(cluster, leader, from_peer(ConnectionClass.RAFT)) as peer:
+        async with connected(cluster, leader, from_peer(ConnectionClass.RAFT, leader)) as peer:
             peer.connection.send(kind, payload)
             await cluster.until(lambda: bool(peer.reasons))
             assert reason in peer.reasons[0]
@@ -242,7 +247,7 @@ async def test_a_peer_frame_whose_clock_is_far_ahead_is_dropped_whole(
     leader = leader_of(cluster)
     clock = leader.up.store.context.hlc
     far = Timestamp(clock.now() + hlc.from_ms(60_000))
-    async with connected(cluster, leader, from_peer(ConnectionClass.RAFT)) as peer:
+    async with connected(cluster, leader, from_peer(ConnectionClass.RAFT, leader)) as peer:
         peer.connection.send(FrameKind.RAFT, messages.encode(PeerFrame(far)))
         await asyncio.sleep(0.1)
         assert not peer.reasons, "it may be a clock that is set right again"
@@ -274,6 +279,8 @@ class StillConnection:
 
     def __init__(self) -> None:
         self.is_paused = False
+        self.buffered_bytes = 0
+        self.closed_because = ""
         self.frames: list[ReplyFrame] = []
         self.sizes: list[int] = []
 
@@ -282,6 +289,10 @@ class StillConnection:
         assert kind is FrameKind.REPLIES
         self.sizes.append(len(payload))
         self.frames.append(encoding.unpack_reply_frame(payload))
+
+    def close(self, reason: str = "") -> None:
+        """Note it."""
+        self.closed_because = reason
 
     def pause_reading(self) -> None:
         """Note it."""
@@ -345,6 +356,77 @@ def test_a_client_with_too_many_bytes_under_way_is_not_read() -> None:
         assert not connection.is_paused
 
     asyncio.run(main())
+
+
+class QuickStore(StillStore):
+    """A store that answers reads at once, as a leaseholder does."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__()
+        self.value = value
+        self.served = 0
+
+    def submit(self, asked: BatchRequest, reply: Reply) -> None:
+        """Answer it."""
+        self.served += 1
+        reply(BatchReply((GetResult(self.value, Timestamp(1)),)))
+
+
+class FullConnection(StillConnection):
+    """A connection whose other end reads when told to."""
+
+    def send(self, kind: FrameKind, payload: bytes) -> None:
+        """Keep it until it is read."""
+        super().send(kind, payload)
+        self.buffered_bytes += len(payload)
+
+
+def serve_at_once(size: int) -> tuple[QuickStore, FullConnection, RequestConnection]:
+    store, connection = QuickStore(bytes(size)), FullConnection()
+    handler = RequestConnection(store, connection, None, None)  # type: ignore[arg-type]
+    return store, connection, handler
+
+
+def test_of_one_frame_only_as_much_is_evaluated_as_the_client_reads() -> None:
+    """A frame of a few kilobytes may ask for gigabytes."""
+
+    async def main(_: VirtualLoop) -> None:
+        store, connection, handler = serve_at_once(1 << 20)
+        calls = 10 * service.REPLIES_UNSENT_MAX
+        handler.received(FrameKind.REQUESTS, frame_of(calls))
+        assert store.served == service.REPLIES_UNSENT_MAX
+        assert connection.is_paused
+        handler.received(FrameKind.REQUESTS, frame_of(1))
+        assert store.served == service.REPLIES_UNSENT_MAX, "what comes later waits behind it"
+        for _round in range(10):
+            connection.buffered_bytes = 0
+            await asyncio.sleep(0.01)
+        assert store.served == calls + 1
+        await asyncio.sleep(0.01)
+        assert not connection.is_paused
+        numbers = [number for frame in connection.frames for number, _ in frame.replies]
+        assert numbers == [*range(calls), 0]
+
+    virtual_loop.run(main)
+
+
+def test_a_client_that_reads_a_little_is_waited_for_and_one_that_reads_nothing_is_not() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, connection, handler = serve_at_once(1 << 20)
+        handler.received(FrameKind.REQUESTS, frame_of(100))
+        for _round in range(5):
+            await asyncio.sleep(service.UNREAD_S_MAX * 0.9)
+            connection.buffered_bytes -= 1
+        assert not connection.closed_because
+        await asyncio.sleep(service.UNREAD_S_MAX * 1.1)
+        assert "slow reader" in connection.closed_because
+        handler.closed("as it asked for")
+        served = store.served
+        connection.buffered_bytes = 0
+        await asyncio.sleep(1)
+        assert store.served == served
+
+    virtual_loop.run(main)
 
 
 def test_answers_that_become_ready_together_leave_in_one_frame() -> None:
@@ -414,7 +496,7 @@ def test_a_peers_frames_go_to_the_store_with_the_name_of_the_peer() -> None:
 async def test_a_client_that_sends_much_and_never_reads_is_cut_off_and_others_are_served(
     cluster: Cluster, db: Database
 ) -> None:
-    """The replies pile up at the sender until the connection is a slow reader's."""
+    """The replies pile up at the sender, whose patience ends."""
     await db.put(b"big", bytes(1 << 20))
     member = leader_of(cluster)
     async with connected(cluster, member) as client:
@@ -424,6 +506,7 @@ async def test_a_client_that_sends_much_and_never_reads_is_cut_off_and_others_ar
             client.ask(*calls)
             await asyncio.sleep(0.01)
         assert await db.get(b"big") == bytes(1 << 20)
+        await asyncio.sleep(service.UNREAD_S_MAX + 1)
         client.connection.resume_reading()
         await cluster.until(lambda: bool(client.reasons))
     await db.put(b"k", b"v")
