@@ -8,6 +8,7 @@ Invariants
     - The view is taken between two turns, when memory and engine agree on the applied index.
     - A snapshot is staged only if no other replica here covers any of its span (rule A4).
     - Everything goes through the WAL; no file is ingested (rule S15).
+    - A snapshot speaks for a term that its sender led when it began, never for a later one.
 Limits
     The receiver holds a compressed copy, and while installing the whole in one batch: ranges should
     stay within a few hundred megabytes. At most `snapshots_concurrent_max` are sent at a time.
@@ -33,6 +34,7 @@ from multiraft.storage import layout
 from multiraft.storage.engine import Batch, Family, View
 
 if TYPE_CHECKING:
+    from multiraft.ranges.leaseholder import Leaseholder
     from multiraft.ranges.replica import Replica
     from multiraft.ranges.store import Store
 
@@ -117,9 +119,9 @@ class SnapshotSender:
         arrived = False
         try:
             async with self._slots:
-                node = replica.node_of(target)
-                if node is not None and replica.leaseholder is not None:
-                    await self._send(replica, target, node)
+                node, holder = replica.node_of(target), replica.leaseholder
+                if node is not None and holder is not None:
+                    await self._send(replica, holder, target, node)
                     arrived = True
         except errors.MultiraftError as error:
             self.failed += 1
@@ -130,23 +132,28 @@ class SnapshotSender:
                 replica.core.report_snapshot(target, arrived)
                 self._store.context.mark_dirty(replica)
 
-    async def _send(self, replica: "Replica", target: ReplicaId, node: NodeId) -> None:
+    async def _send(
+        self, replica: "Replica", holder: "Leaseholder", target: ReplicaId, node: NodeId
+    ) -> None:
+        """Send one, in the name of the term in which it was asked for."""
         store = self._store
         handler = _ReplyHandler(asyncio.get_running_loop().create_future())
         connection = await store.connect_bulk(node, handler)
         view = store.context.engine.view()
         try:
+            if replica.leaseholder is not holder:
+                raise holder.lost()  # While it connected; the next leader sends its own.
             descriptor = replica.descriptor
             assert descriptor is not None, "a leader is initialised"
             header = SnapshotHeader(
                 replica.replica_id,
                 target,
-                replica.core.term,
+                holder.term,
                 RangeState(descriptor, replica.applied),
                 store.context.hlc.now(),
             )
             connection.send(FrameKind.SNAPSHOT, messages.encode(header))
-            await self._stream(replica, connection, view, descriptor, handler)
+            await self._stream(replica, holder, connection, view, descriptor, handler)
             reply = await asyncio.wait_for(handler.reply, REPLY_TIMEOUT_S)
         except TimeoutError:
             raise errors.NodeUnavailableError(
@@ -163,6 +170,7 @@ class SnapshotSender:
     async def _stream(
         self,
         replica: "Replica",
+        holder: "Leaseholder",
         connection: Connection,
         view: View,
         descriptor: RangeDescriptor,
@@ -180,10 +188,8 @@ class SnapshotSender:
         ):
             if handler.reply.done():
                 return
-            if replica.leaseholder is None:
-                raise errors.NotLeaseholderError(
-                    range_id=replica.range_id, leaseholder=replica.leader_hint
-                )
+            if replica.leaseholder is not holder:
+                raise holder.lost()
             chunk = SnapshotChunk(data, xxhash.xxh3_64_intdigest(data))
             connection.send(FrameKind.SNAPSHOT, messages.encode(chunk))
             rows += count
