@@ -549,7 +549,9 @@ class Store:
         for other in self.overlapping(descriptor.start, descriptor.end):
             if other.range_id != descriptor.range_id:
                 return f"r{other.range_id} covers part of its span here"
-        for coming in self._receiving.values():
+        # What is staged is installed by the next turn, and until then it is neither here nor there.
+        staged = [r.staged.state.descriptor for r in self._dirty.values() if r.staged is not None]
+        for coming in (*self._receiving.values(), *staged):
             if coming.range_id != descriptor.range_id and coming.overlaps(
                 descriptor.start, descriptor.end
             ):
@@ -574,8 +576,8 @@ class Store:
         if conflict is not None:
             return conflict
         replica.staged = staged
-        replica.step(source, install_message(header))
         self._mark_dirty(replica)
+        self._or_fail(partial(replica.step, source, install_message(header)))
         return ""
 
     # -- the turn --------------------------------------------------------------------------------

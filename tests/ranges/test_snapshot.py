@@ -14,9 +14,17 @@ from multiraft.model import keys
 from multiraft.model.descriptor import RangeDescriptor, initial_descriptor
 from multiraft.mvcc.statistics import RangeStats
 from multiraft.net.transport import FrameKind
+from multiraft.raft.messages import AppendEntries
 from multiraft.ranges import messages, snapshot
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from multiraft.ranges.messages import SnapshotChunk, SnapshotEnd, SnapshotHeader
+from multiraft.ranges.messages import (
+    GroupEnvelope,
+    PeerFrame,
+    ReplicaRemoved,
+    SnapshotChunk,
+    SnapshotEnd,
+    SnapshotHeader,
+)
 from multiraft.ranges.snapshot import SnapshotReceiver, StagedSnapshot
 from multiraft.ranges.state import AppliedState, RangeState
 from multiraft.storage.memory import MemoryEngine
@@ -359,6 +367,54 @@ async def test_of_two_snapshots_in_one_turn_the_second_waits_for_the_next(
     await asyncio.sleep(0.1)
     assert not cluster.errors
     assert replica.applied.index == 1_000
+
+
+@cluster_test(nodes=4)
+async def test_of_two_snapshots_that_overlap_the_second_is_refused_before_the_first_is_installed(
+    cluster: Cluster, db: Database
+) -> None:
+    """A4: the second one came as the first one was complete, in one iteration of the loop."""
+    member = cluster.followers()[0]
+    store, whole = member.up.store, member.replica().descriptor
+    assert whole is not None
+    cluster.isolate(member.number)  # What follows has happened to nobody else.
+    others = tuple(r for r in whole.replicas if r.node_id != member.number)
+    gone = msgspec.structs.replace(whole, generation=whole.generation + 1, replicas=others)
+    store.removed(ReplicaRemoved(gone))
+    nodes = (NodeId(9), NodeId(member.number))
+    wide = initial_descriptor(RangeId(70), keys.PLAIN + b"b", keys.END, nodes)
+    narrow = initial_descriptor(RangeId(71), keys.PLAIN + b"m", keys.END, nodes)
+    source = NodeId(9)
+    on_its_way = "a snapshot of r70 is being received for part of its span"
+    for each, refusal in ((wide, ""), (narrow, on_its_way)):
+        append = AppendEntries(Term(6), Index(10), Term(5), (), Index(10))
+        envelope = GroupEnvelope(each.range_id, ReplicaId(1), ReplicaId(2), append, each.start)
+        frame = PeerFrame(store.context.hlc.now(), envelopes=(envelope,))
+        store.receive_frame(source, messages.encode(frame))
+        header = header_for(each, target=2)
+        staged = StagedSnapshot(header.state, header.clock, [])
+        assert store.admit_snapshot(header) == refusal
+        store.snapshot_over(each.range_id)
+        assert store.install_snapshot(header, staged, source) == refusal
+    await asyncio.sleep(0.1)
+    assert store.replicas[RangeId(70)].descriptor == wide
+    assert store.replicas[RangeId(71)].descriptor is None
+
+
+@cluster_test()
+async def test_a_snapshot_that_breaks_an_invariant_stops_the_store_not_just_its_connection(
+    cluster: Cluster, db: Database
+) -> None:
+    follower, other = cluster.followers()
+    core, descriptor = follower.replica().core, follower.replica().descriptor
+    assert descriptor is not None
+    header = header_for(descriptor, target=follower.number)
+    second_leader = msgspec.structs.replace(header, term=core.term, source=ReplicaId(other.number))
+    staged = StagedSnapshot(header.state, header.clock, [])
+    follower.up.store.install_snapshot(second_leader, staged, NodeId(other.number))
+    assert "two leaders" in str(follower.up.failed.result())
+    await asyncio.sleep(0)
+    cluster.errors.clear()
 
 
 # -- one connection's receiver ---------------------------------------------------------------------
