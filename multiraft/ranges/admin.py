@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import orjson
 
 from multiraft import errors
 from multiraft.client.router import Router
@@ -31,10 +30,11 @@ from multiraft.model.requests import (
     BatchReply,
     Increment,
     IncrementResult,
+    NodeStatus,
     Operation,
     RangeStatus,
-    RangeStatusResult,
     Result,
+    StatusResult,
 )
 from multiraft.mvcc.reader import ViewReader
 from multiraft.mvcc.statistics import RangeStats, StatsScan
@@ -125,18 +125,21 @@ class RightHalfCount:
 class AdminRequests:
     """Runs administrative requests for the replicas of one store."""
 
-    __slots__ = ("_changing", "_range_ids", "_store")
+    __slots__ = ("_changing", "_node_status", "_range_ids", "_store")
 
-    def __init__(self, store: "Store", router: Router) -> None:
+    def __init__(self, store: "Store", router: Router, node_status: Callable[[], bytes]) -> None:
         self._store = store
+        self._node_status = node_status
         self._range_ids = RangeIds(router)
         self._changing: set[RangeId] = set()
 
     def submit(self, replica: "Replica", operation: Operation, reply: Reply) -> None:
         """Carry out `operation`; `reply` is called once."""
         if isinstance(operation, RangeStatus):
-            status = RangeStatusResult(orjson.dumps(msgspec.to_builtins(replica.status())))
-            reply(BatchReply((status,), clock=self._store.context.hlc.last))
+            self._tell(msgspec.json.encode(replica.status()), reply)
+            return
+        if isinstance(operation, NodeStatus):
+            self.tell_of_node(reply)
             return
         handle = _HANDLERS.get(type(operation))
         assert handle is not None, f"no handler for {type(operation).__name__}"
@@ -144,6 +147,13 @@ class AdminRequests:
             self._run(partial(handle, self, replica, operation), reply),
             name=f"{type(operation).__name__} r{replica.range_id}",
         )
+
+    def tell_of_node(self, reply: Reply) -> None:
+        """Answer a NodeStatus, whatever range it names."""
+        self._tell(self._node_status(), reply)
+
+    def _tell(self, status: bytes, reply: Reply) -> None:
+        reply(BatchReply((StatusResult(status),), clock=self._store.context.hlc.last))
 
     async def _run(self, work: Callable[[], Awaitable[Result]], reply: Reply) -> None:
         try:

@@ -12,6 +12,8 @@ Invariants
 from collections import deque
 from typing import NamedTuple
 
+import msgspec
+
 from multiraft.config import RangesConfig
 from multiraft.ids import NodeId, RangeId
 from multiraft.ranges.messages import GroupEnvelope
@@ -24,6 +26,13 @@ class Held(NamedTuple):
     source: NodeId
     envelope: GroupEnvelope
     expires: float
+
+
+class HeldStatus(msgspec.Struct, frozen=True):
+    """How many messages wait, and how many were dropped because of their number or their age."""
+
+    waiting: int
+    dropped: int
 
 
 class HeldMessages:
@@ -39,6 +48,10 @@ class HeldMessages:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def status(self) -> HeldStatus:
+        """Return how many are held."""
+        return HeldStatus(len(self._waiting), self.dropped)
 
     def hold(self, source: NodeId, envelope: GroupEnvelope) -> None:
         """Keep a message for later."""

@@ -118,9 +118,8 @@ class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=Fals
 
 
 class SnapshotEnd(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """All rows were sent: `rows` in `chunks` chunks."""
+    """All rows were sent, in so many chunks."""
 
-    rows: int
     chunks: int
 
 

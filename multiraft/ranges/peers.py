@@ -11,6 +11,8 @@ Invariants
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
 from multiraft import errors, runtime
 from multiraft.ids import NodeId
 from multiraft.net.transport import (
@@ -77,6 +79,15 @@ class _Link:
     def closed(self, reason: str) -> None:
         self.connection = None
         self.owner.link_lost(self.peer)
+
+
+class LinksStatus(msgspec.Struct, frozen=True):
+    """Which peers are connected, and what became of the frames for all of them."""
+
+    connected: tuple[NodeId, ...]
+    frames_sent: int
+    frames_dropped: int
+    """For want of a connection."""
 
 
 class PeerLinks:
@@ -148,10 +159,10 @@ class PeerLinks:
         self.frames_sent += 1
         connection.send(FrameKind.RAFT, payload)
 
-    def is_connected(self, peer: NodeId) -> bool:
-        """Return whether a connection to `peer` stands."""
-        link = self._links.get(peer)
-        return link is not None and link.connection is not None
+    def status(self) -> LinksStatus:
+        """Return who is connected and what was sent."""
+        connected = [peer for peer, link in self._links.items() if link.connection is not None]
+        return LinksStatus(tuple(sorted(connected)), self.frames_sent, self.frames_dropped)
 
     def link_lost(self, peer: NodeId) -> None:
         """A connection broke: what it carried may be lost."""

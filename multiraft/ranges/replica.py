@@ -304,6 +304,7 @@ class Replica:
         self._follow_role()
         if core.commit_untold:
             self._store.owe_commit(self)
+        self._look_at_log()
 
     def tell_commit(self, turn: Turn) -> None:
         """Tell the members the newest commit index, no append having carried it along."""
@@ -419,6 +420,9 @@ class Replica:
         if self.core.has_ready():
             self.context.mark_dirty(self)
         self._begin_serving()
+        self._look_at_log()
+
+    def _look_at_log(self) -> None:
         holder = self.leaseholder
         if holder is not None:
             holder.truncation.look_at(self, holder, self._store.snapshots.is_sending(self.range_id))

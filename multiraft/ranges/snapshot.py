@@ -75,8 +75,8 @@ def rows_of(
         yield from view.scan(low, high, family)
 
 
-def chunks_of(rows: Iterator[tuple[bytes, bytes]], chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (number of rows, compressed rows), each of about `chunk_bytes` before compression."""
+def chunks_of(rows: Iterator[tuple[bytes, bytes]], chunk_bytes: int) -> Iterator[bytes]:
+    """Yield compressed rows, each chunk of about `chunk_bytes` before compression."""
     zipper = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
     chunk: list[bytes] = []
     size = 0
@@ -84,10 +84,21 @@ def chunks_of(rows: Iterator[tuple[bytes, bytes]], chunk_bytes: int) -> Iterator
         chunk += (key, value)
         size += len(key) + len(value)
         if size >= chunk_bytes:
-            yield len(chunk) // 2, zipper.compress(_pack_rows(chunk))
+            yield zipper.compress(_pack_rows(chunk))
             chunk, size = [], 0
     if chunk:
-        yield len(chunk) // 2, zipper.compress(_pack_rows(chunk))
+        yield zipper.compress(_pack_rows(chunk))
+
+
+class SnapshotSenderStatus(msgspec.Struct, frozen=True):
+    """What was sent since the start, and what is being sent or waits for its turn."""
+
+    sent: int
+    failed: int
+    last_failure: str
+    bytes_sent: int
+    """Compressed, those of failed snapshots included."""
+    under_way: int
 
 
 class SnapshotSender:
@@ -103,6 +114,12 @@ class SnapshotSender:
         self.failed = 0
         self.last_failure = ""
         self.bytes_sent = 0
+
+    def status(self) -> SnapshotSenderStatus:
+        """Return what was sent and how it went."""
+        return SnapshotSenderStatus(
+            self.sent, self.failed, self.last_failure, self.bytes_sent, len(self._under_way)
+        )
 
     def is_sending(self, range_id: RangeId) -> bool:
         """Return whether a snapshot of that range is on its way to anybody."""
@@ -181,23 +198,21 @@ class SnapshotSender:
         Raises NotLeaseholderError if the replica leads no more: the next leader sends its own.
         """
         config = self._store.context.config.ranges
-        rows = chunks = 0
+        chunks = 0
         family = self._store.context.engine.data
-        for count, data in chunks_of(
-            rows_of(view, family, descriptor), config.snapshot_chunk_bytes
-        ):
+        rows = rows_of(view, family, descriptor)
+        for data in chunks_of(rows, config.snapshot_chunk_bytes):
             if handler.reply.done():
                 return
             if replica.leaseholder is not holder:
                 raise holder.lost()
             chunk = SnapshotChunk(data, xxhash.xxh3_64_intdigest(data))
             connection.send(FrameKind.SNAPSHOT, messages.encode(chunk))
-            rows += count
             chunks += 1
             self.bytes_sent += len(data)
             await asyncio.sleep(len(data) / config.snapshot_bytes_per_s)
             await _room_in(connection, handler)
-        connection.send(FrameKind.SNAPSHOT, messages.encode(SnapshotEnd(rows, chunks)))
+        connection.send(FrameKind.SNAPSHOT, messages.encode(SnapshotEnd(chunks)))
 
 
 async def _room_in(connection: Connection, handler: "_ReplyHandler") -> None:

@@ -32,11 +32,11 @@ from multiraft.liveness.support import Change
 from multiraft.model import encoding
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.hlc import HybridClock
-from multiraft.model.requests import ADMIN, BatchReply, BatchRequest, Scan
+from multiraft.model.requests import ADMIN, BatchReply, BatchRequest, NodeStatus, Scan
 from multiraft.net.transport import Connection, Handler
 from multiraft.raft.messages import Envelope, Release, ReleaseFortification, StillLeading
 from multiraft.raft.role import Role
-from multiraft.ranges import membership, messages, split, state
+from multiraft.ranges import membership, messages, split, state, store_status
 from multiraft.ranges.addressing import AddressingWriter
 from multiraft.ranges.admin import AdminRequests
 from multiraft.ranges.commands import validation
@@ -53,6 +53,7 @@ from multiraft.ranges.messages import (
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.snapshot import SnapshotSender, StagedSnapshot, install_message
 from multiraft.ranges.state import RangeState, Tombstone
+from multiraft.ranges.store_status import StoreStatus
 from multiraft.ranges.turn import Turn
 from multiraft.runtime import Clock, Rng
 from multiraft.storage import raft_log
@@ -125,14 +126,24 @@ class Store:
         self._held = HeldMessages(config.ranges, clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self.snapshots = SnapshotSender(self)
+        self.requests = 0
         self.turns = 0
         self.syncs = 0
 
-    def connect(self, router: Router, connect_bulk: ConnectBulk) -> None:
-        """Give the store its ways to others; once, before `start`."""
+    def connect(
+        self, router: Router, connect_bulk: ConnectBulk, node_status: Callable[[], bytes]
+    ) -> None:
+        """Give the store its ways to others, and what its node tells of itself, as JSON.
+
+        Once, before `start`.
+        """
         self.addressing = AddressingWriter(self, router)
-        self.admin = AdminRequests(self, router)
+        self.admin = AdminRequests(self, router, node_status)
         self.connect_bulk = connect_bulk
+
+    def status(self) -> StoreStatus:
+        """Return what the store does and waits for."""
+        return store_status.status_of(self)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -240,6 +251,7 @@ class Store:
         """Serve one part; `reply` is called exactly once, unless the store stops first."""
         if self._failed:
             return
+        self.requests += 1
         try:
             validation.check(request, self.context.config.limits)
         except errors.RequestError as error:
@@ -253,7 +265,10 @@ class Store:
     def _serve(self, request: BatchRequest, reply: Reply) -> None:
         replica = self.replicas.get(request.range_id)
         if replica is None or replica.descriptor is None:
-            reply(self.refusal(self._elsewhere(request)))
+            if type(request.operations[0]) is NodeStatus:
+                self.admin.tell_of_node(reply)
+            else:
+                reply(self.refusal(self._elsewhere(request)))
         elif isinstance(request.operations[0], ADMIN):
             self.admin.submit(replica, request.operations[0], reply)
         else:

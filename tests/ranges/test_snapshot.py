@@ -462,7 +462,7 @@ def feed(made: SnapshotReceiver, frame: messages.SnapshotFrame) -> None:
 
 def chunk_frames() -> list[SnapshotChunk]:
     chunks = snapshot.chunks_of(iter(PAIRS), 200)
-    return [SnapshotChunk(data, xxhash.xxh3_64_intdigest(data)) for _, data in chunks]
+    return [SnapshotChunk(data, xxhash.xxh3_64_intdigest(data)) for data in chunks]
 
 
 def test_rows_survive_the_way_through_chunks() -> None:
@@ -472,7 +472,7 @@ def test_rows_survive_the_way_through_chunks() -> None:
     assert len(chunks) > 2
     for chunk in chunks:
         feed(made, chunk)
-    feed(made, SnapshotEnd(len(PAIRS), len(chunks)))
+    feed(made, SnapshotEnd(len(chunks)))
     engine = MemoryEngine()
     batch = engine.new_batch()
     recording.installed[0].put_rows(batch, engine.data)
@@ -501,7 +501,7 @@ def test_a_snapshot_with_a_missing_chunk_is_not_installed() -> None:
     for chunk in chunks[:-1]:
         feed(made, chunk)
     with pytest.raises(errors.ProtocolError, match="chunks arrived"):
-        feed(made, SnapshotEnd(len(PAIRS), len(chunks)))
+        feed(made, SnapshotEnd(len(chunks)))
     assert recording.installed == []
 
 
@@ -511,7 +511,7 @@ def test_a_refused_snapshot_is_answered_at_once_and_its_chunks_are_dropped() -> 
     feed(made, header_for(DESCRIPTOR))
     for chunk in chunk_frames():
         feed(made, chunk)
-    feed(made, SnapshotEnd(len(PAIRS), 1))
+    feed(made, SnapshotEnd(1))
     assert [messages.decode_snapshot_reply(p).refusal for p in recording.sent] == ["not now"]
     assert recording.installed == []
 
