@@ -184,6 +184,9 @@ class Liveness:
         self._heartbeat_timer = asyncio.get_running_loop().call_later(
             self._interval_s, self._heartbeat
         )
+        self._or_fail(self._beat)
+
+    def _beat(self) -> None:
         if self._offsets.end_round(self._support.peers()):
             self._fail(errors.StoreFailedError(reason=_CLOCK_IS_WRONG))
             return
@@ -197,7 +200,7 @@ class Liveness:
     def _schedule_flush(self) -> None:
         # Once per loop iteration: grants that arrive together share a batch and a sync.
         if self._running and self._flush_handle is None:
-            self._flush_handle = asyncio.get_running_loop().call_soon(self._flush)
+            self._flush_handle = asyncio.get_running_loop().call_soon(self._or_fail, self._flush)
 
     def _flush(self) -> None:
         self._flush_handle = None
@@ -208,11 +211,8 @@ class Liveness:
             return
         if effects.asked is None and not effects.granted:
             self._finish(effects)
-            return
-        try:
+        else:
             self._write(effects, partial(self._synced, effects))
-        except Exception as error:
-            self._fail(error)
 
     def _write(self, effects: Effects, done: Callable[[BaseException | None], None]) -> None:
         batch = self._engine.new_batch()
@@ -231,7 +231,7 @@ class Liveness:
         if error is not None:
             self._fail(error)
             return
-        self._finish(effects)
+        self._or_fail(partial(self._finish, effects))
 
     def _finish(self, effects: Effects) -> None:
         self._tell(self._support.synced(effects, self._hlc.now()))
@@ -262,6 +262,13 @@ class Liveness:
         self._write(effects, done)
         await synced
         self._tell(self._support.synced(effects, self._hlc.now()))
+
+    def _or_fail(self, action: Callable[[], None]) -> None:
+        """Run what no caller waits for: a failed engine, or a mistake of ours, ends the store."""
+        try:
+            action()
+        except Exception as error:
+            self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         self.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 
@@ -398,6 +399,24 @@ async def test_a_failed_write_stops_the_store(loop: VirtualLoop) -> None:
 @on_virtual_time
 async def test_a_failed_sync_stops_the_store(loop: VirtualLoop) -> None:
     await fail_disk(loop, lambda disk: disk.engine.fail_next_sync("injected"))
+
+
+@pytest.mark.parametrize("method", ["tick", "take_effects", "synced"])
+def test_a_broken_invariant_stops_the_store_wherever_it_shows(method: str) -> None:
+    """No caller waits for these callbacks of the loop, so nobody else would notice."""
+
+    @on_virtual_time
+    async def broken(loop: VirtualLoop) -> None:
+        a, b = await start_cluster(loop, 2)
+        await asyncio.sleep(SETTLED_S)
+        mistake = AssertionError("a grant was shortened")
+        with mock.patch.object(a.liveness._support.__class__, method, side_effect=mistake):
+            b.liveness.stop()
+            await asyncio.sleep(2 * HEARTBEAT_S)
+        assert a.failures == [mistake]
+        assert not a.liveness.status().running
+
+    broken()
 
 
 @on_virtual_time
