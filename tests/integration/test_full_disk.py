@@ -65,12 +65,11 @@ def test_a_full_disk_costs_one_node_and_no_acknowledged_write(tmp_path: Path) ->
         async with (
             processes.running(tmp_path / "cluster", settings=SETTINGS) as cluster,
             processes.connect(cluster) as db,
+            KeySet(db) as writes,
         ):
             victim = cluster.nodes[0]
             range_id = await processes.user_range(db)
             await db.admin.transfer(range_id, NodeId(1))
-            writes = KeySet(db)
-            writes.start()
             await writes.more()
 
             # Little is left: the node gives its leaderships away, and no client notices.

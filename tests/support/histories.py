@@ -9,6 +9,8 @@ Each is started, hurt for a while, stopped, and checked:
 
 import asyncio
 from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
 
 from multiraft import errors
 from multiraft.client.database import Database
@@ -18,7 +20,7 @@ REFUSED = (errors.DeadlineExceededError, errors.DiskFullError)
 
 
 class Workload(ABC):
-    """Some callers that go on until `stop`."""
+    """Some callers that go on until `stop`. Entered, it runs; left, it has stopped."""
 
     def __init__(self, db: Database, name: str, callers: int) -> None:
         self.db = db
@@ -32,6 +34,23 @@ class Workload(ABC):
         self._callers = callers
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.stop()
+            return
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def start(self) -> None:
         """Begin, or go on."""
@@ -56,7 +75,7 @@ class Workload(ABC):
 
     @abstractmethod
     async def check(self) -> None:
-        """Compare what is stored with what was answered."""
+        """Compare what is stored with what was answered until now."""
 
     @abstractmethod
     async def _step(self, number: int) -> None:
@@ -193,11 +212,11 @@ class KeySet(Workload):
             self.done += 1
 
     async def check(self) -> None:
-        found = set()
+        known, found = set(self.acknowledged), set()
         async for key, value in self.db.scan(prefix=self._prefix):
             assert value == key + self._padding, f"{key!r} holds something else"
             found.add(key)
-        lost = self.acknowledged - found
+        lost = known - found
         assert not lost, f"{len(lost)} acknowledged keys are lost, such as {min(lost)!r}"
         invented = found - self._asked
         assert not invented, f"keys that nobody put: {min(invented)!r}"

@@ -7,6 +7,7 @@ of several at once, and a comparison of what the nodes have on disk once they ar
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -166,6 +167,12 @@ async def _is_settled(db: Database, descriptor: RangeDescriptor) -> bool:
         (status["applied_index"], status["log_last_index"]) if status else None for status in found
     }
     return len(seen) == 1 and None not in seen
+
+
+def peak_bytes(process: NodeProcess) -> int:
+    """Return the most memory that the process ever held."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) << 10  # type: ignore[index]
 
 
 def open_files(process: NodeProcess) -> int:
