@@ -92,6 +92,19 @@ def test_a_sync_reported_late_counts_for_what_was_written_then() -> None:
     assert replica.core.leadership.progress[ReplicaId(1)].match_index == 2
 
 
+def test_the_sync_of_an_older_term_does_not_make_the_present_one_durable() -> None:
+    replica = Replica()
+    replica.step(2, AppendEntries(Term(1), Index(0), Term(0), (), Index(0)))
+    older = replica.take()
+    replica.step(3, AppendEntries(Term(2), Index(0), Term(0), (), Index(0)))
+    replica.take()
+    replica.core.synced(older)
+    assert replica.core.durable_term == 1
+    replica.step(3, AppendEntries(Term(2), Index(9), Term(2), (), Index(0)))
+    ready = replica.take()
+    assert (ready.messages, len(ready.messages_after_sync)) == ((), 1)
+
+
 def test_first_leader_leads_at_once_but_sends_nothing_before_the_sync() -> None:
     replica = Replica(right_half())
     replica.core.become_first_leader()
