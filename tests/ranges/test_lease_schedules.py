@@ -558,3 +558,99 @@ def test_leadership_that_moves_all_the_time_stays_linearizable(seed: int) -> Non
         assert len(history.events) > 100
 
     moving()
+
+
+# -- everything at once ------------------------------------------------------------------------
+
+
+class Troubles:
+    """One trouble after the other, drawn from the cluster's randomness."""
+
+    def __init__(self, cluster: FreezableCluster, db: Database) -> None:
+        self._cluster = cluster
+        self._db = db
+        self._random = cluster.random
+        self._boundaries = [b"a0", b"a5", b"b0", b"b5"]
+
+    async def next(self) -> None:
+        """Cause a trouble, and wait until it is over."""
+        victim = self._random.choice([member.number for member in self._cluster.running()])
+        trouble = self._random.choice(
+            (self._freeze, self._isolate, self._cut, self._crash, self._crash_all, self._rearrange)
+        )
+        await trouble(victim)
+
+    async def _freeze(self, victim: int) -> None:
+        self._cluster.freeze(victim)
+        await asyncio.sleep(self._random.choice([0.05, 0.3, 1.2, 2.5]))
+        self._cluster.thaw(victim)
+
+    async def _isolate(self, victim: int) -> None:
+        self._cluster.isolate(victim)
+        await asyncio.sleep(self._random.choice([0.1, 0.9, 2.0]))
+        self._cluster.rejoin(victim)
+
+    async def _cut(self, victim: int) -> None:
+        other = self._random.choice([n for n in self._cluster.members if n != victim])
+        self._cluster.network.cut(f"n{victim}", f"n{other}")
+        await asyncio.sleep(self._random.choice([0.3, 1.5, 3.0]))
+        heal(self._cluster)
+
+    async def _crash(self, victim: int) -> None:
+        await self._cluster.crash(victim)
+        await asyncio.sleep(self._random.choice([0.0, 0.1, 1.5]))
+        await self._cluster.restart(victim)
+
+    async def _crash_all(self, _victim: int) -> None:
+        numbers = list(self._cluster.members)
+        for number in numbers:
+            await self._cluster.crash(number)
+        await asyncio.gather(*(self._cluster.restart(number) for number in numbers))
+
+    async def _rearrange(self, victim: int) -> None:
+        with contextlib.suppress(errors.MultiraftError):
+            if self._boundaries and self._random.random() < 0.5:
+                await self._db.admin.split(self._boundaries.pop(), deadline_s=5.0)
+            else:
+                range_id = self._random.choice(self._cluster.range_ids())
+                await self._db.admin.transfer(range_id, NodeId(victim), deadline_s=5.0)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_all_troubles_together_break_no_promise(seed: int) -> None:
+    """Also with lost replies and clocks apart; in the end all replicas hold the same bytes."""
+
+    @freezable_test(seed=seed)
+    async def troubled(cluster: FreezableCluster, db: Database) -> None:
+        cluster.slow_down(sync_s=0.002, link_s=0.001)
+        for member in cluster.members.values():
+            member.clock.step_wall(cluster.random.uniform(-0.06, 0.06))
+            cluster.losses[member.name, "lossy"] = 0.1
+        told = []
+        over = False
+
+        async def count(lossy: Database) -> None:
+            while not over:
+                told.append(await lossy.increment(b"n"))
+                await asyncio.sleep(0.05)
+
+        async with (
+            cluster.connect(name="lossy", deadline_s=60.0) as lossy,
+            load(cluster, lossy) as history,
+        ):
+            counting = asyncio.create_task(count(lossy))
+            troubles = Troubles(cluster, db)
+            for _ in range(10):
+                await troubles.next()
+                await asyncio.sleep(cluster.random.uniform(0.0, 0.4))
+            over = True
+            await counting
+        assert told == list(range(1, len(told) + 1))
+        assert len(history.events) > 100
+        for range_id in cluster.range_ids():
+            await cluster.until_applied(range_id)
+            contents = [cluster.contents(number, range_id) for number in cluster.members]
+            assert contents[0] == contents[1] == contents[2]
+        cluster.check_statistics()
+
+    troubled()
