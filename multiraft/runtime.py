@@ -11,9 +11,12 @@ Invariants
 import asyncio
 import os
 import random
+import resource
 import sys
 import time
+import weakref
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import uvloop
@@ -59,17 +62,21 @@ class SystemClock:
         return time.time_ns() // 1_000
 
 
-class SystemRng:
-    """The operating system's randomness; identifiers come from it in blocks, redrawn after a fork."""
+UNIQUE_ID_BYTES = 16
 
-    __slots__ = ("__weakref__", "_pool", "_random")
+
+class SystemRng:
+    """The operating system's randomness; IDs come from it in blocks, redrawn after a fork."""
+
+    __slots__ = ("__weakref__", "_pool", "_position", "_random")
 
     _BLOCK_BYTES = 4_096
 
     def __init__(self) -> None:
         self._random = random.SystemRandom()
         self._pool = b""
-        os.register_at_fork(after_in_child=self._forget)
+        self._position = 0
+        _system_rngs.add(self)
 
     def below(self, limit: int) -> int:
         """Return an integer in [0, limit)."""
@@ -77,14 +84,37 @@ class SystemRng:
 
     def unique_id(self) -> bytes:
         """Return 16 fresh bytes."""
-        pool = self._pool
-        if len(pool) < 16:
-            pool = os.urandom(self._BLOCK_BYTES)
-        self._pool = pool[16:]
-        return pool[:16]
+        start = self._position
+        if start == len(self._pool):
+            self._pool = os.urandom(self._BLOCK_BYTES)
+            start = 0
+        self._position = end = start + UNIQUE_ID_BYTES
+        return self._pool[start:end]
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Draw anew from now on: another process goes on with the block."""
         self._pool = b""
+        self._position = 0
+
+
+_system_rngs: weakref.WeakSet[SystemRng] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    for rng in list(_system_rngs):
+        rng.forget()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def memory_bytes() -> int:
+    """Return how much memory this process has resident, or had at most where only that is told."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
+    return pages * resource.getpagesize()
 
 
 def spawn(

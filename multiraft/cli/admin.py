@@ -9,11 +9,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from multiraft.cli import cluster_view, keytext, tables
+from multiraft.cli import cluster_view, keytext, node_view, tables
 from multiraft.cli.cluster_view import RangeView, show_boundary
 from multiraft.cli.data import KeyArgument
 from multiraft.cli.failure import ExitCode
+from multiraft.cli.node_view import NodeReport
 from multiraft.cli.session import AddressOption, HexOption, JsonOption, Session, TimeoutOption
+from multiraft.client.admin import ClusterStatus
 from multiraft.client.database import Database
 from multiraft.ids import NodeId, RangeId
 
@@ -27,26 +29,62 @@ def status(
     address: AddressOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Show the nodes, which of them answer, and how many ranges there are.
+    """Show the nodes: which of them answer, what they do, and what is wrong.
 
-    Exit status 3 if a node does not answer.
+    Requests and syncs are counted from the start of each node. With --json, everything that the
+    nodes tell of themselves. Exit status 3 if a node does not answer, or a majority is gone.
     """
     session = Session(context, json=json, address=address, timeout=timeout)
     cluster = session.run(lambda database: database.admin.status())
     if session.json:
         session.write_json(cluster)
     else:
-        table = tables.table()
-        for name in ("node", "address", "state"):
-            table.add_column(name)
-        for each in cluster.nodes:
-            up, down = Text("up", "green"), Text.assemble(("down", "red"), f": {each.reason}")
-            state = up if each.is_reachable else down
-            table.add_row(f"n{each.node_id}", each.address, state)
-        session.out.print(f"cluster {cluster.cluster_id}, {cluster.ranges} ranges")
-        session.out.print(table)
-    if not all(each.is_reachable for each in cluster.nodes):
+        _show_status(session, cluster)
+    if cluster.ranges is None or not all(each.is_reachable for each in cluster.nodes):
         raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _show_status(session: Session, cluster: ClusterStatus) -> None:
+    table = tables.table()
+    table.padding = (0, 0)
+    for name in ("node", "address", "state"):
+        table.add_column(name, overflow="fold")
+    for name in ("ranges", "leads", "requests", "syncs", "memory", "free"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("support")
+    remarks: list[Text] = []
+    for each in cluster.nodes:
+        name = f"n{each.node_id}"
+        if each.status is None:
+            table.add_row(name, each.address, Text("down", "red"))
+            remarks.append(Text(f"{name}: {each.reason}"))
+            continue
+        report = node_view.read(each.status)
+        worries = list(node_view.problems(report))
+        up_for = f"up {node_view.show_duration(report.uptime_s)}"
+        state = Text(f"{up_for} (!)", "yellow") if worries else Text(up_for, "green")
+        table.add_row(name, each.address, state, *_figures(report))
+        remarks.extend(Text(f"{name}: {worry}") for worry in worries)
+    ranges = "ranges unknown" if cluster.ranges is None else f"{cluster.ranges} ranges"
+    session.out.print(f"cluster {cluster.cluster_id}, {ranges}")
+    session.out.print(table)
+    for remark in remarks:
+        session.out.print(remark)
+    if cluster.ranges is None:
+        session.out.print("the ranges cannot be read: most nodes that keep their list are gone")
+
+
+def _figures(report: NodeReport) -> tuple[str, ...]:
+    store = report.store
+    return (
+        f"{store.replicas:,}",
+        f"{store.leaders:,}",
+        f"{store.requests:,}",
+        f"{store.syncs:,}",
+        show_size(report.memory_bytes, digits=0),
+        show_size(report.free_disk_bytes, digits=0),
+        " ".join(f"n{node_id}" for node_id in node_view.supporters(report)),
+    )
 
 
 def ranges(
@@ -167,11 +205,11 @@ def _number(text: str, letter: str, what: str) -> int:
     return int(digits)
 
 
-def show_size(size_bytes: int) -> str:
+def show_size(size_bytes: int, *, digits: int = 1) -> str:
     """Return a number of bytes as people read it."""
     size, unit = float(size_bytes), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if size < 1024:
             break
         size, unit = size / 1024, larger
-    return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+    return f"{size:,.{0 if unit == 'B' else digits}f} {unit}"

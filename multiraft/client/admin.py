@@ -19,16 +19,18 @@ from multiraft.ids import NO_NODE, NodeId, RangeId
 from multiraft.model import encoding, keys
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import (
+    NO_RANGE,
     AdminChangeReplicas,
     AdminResult,
     AdminSplit,
     AdminTransfer,
     BatchReply,
+    NodeStatus,
     Operation,
     RangeStatus,
-    RangeStatusResult,
     Scan,
     ScanResult,
+    StatusResult,
 )
 
 STATUS_TIMEOUT_S = 2.0
@@ -54,6 +56,8 @@ class NodeInfo(msgspec.Struct, frozen=True):
     is_reachable: bool
     reason: str
     """Why it is not reachable."""
+    status: dict[str, Any] | None = None
+    """What it tells of itself, as `node_status` returns it."""
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):
@@ -61,7 +65,8 @@ class ClusterStatus(msgspec.Struct, frozen=True):
 
     cluster_id: str
     nodes: tuple[NodeInfo, ...]
-    ranges: int
+    ranges: int | None
+    """None when the addressing records cannot be read, as without a majority of the nodes."""
 
 
 class Admin:
@@ -134,39 +139,60 @@ class Admin:
 
     async def replica_status(self, range_id: RangeId, node_id: NodeId) -> dict[str, Any] | None:
         """Return what the replica on one node reports of itself; None if it does not answer."""
-        return await self._status_at(node_id, range_id)
+        try:
+            return await self._ask(node_id, range_id, RangeStatus())
+        except errors.MultiraftError:
+            return None
+
+    async def node_status(self, node_id: NodeId) -> dict[str, Any]:
+        """Return what a node tells of itself (cluster/node_status.py).
+
+        Raises NodeUnavailableError if it does not answer within two seconds.
+        """
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT_S):
+                return await self._ask(node_id, NO_RANGE, NodeStatus())
+        except TimeoutError:
+            raise errors.NodeUnavailableError(
+                target=f"n{node_id}", reason=f"no answer within {STATUS_TIMEOUT_S:g} s"
+            ) from None
 
     async def nodes(self) -> list[NodeInfo]:
-        """Return all nodes that the cluster knows of, and whether each can be reached from here."""
+        """Return all nodes that the cluster knows of, and what each that answers tells of itself.
+
+        One that does not answer costs up to two seconds.
+        """
         connections = self._router.connections
         await connections.refresh()
 
         async def look_at(node_id: NodeId, address: str) -> NodeInfo:
             try:
-                async with asyncio.timeout(STATUS_TIMEOUT_S):
-                    await (await connections.open(node_id)).ask_info()
+                status = await self.node_status(node_id)
             except errors.MultiraftError as error:
                 return NodeInfo(node_id, address, False, error.message)
-            except TimeoutError:
-                return NodeInfo(node_id, address, False, f"no answer in {STATUS_TIMEOUT_S:g} s")
-            return NodeInfo(node_id, address, True, "")
+            return NodeInfo(node_id, address, True, "", status)
 
         known = sorted((peer.node_id, peer.address) for peer in connections.peers.values())
         return list(await asyncio.gather(*(look_at(*peer) for peer in known)))
 
     async def status(self) -> ClusterStatus:
-        """Return the cluster at a glance."""
+        """Return the cluster at a glance, also when most of it is gone."""
         nodes = await self.nodes()
-        records = await self._records()
-        return ClusterStatus(self._router.connections.cluster_id, tuple(nodes), len(records))
+        try:
+            ranges = len(await self._records(STATUS_TIMEOUT_S))
+        except errors.DeadlineExceededError:
+            ranges = None
+        return ClusterStatus(self._router.connections.cluster_id, tuple(nodes), ranges)
 
-    async def _records(self) -> list[RangeDescriptor]:
+    async def _records(self, deadline_s: float | None = None) -> list[RangeDescriptor]:
         """Read all addressing records, as of one time."""
         found: list[RangeDescriptor] = []
         span = Scan(keys.META, keys.SYSTEM)
         reply = BatchReply(())
         while True:
-            reply = await self._router.execute((span,), timestamp=reply.timestamp)
+            reply = await self._router.execute(
+                (span,), timestamp=reply.timestamp, deadline_s=deadline_s
+            )
             page = reply.results[0]
             if not isinstance(page, ScanResult):
                 raise batch.unexpected(page)
@@ -197,7 +223,7 @@ class Admin:
         best: RangeInfo | None = None
         while order:
             node_id = order.pop(0)
-            status = await self._status_at(node_id, descriptor.range_id)
+            status = await self.replica_status(descriptor.range_id, node_id)
             if status is None:
                 continue
             leader = NodeId(int(status.get("leader") or NO_NODE)) or None
@@ -207,14 +233,12 @@ class Admin:
             order = [leader]
         return best or RangeInfo(descriptor, None, None)
 
-    async def _status_at(self, node_id: NodeId, range_id: RangeId) -> dict[str, Any] | None:
-        try:
-            reply = await self._router.send_to_node(
-                node_id, range_id, (RangeStatus(),), STATUS_TIMEOUT_S
-            )
-        except errors.MultiraftError:
-            return None
+    async def _ask(
+        self, node_id: NodeId, range_id: RangeId, question: RangeStatus | NodeStatus
+    ) -> dict[str, Any]:
+        """Return the answer of exactly that node, asked once."""
+        reply = await self._router.send_to_node(node_id, range_id, (question,), STATUS_TIMEOUT_S)
         result = reply.results[0]
-        if not isinstance(result, RangeStatusResult):
+        if not isinstance(result, StatusResult):
             raise batch.unexpected(result)
         return msgspec.json.decode(result.status, type=dict[str, Any])

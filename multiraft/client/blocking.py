@@ -265,8 +265,12 @@ class Admin:
         )
 
     def nodes(self) -> list[NodeInfo]:
-        """Return all nodes, and whether each can be reached."""
+        """Return all nodes, and what each that answers tells of itself."""
         return self._database._wait(self._database._inner.admin.nodes())
+
+    def node_status(self, node_id: NodeId) -> dict[str, Any]:
+        """Return what a node tells of itself."""
+        return self._database._wait(self._database._inner.admin.node_status(node_id))
 
     def status(self) -> ClusterStatus:
         """Return the cluster at a glance."""

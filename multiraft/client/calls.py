@@ -39,7 +39,7 @@ from multiraft.model.requests import (
 )
 
 WRITES = frozenset(requests.WRITES)
-MUTATIONS = WRITES | (frozenset(requests.ADMIN) - {requests.RangeStatus})
+MUTATIONS = WRITES | (frozenset(requests.ADMIN) - frozenset(requests.STATUSES))
 """What changes something, so that an unanswered attempt leaves its outcome open."""
 
 NOT_EVALUATED = (

@@ -10,6 +10,8 @@ Invariants
 
 import asyncio
 
+import msgspec
+
 from multiraft import errors
 from multiraft.cluster import allocator
 from multiraft.ids import NodeId
@@ -23,14 +25,25 @@ INTERVAL_S = 1.0
 CONCURRENT_MAX = 4
 
 
+class ReplicateQueueStatus(msgspec.Struct, frozen=True):
+    """How many membership changes were made since the start, and why the last to fail did."""
+
+    changes: int
+    last_problem: str
+
+
 class ReplicateQueue:
     """Runs for the life of a store; see the module."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._slots = asyncio.Semaphore(CONCURRENT_MAX)
-        self.changes = 0
-        self.last_problem = ""
+        self._changes = 0
+        self._last_problem = ""
+
+    def status(self) -> ReplicateQueueStatus:
+        """Return what was changed."""
+        return ReplicateQueueStatus(self._changes, self._last_problem)
 
     async def run(self) -> None:
         """Look at all ranges led here, again and again."""
@@ -77,6 +90,7 @@ class ReplicateQueue:
             self._store.admin.submit(replica, operation, done.set_result)
             reply = await done
             if reply.error is None:
-                self.changes += 1
+                self._changes += 1
             else:
-                self.last_problem = errors.from_wire(reply.error).message
+                problem = errors.from_wire(reply.error).message
+                self._last_problem = f"r{replica.range_id}: {problem}"

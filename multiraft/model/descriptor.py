@@ -81,6 +81,7 @@ def initial_descriptor(
 ) -> RangeDescriptor:
     """Return the descriptor of a range that begins life with one voter on each of `nodes`."""
     replicas = tuple(
-        ReplicaDescriptor(node_id, ReplicaId(number)) for number, node_id in enumerate(nodes, start=1)
+        ReplicaDescriptor(node_id, ReplicaId(number))
+        for number, node_id in enumerate(nodes, start=1)
     )
     return RangeDescriptor(range_id, start, end, 1, replicas, ReplicaId(len(nodes) + 1))

@@ -58,7 +58,7 @@ def next_key(key: bytes) -> bytes:
 
 
 def pretty(key: bytes) -> str:
-    """Return a logical key as people read it in tables and errors: `/plain/"a\\x00"`."""
+    r"""Return a logical key as people read it in tables and errors: `/plain/a\x00`."""
     if key == MIN:
         return "/min"
     if key >= END:

@@ -112,7 +112,11 @@ class AdminChangeReplicas(msgspec.Struct, frozen=True, array_like=True, tag=22):
 
 
 class RangeStatus(msgspec.Struct, frozen=True, array_like=True, tag=23):
-    """Ask any replica what it knows of the range. Answered by RangeStatusResult."""
+    """Ask any replica what it knows of the range. Answered by StatusResult."""
+
+
+class NodeStatus(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """Ask a node, as a request to `NO_RANGE`, what it knows of itself. Answered by StatusResult."""
 
 
 PointOperation = Get | Put | Delete | ConditionalPut | Increment | PutMeta
@@ -130,11 +134,14 @@ Operation = (
     | AdminTransfer
     | AdminChangeReplicas
     | RangeStatus
+    | NodeStatus
 )
 
 READS = (Get, Scan)
 WRITES = (Put, Delete, ConditionalPut, Increment, PutMeta)
-ADMIN = (AdminSplit, AdminTransfer, AdminChangeReplicas, RangeStatus)
+ADMIN = (AdminSplit, AdminTransfer, AdminChangeReplicas, RangeStatus, NodeStatus)
+STATUSES = (RangeStatus, NodeStatus)
+"""Administrative requests that change nothing and are asked of one node."""
 
 
 class GetResult(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -184,8 +191,8 @@ class AdminResult(msgspec.Struct, frozen=True, array_like=True, tag=20):
     descriptors: tuple[bytes, ...]
 
 
-class RangeStatusResult(msgspec.Struct, frozen=True, array_like=True, tag=23):
-    """A replica's `status()` as JSON bytes; see ranges/replica.py."""
+class StatusResult(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """The `status()` that was asked for as JSON: ranges/replica.py, cluster/node_status.py."""
 
     status: bytes
 
@@ -198,10 +205,12 @@ Result = (
     | IncrementResult
     | ScanResult
     | AdminResult
-    | RangeStatusResult
+    | StatusResult
 )
 
 EMPTY_ID = b""
+NO_RANGE = RangeId(0)
+"""Whom a request that is for a node, and not for a range, is addressed to."""
 
 
 class BatchRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -27,8 +27,9 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
+import msgspec
 import rocksdict
 
 from multiraft import errors, runtime
@@ -44,7 +45,7 @@ _FREE_SPACE_AGE_S = 1.0
 _MONOTONIC = runtime.SystemClock().monotonic
 
 
-class EngineStatus(NamedTuple):
+class EngineStatus(msgspec.Struct, frozen=True):
     """What an engine is doing."""
 
     last_sequence: int

@@ -2,17 +2,69 @@ from multiraft.cli import admin, cluster_view
 from multiraft.cli.cluster_view import RangeView, ReplicaReport
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import keys
+from multiraft.model.requests import NodeStatus
 from tests.cli.conftest import Terminal
+from tests.support.fake_cluster import EVALUATE, Plan
+
+N1, N2, N3 = NodeId(1), NodeId(2), NodeId(3)
+HEALTHY = {
+    "node_id": 1,
+    "uptime_s": 3_700.0,
+    "memory_bytes": 60 << 20,
+    "free_disk_bytes": 80 << 30,
+    "store": {"replicas": 12, "leaders": 5, "requests": 123_456, "syncs": 7_890},
+    "a field of a later version": {},
+}
 
 
-def test_status_shows_nodes_and_ends_with_3_when_one_is_down(terminal: Terminal) -> None:
+def test_status_shows_what_each_node_does(terminal: Terminal) -> None:
+    terminal.cluster.node_statuses[N1] = HEALTHY
     outcome = terminal.run("status")
     assert outcome.exit_code == 0
-    assert outcome.text.count(" up") == 3
-    terminal.cluster.stop(NodeId(3))
+    lines = [" ".join(line.split()) for line in outcome.text.splitlines()]
+    assert lines[0] == "cluster c1, 2 ranges"
+    assert any(line.endswith(" up 1h 1m 12 5 123,456 7,890 60 MiB 80 GiB") for line in lines)
+    assert outcome.text.count(" up ") == 3
+    assert not [line for line in lines if line.startswith("n1:")], "nothing is wrong"
+
+
+def test_status_tells_what_is_wrong_with_a_node(terminal: Terminal) -> None:
+    store = {"write_refusal": "the disk is full", "snapshots": {"failed": 2, "last_failure": "r7"}}
+    terminal.cluster.node_statuses[N2] = {"node_id": 2, "store": store}
+    outcome = terminal.run("status")
+    assert outcome.exit_code == 0, "it answers"
+    assert outcome.text.count("(!)") == 1
+    assert "n2: writes are refused: the disk is full\n" in outcome.text
+    assert "n2: 2 failed snapshots, the last: r7\n" in outcome.text
+
+
+def test_status_shows_a_node_that_is_down_and_ends_with_3(terminal: Terminal) -> None:
+    terminal.cluster.stop(N3)
+    outcome = terminal.run("status")
+    assert outcome.exit_code == 3
+    assert outcome.text.count(" down ") == 1
+    assert "n3: " in outcome.text
+
+
+def test_status_as_json_holds_all_that_nodes_tell(terminal: Terminal) -> None:
+    terminal.cluster.node_statuses[N1] = HEALTHY
+    terminal.cluster.stop(N3)
     outcome = terminal.run("status", "--json")
     assert outcome.exit_code == 3
-    assert [node["is_reachable"] for node in outcome.json["nodes"]] == [True, True, False]
+    nodes = outcome.json["nodes"]
+    assert [node["is_reachable"] for node in nodes] == [True, True, False]
+    assert [node["status"] for node in nodes] == [HEALTHY, {"node_id": 2}, None]
+
+
+def test_status_without_a_majority_still_shows_the_nodes(terminal: Terminal) -> None:
+    terminal.cluster.intercept = lambda _node, request: (
+        EVALUATE if isinstance(request.operations[0], NodeStatus) else Plan(drop_request=True)
+    )
+    outcome = terminal.run("status")
+    assert outcome.exit_code == 3
+    assert outcome.text.startswith("cluster c1, ranges unknown\n")
+    assert outcome.text.count(" up ") == 3
+    assert terminal.run("status", "--json").json["ranges"] is None
 
 
 def test_ranges_in_key_order_with_readable_boundaries(terminal: Terminal) -> None:

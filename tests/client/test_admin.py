@@ -3,7 +3,7 @@ import pytest
 from multiraft import errors
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import keys
-from multiraft.model.requests import AdminChangeReplicas, RangeStatus
+from multiraft.model.requests import AdminChangeReplicas, NodeStatus, RangeStatus
 from tests.support import clients
 from tests.support.clients import Bench
 from tests.support.fake_cluster import EVALUATE, Plan
@@ -111,5 +111,42 @@ def test_nodes_tell_which_are_reachable() -> None:
         assert "down" in nodes[2].reason
         status = await bench.db.admin.status()
         assert (status.cluster_id, status.ranges) == ("c1", 4)
+
+    clients.run(main)
+
+
+def test_a_node_tells_of_itself_when_asked() -> None:
+    async def main(bench: Bench) -> None:
+        bench.cluster.node_statuses[N2] = {"node_id": 2, "uptime_s": 3.5}
+        assert await bench.db.admin.node_status(N2) == {"node_id": 2, "uptime_s": 3.5}
+        assert [n.status for n in await bench.db.admin.nodes()][1] == {
+            "node_id": 2,
+            "uptime_s": 3.5,
+        }
+        [node, *_] = [node for node, _ in bench.cluster.sent(NodeStatus)]
+        assert node == N2, "nobody else was asked"
+
+    clients.run(main)
+
+
+def test_a_node_that_keeps_silent_is_given_up_after_two_seconds() -> None:
+    async def main(bench: Bench) -> None:
+        bench.cluster.intercept = lambda _node, _request: Plan(drop_request=True)
+        with pytest.raises(errors.NodeUnavailableError, match="n2 is not reachable"):
+            await bench.db.admin.node_status(N2)
+        assert bench.loop.time() <= 2.1
+
+    clients.run(main)
+
+
+def test_the_cluster_is_shown_when_its_addressing_records_cannot_be_read() -> None:
+    async def main(bench: Bench) -> None:
+        bench.cluster.intercept = lambda _node, request: (
+            EVALUATE if isinstance(request.operations[0], NodeStatus) else Plan(drop_request=True)
+        )
+        status = await bench.db.admin.status()
+        assert status.ranges is None
+        assert all(node.is_reachable for node in status.nodes)
+        assert bench.loop.time() <= 2.5
 
     clients.run(main)

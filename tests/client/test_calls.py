@@ -19,6 +19,7 @@ from multiraft.model.requests import (
     GetResult,
     Increment,
     IncrementResult,
+    NodeStatus,
     Operation,
     Put,
     PutResult,
@@ -167,5 +168,5 @@ def test_what_counts_as_written(
 
 def test_everything_but_reads_and_status_leaves_its_outcome_open() -> None:
     assert set(requests.WRITES) == WRITES
-    assert not MUTATIONS & {Get, Scan, RangeStatus}
+    assert not MUTATIONS & {Get, Scan, RangeStatus, NodeStatus}
     assert AdminTransfer in MUTATIONS

@@ -100,6 +100,8 @@ class FakeCluster:
         self.versions: SortedDict[bytes, list[tuple[Timestamp, bytes | None]]] = SortedDict()
         self.outcomes: dict[tuple[bytes, bytes], tuple[Result, ...]] = {}
         self.ranges: dict[RangeId, FakeRange] = {}
+        self.node_statuses: dict[NodeId, dict[str, Any]] = {}
+        """What nodes tell of themselves."""
         self.clock_of: dict[NodeId, Timestamp] = {}
         """Clocks that are not the cluster's."""
         home = self.node_ids[:3]
@@ -214,12 +216,15 @@ class FakeCluster:
     def _evaluate(
         self, node_id: NodeId, request: BatchRequest
     ) -> tuple[tuple[Result, ...], Timestamp]:
+        if isinstance(request.operations[0], requests.NodeStatus):
+            node_status = self.node_statuses.get(node_id, {"node_id": node_id})
+            return (requests.StatusResult(msgspec.json.encode(node_status)),), Timestamp(0)
         found = self.ranges.get(request.range_id)
         if found is None or found.descriptor.replica_on(node_id) is None:
             raise errors.RangeNotFoundError(range_id=request.range_id, node_id=node_id)
         if isinstance(request.operations[0], requests.RangeStatus):
             status = {"range_id": request.range_id, "leader": found.leader, "asked": node_id}
-            return (requests.RangeStatusResult(msgspec.json.encode(status)),), Timestamp(0)
+            return (requests.StatusResult(msgspec.json.encode(status)),), Timestamp(0)
         self._check_span(node_id, found, request)
         if found.leader != node_id:
             hint = self.hints.get(node_id, found.leader)
