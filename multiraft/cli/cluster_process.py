@@ -45,7 +45,6 @@ clock_offset_ms_max = 10
 """
 
 _CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LOG_TAIL_BYTES = 4 << 10
 
 
@@ -194,10 +193,6 @@ class NodeProcess:
         # fields 14 and 15.
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS_PER_S
-
-    def resident_bytes(self) -> int:
-        """Return how much memory the process holds."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 class LocalCluster:

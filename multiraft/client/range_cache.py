@@ -96,11 +96,6 @@ class RangeCache:
         if known is not None:
             known.leader = leader
 
-    def evict(self, cached: CachedRange) -> None:
-        """Forget a range, unless something newer has been learned of it meanwhile."""
-        if self._by_id.get(cached.range_id) is cached:
-            self._remove(cached)
-
     def descriptors(self) -> list[RangeDescriptor]:
         """Return everything that is known, by start key."""
         return [cached.descriptor for cached in self._ranges]

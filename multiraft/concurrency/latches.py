@@ -54,11 +54,6 @@ class Latch(msgspec.Struct, eq=False):
     dependents: list["Latch"] | None = None
     """Who waits for this latch because of a span; once for each reason."""
 
-    @property
-    def is_held(self) -> bool:
-        """Whether the latch was granted and not released since."""
-        return self.state == _HELD
-
 
 class LatchStatus(msgspec.Struct, frozen=True):
     """How many latches a range has in flight, and on how many keys."""

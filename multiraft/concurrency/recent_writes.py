@@ -70,12 +70,6 @@ class RecentWrites:
         self._timestamps.clear()
         self._complete_since = complete_since
 
-    def split(self) -> "RecentWrites":
-        """Return a copy for the right half of a split. Too many IDs only cost a search."""
-        right = RecentWrites(self._maximum, self._complete_since)
-        right._timestamps = self._timestamps.copy()
-        return right
-
     def status(self) -> RecentWritesStatus:
         """Return how much is remembered."""
         return RecentWritesStatus(len(self._timestamps), self._complete_since)

@@ -96,13 +96,6 @@ class TimestampCache:
         """Count every key as read at `timestamp`, by everybody."""
         self._low_water = max(self._low_water, timestamp)
 
-    def split(self, key: bytes) -> "TimestampCache":
-        """Keep the reads below `key`; return a cache with the others."""
-        right = TimestampCache(self._low_water, self._entries_max)
-        right._younger = self._younger.split(key)
-        right._older = self._older.split(key)
-        return right
-
     def status(self) -> TimestampCacheStatus:
         """Return how much is remembered."""
         both = (self._younger, self._older)
@@ -165,17 +158,6 @@ class _Generation:
             if number >= 0:
                 return later(read, self.pieces[number])
         return read
-
-    def split(self, key: bytes) -> "_Generation":
-        right = _Generation()
-        right.latest = self.latest
-        right.points = {k: read for k, read in self.points.items() if k >= key}
-        self.points = {k: read for k, read in self.points.items() if k < key}
-        if self.bounds:
-            number = self._cut(key)
-            right.bounds, right.pieces = self.bounds[number:], self.pieces[number:]
-            self.bounds[number + 1 :], self.pieces[number:] = [], [_NEVER]
-        return right
 
     def _cut(self, key: bytes) -> int:
         """Make `key` a bound, and return its number."""

@@ -137,7 +137,6 @@ Operation = (
     | NodeStatus
 )
 
-READS = (Get, Scan)
 WRITES = (Put, Delete, ConditionalPut, Increment, PutMeta)
 ADMIN = (AdminSplit, AdminTransfer, AdminChangeReplicas, RangeStatus, NodeStatus)
 STATUSES = (RangeStatus, NodeStatus)

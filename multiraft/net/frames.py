@@ -29,7 +29,6 @@ from multiraft import errors
 from multiraft.net.transport import FrameKind
 
 HEADER_BYTES = 13
-LENGTH_BYTES_MAX = (1 << 32) - 1
 
 _LENGTH_BYTES = 4
 _header = struct.Struct(">IQB")

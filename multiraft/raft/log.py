@@ -67,11 +67,6 @@ class RaftLog:
         """Whether there is something the host must write."""
         return self.written_index < self.last_index or self._mark is not None
 
-    @property
-    def recent_bytes(self) -> int:
-        """Payload bytes held in memory."""
-        return self._recent_bytes
-
     def term(self, index: Index) -> Term | None:
         """Return the term at `index`, or None if the log does not reach it any more or yet."""
         if index == self.last_index:

@@ -72,13 +72,8 @@ class Progress:
         self._inflight_bytes = 0
 
     @property
-    def inflight_messages(self) -> int:
-        """Appends sent in REPLICATE and not acknowledged."""
-        return len(self._inflight)
-
-    @property
     def inflight_bytes(self) -> int:
-        """Their payload bytes."""
+        """Payload bytes of the appends sent in REPLICATE and not acknowledged."""
         return self._inflight_bytes
 
     @property

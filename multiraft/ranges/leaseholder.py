@@ -123,11 +123,6 @@ class Leaseholder:
         """Whether requests may be evaluated, lease permitting."""
         return self._serving
 
-    @property
-    def has_waiting(self) -> bool:
-        """Whether requests wait for the lease."""
-        return bool(self._waiting)
-
     def look_again(self) -> None:
         """Support or the term's state changed: serve what waited, or send it away after a while."""
         waiting, self._waiting = self._waiting, []

@@ -30,6 +30,7 @@ from multiraft.raft.core import RaftCore
 from multiraft.raft.messages import Entry, EntryKind, Envelope, ReleaseFortification
 from multiraft.raft.ready import Ready, SnapshotMark
 from multiraft.raft.role import Role
+from multiraft.raft.status import MemberStatus
 from multiraft.ranges import apply, messages, state, triggers
 from multiraft.ranges.lease import Lease
 from multiraft.ranges.leaseholder import Leaseholder, Reply
@@ -100,6 +101,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     proposals_in_flight: int
     snapshots_sent: int
     snapshots_installed: int
+    members: tuple[MemberStatus, ...]
+    """What a leader knows of each other member; empty elsewhere."""
 
 
 class Replica:
@@ -265,6 +268,7 @@ class Replica:
             proposals_in_flight=0 if leaseholder is None else len(leaseholder.proposals),
             snapshots_sent=self.snapshots_sent,
             snapshots_installed=self.snapshots_installed,
+            members=core.status().members,
         )
 
     # -- messages and time -----------------------------------------------------------------------

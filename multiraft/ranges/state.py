@@ -79,8 +79,6 @@ _unpack_applied = msgspec.msgpack.Decoder(AppliedState).decode
 _unpack_descriptor = msgspec.msgpack.Decoder(RangeDescriptor).decode
 _unpack_tombstone = msgspec.msgpack.Decoder(Tombstone).decode
 _unpack_placeholder = msgspec.msgpack.Decoder(Placeholder).decode
-pack_state = _pack
-unpack_state = msgspec.msgpack.Decoder(RangeState).decode
 
 
 def initial_applied(stats: RangeStats, floor: Timestamp) -> AppliedState:

@@ -82,17 +82,6 @@ def test_a_new_descriptor_keeps_the_leader_only_if_it_still_has_a_replica() -> N
     assert cache.insert(descriptor(2, b"d", b"z", 3, nodes=(4, 5))).leader is None
 
 
-def test_evicting_something_that_was_replaced_keeps_the_newer() -> None:
-    cache = RangeCache(10)
-    older = cache.insert(descriptor(2, b"d", b"z"))
-    newer = cache.insert(descriptor(2, b"d", b"h", generation=2))
-    cache.evict(older)
-    assert cache.lookup(b"e") is newer
-    cache.evict(newer)
-    assert cache.lookup(b"e") is None
-    assert cache.by_id(RangeId(2)) is None
-
-
 def test_the_cache_is_bounded_and_never_drops_the_first_range() -> None:
     cache = RangeCache(3)
     cache.insert(descriptor(1, keys.MIN, b"a"))

@@ -69,16 +69,6 @@ def test_reset_forgets_everything() -> None:
     assert not recent.knows_absence(A, at(110))
 
 
-def test_split_gives_both_sides_all_ids() -> None:
-    left = RecentWrites(10, at(100))
-    left.note(A, at(120))
-    right = left.split()
-    right.note(B, at(130))
-    assert not right.knows_absence(A, at(110))
-    assert right.status() == RecentWritesStatus(writes=2, complete_since=at(100))
-    assert left.knows_absence(B, at(110))
-
-
 def test_room_for_nothing_is_our_mistake() -> None:
     with pytest.raises(AssertionError, match="remembers nothing"):
         RecentWrites(0, at(1))

@@ -135,22 +135,6 @@ def test_number_of_entries_is_bounded(entries_max: int) -> None:
         assert status.points + status.span_pieces <= entries_max + 6
 
 
-def test_split_gives_each_side_its_reads() -> None:
-    left = cache()
-    left.add_point(b"a", at(10), ONE)
-    left.add_point(b"m", at(11), TWO)
-    left.add_span(b"c", b"p", at(12), ONE)
-    right = left.split(b"m")
-    assert left.max_read(b"a") == (10, ONE)
-    assert left.max_read(b"l") == (12, ONE)
-    assert right.max_read(b"m") == (12, ONE)
-    assert right.max_read(b"p") == (5, SHARED)
-    assert left.status() == TimestampCacheStatus(low_water=at(5), points=1, span_pieces=2)
-    assert right.status() == TimestampCacheStatus(low_water=at(5), points=1, span_pieces=2)
-    right.add_point(b"x", at(30))
-    assert left.max_read(b"x") == (5, SHARED)
-
-
 def test_later_does_not_depend_on_the_order() -> None:
     reads = [(at(1), ONE), (at(2), ONE), (at(2), TWO), (at(2), SHARED)]
     for one in reads:
@@ -186,38 +170,26 @@ def add(reads: TimestampCache, step: tuple[bytes, bytes | None, int, bytes]) -> 
 
 
 @settings(max_examples=300)
-@given(some_reads, some_keys)
+@given(some_reads)
 def test_cache_within_its_bound_is_exact(
-    script: list[tuple[bytes, bytes | None, int, bytes]], split_key: bytes
+    script: list[tuple[bytes, bytes | None, int, bytes]],
 ) -> None:
     reads = cache()
     for step in script:
         add(reads, step)
-    every_key = [b"", b"a", b"a\x00", b"aa", b"b", b"c", b"d", b"e"]
-    for key in every_key:
+    for key in (b"", b"a", b"a\x00", b"aa", b"b", b"c", b"d", b"e"):
         assert reads.max_read(key) == exact(script, key)
-    right = reads.split(split_key)
-    for key in every_key:
-        assert (right if key >= split_key else reads).max_read(key) == exact(script, key)
 
 
 @settings(max_examples=300)
-@given(some_reads, st.integers(2, 9), st.integers(0, 29), some_keys)
+@given(some_reads, st.integers(2, 9))
 def test_bounded_cache_never_allows_less_than_the_exact_one(
-    script: list[tuple[bytes, bytes | None, int, bytes]],
-    entries_max: int,
-    split_at: int,
-    split_key: bytes,
+    script: list[tuple[bytes, bytes | None, int, bytes]], entries_max: int
 ) -> None:
-    left = right = cache(entries_max=entries_max)
-    for number, step in enumerate(script):
-        if number == split_at:
-            right = left.split(split_key)
-        add(left, step)
-        if right is not left:
-            add(right, step)
+    reads = cache(entries_max=entries_max)
+    for step in script:
+        add(reads, step)
     for key in (b"", b"a", b"a\x00", b"aa", b"b", b"c", b"d", b"e"):
-        reads = right if key >= split_key else left
         exact_timestamp, exact_owner = exact(script, key)
         for owner in (ONE, TWO, SHARED):
             own = owner == exact_owner and owner != SHARED

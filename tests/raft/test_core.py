@@ -151,9 +151,9 @@ def test_memory_is_given_back_when_everyone_has_everything() -> None:
     replica.settle()
     replica.step(2, accepted(1, 2, 1))
     replica.settle()
-    assert replica.core.log.recent_bytes == 100, "replica 3 still needs it"
+    assert replica.core.log._recent_bytes == 100, "replica 3 still needs it"
     replica.step(3, accepted(1, 2, 2))
-    assert replica.core.log.recent_bytes == 0
+    assert replica.core.log._recent_bytes == 0
 
 
 def test_status_tells_everything() -> None:

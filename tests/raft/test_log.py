@@ -75,7 +75,7 @@ def test_accept_replaces_entries_that_were_never_written() -> None:
     log.accept(entries((2, 2), (2, 3), (2, 4)), Index(0))
     log.accept(entries((3, 3)), Index(0))
     assert write(log, disk) == entries((2, 2), (3, 3))
-    assert log.recent_bytes == len(b"2.2") + len(b"3.3")
+    assert log._recent_bytes == len(b"2.2") + len(b"3.3")
 
 
 def test_accept_never_overwrites_what_is_committed() -> None:
@@ -135,9 +135,9 @@ def test_trim_drops_what_is_written_applied_and_not_needed() -> None:
     write(log, disk)
     log.append(entry(1, 4))
     log.trim(needed_after=Index(2), applied=Index(3))
-    assert log.recent_bytes == 2 * len(b"1.3")
+    assert log._recent_bytes == 2 * len(b"1.3")
     log.trim(needed_after=Index(4), applied=Index(4))
-    assert log.recent_bytes == len(b"1.4"), "what is not written stays"
+    assert log._recent_bytes == len(b"1.4"), "what is not written stays"
     assert terms_of(log) == [0, 1, 1, 1, 1, None]
 
 
@@ -150,7 +150,7 @@ def test_too_much_memory_is_given_back_even_if_a_follower_needs_it(
     log.append(entry(1, 3))
     write(log, disk)
     log.trim(needed_after=Index(0), applied=Index(3))
-    assert log.recent_bytes == 0
+    assert log._recent_bytes == 0
     assert log.slice(Index(2), Index(4), 100)[0] == entries((1, 2), (1, 3))
 
 

@@ -30,7 +30,7 @@ def test_replicate_sends_ahead_within_the_window_of_messages() -> None:
     assert not progress.may_send(CONFIG)
     progress.acknowledge(Index(5))
     assert progress.may_send(CONFIG)
-    assert (progress.inflight_messages, progress.inflight_bytes) == (1, 10)
+    assert (len(progress._inflight), progress.inflight_bytes) == (1, 10)
 
 
 def test_replicate_sends_ahead_within_the_window_of_bytes() -> None:
@@ -52,7 +52,7 @@ def test_a_probe_never_goes_below_the_match_and_forgets_what_was_in_flight() -> 
     progress.become_probe(Index(2))
     assert progress.next_index == 5
     assert progress.state is ProgressState.PROBE
-    assert (progress.inflight_messages, progress.inflight_bytes) == (0, 0)
+    assert (len(progress._inflight), progress.inflight_bytes) == (0, 0)
     assert progress.may_send(CONFIG)
 
 

@@ -198,7 +198,7 @@ async def test_a_request_that_no_renewal_reaches_is_sent_away_after_a_while(
     assert 0.99 < cluster.loop.time() - asked_at < 1.1
     assert (read.code, write.code) == ("not_leaseholder", "not_leaseholder")
     assert leader.replica().leaseholder is holder, "it has not stepped down yet"
-    assert not holder.has_waiting
+    assert not holder._waiting
     heal(cluster)
 
 
@@ -383,7 +383,7 @@ async def test_no_request_waits_for_ever(cluster: Cluster, db: Database) -> None
         await asyncio.sleep(0.005)
     assert write.is_answered
     assert read.is_answered
-    assert not holder_of(leader).has_waiting if leader.replica().leaseholder else True
+    assert not holder_of(leader)._waiting if leader.replica().leaseholder else True
 
 
 @cluster_test()
