@@ -10,6 +10,7 @@ Invariants
     - Closing early leaves nothing pending.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -18,7 +19,7 @@ from multiraft.client import batch
 from multiraft.client.calls import Call
 from multiraft.client.router import NO_TIMESTAMP, Router
 from multiraft.ids import Timestamp
-from multiraft.model.requests import Scan, ScanResult
+from multiraft.model.requests import BatchReply, Scan, ScanResult
 
 Row = tuple[bytes, bytes]
 
@@ -93,11 +94,18 @@ async def pages(
             cursor.advance(page)
             if prefetch and not cursor.has_ended:
                 upcoming = ask(timestamp)
+                upcoming.future.add_done_callback(_mark_retrieved)
             if page.rows:
                 yield page.rows
     finally:
         if upcoming is not None:
             upcoming.abandon()
+
+
+def _mark_retrieved(upcoming: asyncio.Future[BatchReply]) -> None:
+    """Nobody may ask for the page any more: then an error of it is nothing to be logged."""
+    if not upcoming.cancelled():
+        upcoming.exception()
 
 
 async def rows(

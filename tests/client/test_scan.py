@@ -1,5 +1,7 @@
 import asyncio
+import gc
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -151,6 +153,30 @@ def test_closing_a_scan_early_leaves_nothing_behind(taken: int) -> None:
         assert bench.is_quiet()
         await asyncio.sleep(0.1)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    clients.run(main, limits=SMALL_PAGES)
+
+
+@pytest.mark.parametrize("ends_by", ["deadline", "close"])
+def test_the_error_of_a_page_that_nobody_waits_for_is_not_logged(ends_by: str) -> None:
+    async def main(bench: Bench) -> None:
+        logged: list[dict[str, Any]] = []
+        bench.loop.set_exception_handler(lambda _loop, context: logged.append(context))
+        fill(bench)
+        await bench.db.get(b"b")
+        scan = bench.db.scan_pages()
+        bench.cluster.intercept = lambda _n, request: (
+            Plan(drop_reply=True) if request.timestamp else EVALUATE
+        )
+        assert await anext(scan)
+        if ends_by == "close":
+            await bench.db.close()
+        else:
+            await asyncio.sleep(60.0)
+        await scan.aclose()
+        del scan
+        gc.collect()
+        assert logged == []
 
     clients.run(main, limits=SMALL_PAGES)
 
