@@ -64,7 +64,7 @@ class RetryableError(MultiraftError):
 
 
 class NotLeaseholderError(RetryableError):
-    """This replica does not hold the lease, so it evaluated nothing.
+    """The replica does not hold the lease, so it evaluated nothing.
 
     Recovery: send to `leaseholder`, or to any other replica when it is None.
     """
@@ -100,7 +100,7 @@ class RangeMismatchError(RetryableError):
 
 
 class RangeNotFoundError(RetryableError):
-    """This node has no replica of the range. Recovery: look the range up again."""
+    """The node has no replica of the range. Recovery: look the range up again."""
 
     code = "range_not_found"
 
@@ -283,7 +283,7 @@ class AdminRefusedError(RequestError):
 
 
 class StartupError(MultiraftError):
-    """This node cannot start as configured. Recovery: the message says what to change."""
+    """The node cannot start as configured. Recovery: the message says what to change."""
 
     code = "startup"
 

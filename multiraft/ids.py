@@ -12,7 +12,7 @@ ReplicaId = NewType("ReplicaId", int)
 Term = NewType("Term", int)
 Index = NewType("Index", int)
 
-# An unsigned 64-bit hybrid logical time: 52 bits of microseconds, 12 bits logical. See model/hlc.py.
+# Unsigned 64-bit hybrid logical time: 52 bits of microseconds, 12 bits logical; see model/hlc.py.
 Timestamp = NewType("Timestamp", int)
 
 # Of one pair (asker, supporter) of stores; see liveness/support.py. 0 means "no support".
