@@ -98,6 +98,7 @@ class LimitsConfig(msgspec.Struct, frozen=True):
     value_bytes_max: int = 1 * MIB
     batch_operations_max: int = 10_000
     batch_bytes_max: int = 8 * MIB
+    """Of keys and values in one batch; and of the values that one batch reads in one range."""
     scan_bytes_max: int = 1 * MIB
     """The most that one scan part returns; a larger scan goes on by itself."""
     scan_keys_max: int = 10_000
@@ -110,7 +111,7 @@ class ClientConfig(msgspec.Struct, frozen=True):
 
     deadline_s: float = 10.0
     backoff_ms_min: int = 5
-    backoff_ms_max: int = 500
+    backoff_ms_max: int = 100
     attempt_timeout_ms: int = 3_000
     """An attempt without a reply is sent again (to the same or another node) after this long."""
     scan_prefetch: bool = True
