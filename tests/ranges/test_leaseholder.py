@@ -332,6 +332,25 @@ async def test_no_write_is_dated_at_or_below_a_read_that_was_served_before(
 
 
 @cluster_test()
+async def test_a_get_meets_a_version_that_lies_above_the_wall_clock_of_its_node(
+    cluster: Cluster, db: Database
+) -> None:
+    """S13: it was written by a leader whose clock is ahead, and acknowledged."""
+    old = leader_of(cluster)
+    target = cluster.followers()[0]
+    old.clock.step_wall(0.15)
+    write = ask(cluster, old, put(b"k", b"v"))
+    await answered(cluster, write)
+    await move(cluster, db, target)
+    assert target.up.store.context.hlc.wall() < write.reply.timestamp
+    read = ask(cluster, target, get(b"k"))
+    assert read.value == b"v"
+    assert read.reply.timestamp > write.reply.timestamp
+    rows = ask(cluster, target, scan(b"a", b"z"))
+    assert rows.rows == (plain(b"k"), b"v")
+
+
+@cluster_test()
 async def test_what_a_request_was_issued_at_makes_it_wait_and_moves_no_clock(
     cluster: Cluster, db: Database
 ) -> None:
