@@ -264,7 +264,8 @@ class Connections:
     async def refresh(self) -> None:
         """Hear from any node what the cluster looks like now; `on_welcome` is called.
 
-        Raises what the last node tried said, usually NodeUnavailableError, when none answers.
+        When none answers, raises NodeUnavailableError that names all that were tried, or the error
+        of one that is there but cannot be talked to.
         Callers that come while it runs share its outcome.
         """
         self._check_open()
@@ -368,28 +369,41 @@ class Connections:
         self._refreshing = None
 
     async def _refresh(self) -> errors.MultiraftError | None:
-        error: errors.MultiraftError | None = None
+        failures: dict[str, errors.MultiraftError] = {}
         for link in self._shuffled(self.links.values()):
             try:
                 await link.ask_info()
             except errors.MultiraftError as failure:
-                error = failure
+                failures[f"n{link.node_id}"] = failure
             else:
                 return None
-        for node_id in self._shuffled(self.peers):
+        for peer in self._shuffled(self.peers.values()):
             try:
-                await self.open(node_id)
+                await self.open(peer.node_id)
             except errors.MultiraftError as failure:
-                error = failure
+                failures[peer.address] = failure
             else:
                 return None
         for address in self._shuffled(self._seeds):
             try:
                 await self._connect(address, NO_NODE)
             except errors.MultiraftError as failure:
-                error = failure
+                failures[address] = failure
             else:
                 return None
-        return error or errors.NodeUnavailableError(
-            target="the cluster", reason="no address was given"
-        )
+        return _nobody_answers(failures)
+
+
+def _nobody_answers(failures: dict[str, errors.MultiraftError]) -> errors.MultiraftError:
+    """Return one error for what became of each address tried."""
+    if len(failures) == 1:
+        return next(iter(failures.values()))
+    addresses: dict[str, list[str]] = {}
+    for address, failure in sorted(failures.items()):
+        if not isinstance(failure, errors.NodeUnavailableError):
+            return failure  # Somebody was there, and said what is wrong.
+        addresses.setdefault(failure.facts["reason"], []).append(address)
+    reasons = [f"{', '.join(same)}: {reason}" for reason, same in addresses.items()]
+    return errors.NodeUnavailableError(
+        target="the cluster", reason="; ".join(reasons) or "no address was given"
+    )

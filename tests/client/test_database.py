@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -7,9 +8,17 @@ from multiraft import config, errors
 from multiraft.client.batch import Batch
 from multiraft.ids import NodeId
 from multiraft.model.requests import BatchRequest, Get, Put
+from multiraft.net.transport import Connection, Handler, Hello
 from tests.support import clients, virtual_loop
 from tests.support.clients import Bench
-from tests.support.fake_cluster import EVALUATE, FIRST_RANGE, FakeCluster, FakeTransport, Plan
+from tests.support.fake_cluster import (
+    EVALUATE,
+    FIRST_RANGE,
+    FakeCluster,
+    FakeConnection,
+    FakeTransport,
+    Plan,
+)
 from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
 
@@ -140,6 +149,41 @@ def test_dead_addresses_are_reported_at_once() -> None:
         with pytest.raises(errors.NodeUnavailableError, match="nowhere:1 is not reachable"):
             await connect(loop, FakeTransport(), "nowhere:1").open()
         assert loop.time() == 0.0
+
+    virtual_loop.run(main)
+
+
+def test_an_error_names_every_address_that_was_tried() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        cluster = FakeCluster(VirtualClock(loop))
+        cluster.down = {NodeId(1)}
+        database = connect(loop, FakeTransport(cluster), "nowhere:2", "c1-n1:7000", "nowhere:1")
+        with pytest.raises(errors.NodeUnavailableError) as raised:
+            await database.open()
+        assert raised.value.message == (
+            "the cluster is not reachable: c1-n1:7000: it is down; "
+            "nowhere:1, nowhere:2: nobody listens there"
+        )
+
+    virtual_loop.run(main)
+
+
+class Refusing(FakeTransport):
+    """Where another cluster's node listens at one address, and nobody at the others."""
+
+    async def connect(
+        self, address: str, hello: Hello, make_handler: Callable[[Connection], Handler]
+    ) -> FakeConnection:
+        if address == "elsewhere:1":
+            raise errors.WrongClusterError("this is cluster c2, not c1")
+        return await super().connect(address, hello, make_handler)
+
+
+def test_an_address_that_refuses_to_talk_says_more_than_those_that_are_dead() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        database = connect(loop, Refusing(), "a:1", "elsewhere:1", "z:1")
+        with pytest.raises(errors.WrongClusterError):
+            await database.open()
 
     virtual_loop.run(main)
 
