@@ -61,7 +61,8 @@ class RecentWrites:
     def timestamp_of(self, write_id: bytes) -> Timestamp | None:
         """Return when that write was applied, if it is remembered: no search is needed then either.
 
-        The part of a request that was applied has all its versions at this time.
+        All that the request has left in the range is there at this time, the latest of several: a
+        part never grows, and leaves its trace on every key that it could change.
         """
         return self._timestamps.get(write_id)
 

@@ -265,7 +265,8 @@ class Leaseholder:
         result_bytes_max = self._context.config.limits.batch_bytes_max
         try:
             if not self.recent.knows_absence(request.id, request.issued_at):
-                replay = writes.replay(reader, request, result_bytes_max)
+                applied_at = self.recent.timestamp_of(request.id)
+                replay = writes.replay(reader, request, result_bytes_max, applied_at)
                 if replay is not None:
                     return BatchReply(replay.results, replay.timestamp, clock.last)
         except errors.RequestError as outcome:

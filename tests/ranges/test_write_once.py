@@ -7,8 +7,10 @@ import pytest
 from multiraft import errors
 from multiraft.client.batch import Answer, Batch
 from multiraft.client.database import Database
+from multiraft.ids import Timestamp
 from multiraft.model import encoding
 from multiraft.model.requests import (
+    BatchRequest,
     ConditionalPut,
     ConditionalPutResult,
     Delete,
@@ -18,9 +20,12 @@ from multiraft.model.requests import (
     PutResult,
     Result,
 )
+from multiraft.mvcc import reads
+from multiraft.mvcc.reader import Reader
+from multiraft.mvcc.versions import Version
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from tests.support.cluster import Cluster, Member, cluster_test
-from tests.support.serving import answered, ask, leader_of, move, plain, put
+from tests.support.serving import Asked, answered, ask, leader_of, move, now_of, plain, put
 
 # -- everything at once ------------------------------------------------------------------------
 
@@ -178,6 +183,46 @@ def test_an_attempt_that_comes_after_a_later_one_was_answered_changes_nothing(
         assert await db.get(b"k") == after
 
     late()
+
+
+def test_a_leader_that_remembers_a_write_searches_no_versions_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """L7: on a hot key each attempt would look at the versions of all others."""
+    searched: list[bytes] = []
+    find_write = reads.find_write
+
+    def counted(reader: Reader, key: bytes, write_id: bytes, newer: Timestamp) -> Version | None:
+        searched.append(write_id)
+        return find_write(reader, key, write_id, newer)
+
+    monkeypatch.setattr(reads, "find_write", counted)
+
+    @cluster_test()
+    async def repeat(cluster: Cluster, db: Database) -> None:
+        def ask_again(member: Member, first: BatchRequest, attempt: int) -> Asked:
+            [operation], issued_at = first.operations, first.issued_at
+            return ask(
+                cluster, member, operation, id=first.id, attempt=attempt, issued_at=issued_at
+            )
+
+        leader = leader_of(cluster)
+        # Not older than the leader's term: it would have to search for what its predecessor wrote.
+        issued_at = now_of(leader)
+        firsts = [ask(cluster, leader, Increment(K, 1), issued_at=issued_at) for _ in range(16)]
+        await answered(cluster, *firsts)
+        again = [ask_again(leader, first.request, 2) for first in firsts]
+        await answered(cluster, *again)
+        assert [each.number for each in again] == [each.number for each in firsts]
+        assert searched == []
+        await move(cluster, db, cluster.followers()[0])
+        last = firsts[-1].request
+        other = ask_again(leader_of(cluster), last, 3)
+        await answered(cluster, other)
+        assert other.number == 16
+        assert searched == [last.id], "the next leader remembers nothing and has to search"
+
+    repeat()
 
 
 @cluster_test()

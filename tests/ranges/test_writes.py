@@ -1,6 +1,6 @@
 """Evaluation of parts that write, and what another attempt of the same part is answered."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +29,8 @@ from multiraft.model.requests import (
     Result,
 )
 from multiraft.mvcc import reads
+from multiraft.mvcc.reader import EngineReader
+from multiraft.ranges.commands import writes
 from multiraft.ranges.commands.writes import Replay
 from tests.support.parts import RESULT_BYTES_MAX, Table, counter, part
 
@@ -304,6 +306,38 @@ def test_what_is_only_read_gets_no_trace() -> None:
             evaluation = table.evaluate(part(Get(b"a"), Get(b"b"), last, attempt=attempt))
             assert not evaluation.write_set.writes(b"a")
             assert not evaluation.write_set.writes(b"b")
+
+
+class CountingReader(EngineReader):
+    """Counts searches through versions."""
+
+    __slots__ = ("searches",)
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table.engine)
+        self.searches = 0
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        self.searches += 1
+        return super().scan(start, end, reverse=reverse)
+
+
+def test_another_attempt_is_found_on_a_hot_key_without_a_search_when_its_time_is_known() -> None:
+    """L7: 256 callers on one key, each of whose requests finds the versions of all others."""
+    table = Table()
+    table.send(part(Increment(b"k", 1)))
+    applied_at = Timestamp(table.now)
+    for number in range(2, 257):
+        table.send(part(Increment(b"k", 1), number=number))
+    reader = CountingReader(table)
+    again = part(Increment(b"k", 1), attempt=2)
+    found = Replay((IncrementResult(1),), applied_at)
+    assert writes.replay(reader, again, RESULT_BYTES_MAX, applied_at) == found
+    assert reader.searches == 0
+    assert writes.replay(reader, again, RESULT_BYTES_MAX) == found
+    assert reader.searches == 1
 
 
 def test_the_attempt_of_another_request_finds_nothing() -> None:

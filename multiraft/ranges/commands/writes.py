@@ -77,12 +77,18 @@ class Replay(NamedTuple):
     timestamp: Timestamp
 
 
-def replay(reader: Reader, request: BatchRequest, result_bytes_max: int) -> Replay | None:
+def replay(
+    reader: Reader,
+    request: BatchRequest,
+    result_bytes_max: int,
+    applied_at: Timestamp | None = None,
+) -> Replay | None:
     """Return the first outcome of a part that left its ID, or None if it is to be evaluated.
 
-    Raises the RequestError that was the outcome, if it was one.
+    `applied_at` is when it left it, if that is known: then no versions are searched, of which a hot
+    key has many (rule L7). Raises the RequestError that was the outcome, if it was one.
     """
-    trace = _find_trace(reader, request)
+    trace = _find_trace(reader, request, applied_at)
     if trace is None:
         return None
     timestamp = trace.timestamp
@@ -98,11 +104,16 @@ def replay(reader: Reader, request: BatchRequest, result_bytes_max: int) -> Repl
     return Replay(tuple(results), timestamp)
 
 
-def _find_trace(reader: Reader, request: BatchRequest) -> Version | None:
+def _find_trace(
+    reader: Reader, request: BatchRequest, applied_at: Timestamp | None
+) -> Version | None:
     """Return something that an earlier attempt wrote, or else an outcome that it left."""
     trace = None
     for operation in validation.points(request):
-        found = reads.find_write(reader, operation.key, request.id, request.issued_at)
+        if applied_at is None:
+            found = reads.find_write(reader, operation.key, request.id, request.issued_at)
+        else:
+            found = reads.get_write(reader, operation.key, request.id, applied_at)
         if found is not None:
             trace = found
             if found.kind != OUTCOME:
