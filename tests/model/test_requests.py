@@ -1,0 +1,115 @@
+"""Golden bytes: tags and the order of fields are the format, so they never change."""
+
+from typing import get_args
+
+import msgspec
+import pytest
+
+from multiraft.errors import ErrorDetail
+from multiraft.ids import NodeId, RangeId, Timestamp
+from multiraft.model import encoding, requests
+from multiraft.model.requests import (
+    AdminChangeReplicas,
+    AdminResult,
+    AdminSplit,
+    AdminTransfer,
+    BatchReply,
+    BatchRequest,
+    ConditionalPut,
+    ConditionalPutResult,
+    Delete,
+    DeleteResult,
+    Get,
+    GetResult,
+    Increment,
+    IncrementResult,
+    NodeStatus,
+    Operation,
+    Put,
+    PutMeta,
+    PutResult,
+    RangeStatus,
+    ReplyFrame,
+    RequestFrame,
+    Result,
+    Scan,
+    ScanResult,
+    StatusResult,
+)
+
+K, V = b"k", b"v"
+OPERATIONS: list[tuple[Operation, str]] = [
+    (Get(K), "92 01 c4 01 6b"),
+    (Put(K, V), "93 02 c4 01 6b c4 01 76"),
+    (Delete(K), "92 03 c4 01 6b"),
+    (ConditionalPut(K, V, None), "94 04 c4 01 6b c4 01 76 c0"),
+    (ConditionalPut(K, None, V), "94 04 c4 01 6b c0 c4 01 76"),
+    (Increment(K, -2), "93 05 c4 01 6b fe"),
+    (Scan(b"a", b"b", True, 3, 4), "96 06 c4 01 61 c4 01 62 c3 03 04"),
+    (PutMeta(K, V, 5), "94 07 c4 01 6b c4 01 76 05"),
+    (AdminSplit(K), "92 14 c4 01 6b"),
+    (AdminTransfer(NodeId(2)), "92 15 02"),
+    (AdminChangeReplicas((NodeId(1), NodeId(2)), 6), "93 16 92 01 02 06"),
+    (RangeStatus(), "91 17"),
+    (NodeStatus(), "91 18"),
+]
+RESULTS: list[tuple[Result, str]] = [
+    (GetResult(V, Timestamp(7)), "93 01 c4 01 76 07"),
+    (GetResult(None, Timestamp(0)), "93 01 c0 00"),
+    (PutResult(), "91 02"),
+    (DeleteResult(True), "92 03 c3"),
+    (ConditionalPutResult(False, V), "93 04 c2 c4 01 76"),
+    (IncrementResult(-1), "92 05 ff"),
+    (ScanResult((K, V), K), "93 06 92 c4 01 6b c4 01 76 c4 01 6b"),
+    (AdminResult((V,)), "92 14 91 c4 01 76"),
+    (StatusResult(b"{}"), "92 17 c4 02 7b 7d"),
+]
+
+
+@pytest.mark.parametrize(("operation", "packed"), OPERATIONS)
+def test_the_bytes_of_an_operation(operation: Operation, packed: str) -> None:
+    assert encoding.pack(operation).hex(" ") == packed
+    assert msgspec.msgpack.decode(bytes.fromhex(packed), type=Operation) == operation
+
+
+@pytest.mark.parametrize(("result", "packed"), RESULTS)
+def test_the_bytes_of_a_result(result: Result, packed: str) -> None:
+    assert encoding.pack(result).hex(" ") == packed
+    assert msgspec.msgpack.decode(bytes.fromhex(packed), type=Result) == result
+
+
+def test_every_operation_and_every_result_is_pinned() -> None:
+    assert {type(operation) for operation, _ in OPERATIONS} == set(get_args(Operation))
+    assert {type(result) for result, _ in RESULTS} == set(get_args(Result))
+
+
+def test_the_bytes_of_a_request() -> None:
+    request = BatchRequest(RangeId(2), (Get(K),), b"id", 3, Timestamp(4), Timestamp(5))
+    frame = RequestFrame(((9, request),))
+    expected = "91 91 92 09 96 02 91 92 01 c4 01 6b c4 02 69 64 03 04 05"
+    assert encoding.pack(frame).hex(" ") == expected
+    assert encoding.unpack_request_frame(bytes.fromhex(expected)) == frame
+
+
+def test_the_bytes_of_a_reply() -> None:
+    good = BatchReply((PutResult(),), Timestamp(4), Timestamp(5))
+    bad = BatchReply((), clock=Timestamp(6), error=ErrorDetail("code", "m", {"a": 1}))
+    frame = ReplyFrame(((9, good), (8, bad)))
+    expected = (
+        "91 92 92 09 94 91 91 02 04 05 c0 92 08 94 90 00 06 93 a4 63 6f 64 65 a1 6d 81 a1 61 01"
+    )
+    assert encoding.pack(frame).hex(" ") == expected
+    assert encoding.unpack_reply_frame(bytes.fromhex(expected)) == frame
+
+
+def test_every_operation_is_a_read_a_write_or_administrative() -> None:
+    kinds = {Get, Scan} | set(requests.WRITES) | set(requests.ADMIN)
+    assert kinds == set(get_args(Operation))
+    assert len(requests.WRITES) + len(requests.ADMIN) + 2 == len(kinds), "and only one of them"
+    assert set(requests.STATUSES) < set(requests.ADMIN)
+
+
+def test_a_tag_that_is_not_known_is_refused() -> None:
+    packed = bytes.fromhex("91 91 92 09 96 02 91 91 63 c4 02 69 64 03 04 05")
+    with pytest.raises(msgspec.ValidationError):
+        encoding.unpack_request_frame(packed)
