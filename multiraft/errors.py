@@ -403,12 +403,12 @@ def from_wire(detail: ErrorDetail) -> MultiraftError:
     """Return the exception that the other end raised.
 
     A code of a newer version, or facts it does not share with us, gives a plain MultiraftError
-    with the same message.
+    with the same message, which stays as it is when it is passed on.
     """
-    kind = BY_CODE.get(detail.code)
-    if kind is None:
-        return MultiraftError(f"{detail.code}: {detail.message}")
+    if detail.code == MultiraftError.code:
+        return MultiraftError(detail.message)
+    kind = BY_CODE.get(detail.code, MultiraftError)
     try:
         return kind(**detail.facts)
-    except TypeError:
+    except (TypeError, ValueError):
         return MultiraftError(f"{detail.code}: {detail.message}")

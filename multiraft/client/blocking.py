@@ -264,6 +264,14 @@ class Admin:
             self._database._inner.admin.change_replicas(range_id, voters, deadline_s=deadline_s)
         )
 
+    def find(self, range_id: RangeId) -> RangeDescriptor:
+        """Return the descriptor of a range by its ID."""
+        return self._database._wait(self._database._inner.admin.find(range_id))
+
+    def replica_status(self, range_id: RangeId, node_id: NodeId) -> dict[str, Any] | None:
+        """Return what the replica on one node reports of itself; None if it does not answer."""
+        return self._database._wait(self._database._inner.admin.replica_status(range_id, node_id))
+
     def nodes(self) -> list[NodeInfo]:
         """Return all nodes, and what each that answers tells of itself."""
         return self._database._wait(self._database._inner.admin.nodes())
