@@ -63,10 +63,10 @@ def test_operators_can_use_it_too(db: blocking.Database, cluster: FakeCluster) -
     assert len(db.admin.ranges()) == db.admin.status().ranges == 4
     assert len(db.admin.nodes()) == 3
     assert db.admin.node_status(NodeId(2)) == {"node_id": 2}
-    assert db.admin.find(RangeId(2)).range_id == 2
-    status = db.admin.replica_status(RangeId(2), NodeId(3))
+    node_id = db.admin.find(RangeId(2)).replicas[0].node_id
+    status = db.admin.replica_status(RangeId(2), node_id)
     assert status is not None
-    assert status["asked"] == 3
+    assert status["asked"] == node_id
 
 
 def test_many_threads_share_one_connection_per_node(
