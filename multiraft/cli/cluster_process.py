@@ -65,15 +65,27 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class NodeProcess:
-    """One node. `number` counts from 1 and is the node's place in the cluster, not its ID."""
+    """One node. `number` counts from 1 and is the node's place in the cluster, not its ID.
 
-    def __init__(self, number: int, directory: Path, address: str, config_file: Path) -> None:
+    With `join`, the addresses of running nodes, a new directory joins their cluster.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        directory: Path,
+        address: str,
+        config_file: Path,
+        *,
+        join: Sequence[str] = (),
+    ) -> None:
         self.number = number
         self.directory = directory
         self.address = address
         self.log_file = directory.with_suffix(".log")
         self.node_id: int | None = None
         self._config_file = config_file
+        self._join = tuple(join)
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
 
@@ -119,8 +131,9 @@ class NodeProcess:
 
     def _command(self) -> Sequence[str]:
         return (
-            *(sys.executable, "-m", "multiraft", "--json", "start", "--stop-when-stdin-closes"),
-            *("--data", str(self.directory), "--listen", self.address),
+            *(sys.executable, "-m", "multiraft", "--json"),
+            *(("join", *self._join) if self._join else ("start",)),
+            *("--stop-when-stdin-closes", "--data", str(self.directory), "--listen", self.address),
             *("--config", str(self._config_file)),
         )
 

@@ -39,7 +39,7 @@ from multiraft.model.requests import (
 from multiraft.mvcc.reader import ViewReader
 from multiraft.mvcc.statistics import RangeStats, StatsScan
 from multiraft.mvcc.writes import WriteSet
-from multiraft.ranges import split, state
+from multiraft.ranges import membership, split, state
 from multiraft.ranges.change import LatchedChange
 from multiraft.ranges.leaseholder import Leaseholder, Reply
 from multiraft.ranges.membership import MembershipChange
@@ -242,15 +242,14 @@ class AdminRequests:
         if unknown:
             names = ", ".join(f"n{node}" for node in unknown)
             raise errors.AdminRefusedError(reason=f"this cluster has no node {names}")
-        present = {r.node_id for r in state.voters(descriptor)}
-        if present != wanted and operation.generation != descriptor.generation:
-            raise errors.AdminRefusedError(
-                reason=f"r{replica.range_id} has generation {descriptor.generation} by now, not "
-                f"{operation.generation}; look at it again"
-            )
         if replica.range_id in self._changing:
             raise errors.ConflictingChangeError(
                 range_id=replica.range_id, reason="another membership change is under way"
+            )
+        if not membership.is_next_for(descriptor, wanted, operation.generation):
+            raise errors.AdminRefusedError(
+                reason=f"r{replica.range_id} has generation {descriptor.generation} by now, not "
+                f"{operation.generation}; look at it again"
             )
         self._changing.add(replica.range_id)
         try:

@@ -193,6 +193,19 @@ class MembershipChange:
             await asyncio.sleep(POLL_S)
 
 
+def is_next_for(descriptor: RangeDescriptor, wanted: frozenset[NodeId], generation: int) -> bool:
+    """Return whether a change to `wanted`, asked for at `generation`, may be made from here.
+
+    It may when nothing has changed since, or when what has changed is this very change: an attempt
+    of it that lost its leader has added the learners, or has got further.
+    """
+    present = _voter_nodes(descriptor)
+    if present == wanted or generation == descriptor.generation:
+        return True
+    learners = {r.node_id for r in descriptor.replicas if r.kind is ReplicaKind.LEARNER}
+    return generation == descriptor.generation - 1 and learners == wanted - present
+
+
 async def leave_joint(store: "Store", replica: "Replica", holder: Leaseholder) -> None:
     """Leave the joint configuration as soon as that is safe, for as long as `holder` leads.
 

@@ -27,7 +27,13 @@ from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import BatchReply, BatchRequest
 from multiraft.mvcc.statistics import RangeStats
 from multiraft.raft.core import RaftCore
-from multiraft.raft.messages import Entry, EntryKind, Envelope, ReleaseFortification
+from multiraft.raft.messages import (
+    Entry,
+    EntryKind,
+    Envelope,
+    PreVote,
+    ReleaseFortification,
+)
 from multiraft.raft.ready import Ready, SnapshotMark
 from multiraft.raft.role import Role
 from multiraft.raft.status import MemberStatus
@@ -276,9 +282,22 @@ class Replica:
     def step(self, source_node: NodeId, envelope: Envelope) -> None:
         """Take a Raft message of this group."""
         self._support.nodes[envelope.source] = source_node
+        if type(envelope.message) is PreVote:
+            self._tell_if_removed(source_node, envelope.source)
         self.core.step(envelope)
         if self.core.has_ready():
             self.context.mark_dirty(self)
+
+    def _tell_if_removed(self, node: NodeId, replica_id: ReplicaId) -> None:
+        """A replica that was removed while it was away asks for votes: let it end at once."""
+        descriptor = self.descriptor
+        if (
+            self.leaseholder is not None
+            and descriptor is not None
+            and replica_id < descriptor.next_replica_id
+            and descriptor.replica(replica_id) is None
+        ):
+            self._store.post_removal(node, descriptor)
 
     def peer_unreachable(self, node: NodeId) -> None:
         """Messages of this leader to `node` may be lost: probe before sending more."""

@@ -1,0 +1,68 @@
+"""A membership change that is asked for again, and a replica that missed its removal."""
+
+import msgspec
+import pytest
+
+from multiraft.client.database import Database
+from multiraft.ids import NodeId, RangeId, ReplicaId
+from multiraft.model.descriptor import (
+    RangeDescriptor,
+    ReplicaDescriptor,
+    ReplicaKind,
+    initial_descriptor,
+)
+from multiraft.ranges import membership
+from multiraft.ranges.bootstrap import USER_RANGE_ID
+from tests.support.cluster import Cluster, cluster_test
+from tests.support.serving import leader_of
+
+BEFORE = initial_descriptor(RangeId(2), b"a", b"z", (NodeId(1), NodeId(2), NodeId(3)))
+SEEN = BEFORE.generation
+
+
+def with_learner(node: int, generation: int) -> RangeDescriptor:
+    learner = ReplicaDescriptor(NodeId(node), ReplicaId(4), ReplicaKind.LEARNER)
+    return msgspec.structs.replace(
+        BEFORE, generation=generation, replicas=(*BEFORE.replicas, learner)
+    )
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "may"),
+    [
+        (BEFORE, True),
+        (with_learner(4, SEEN + 1), True),
+        (with_learner(5, SEEN + 1), False),
+        (with_learner(4, SEEN + 2), False),
+        (msgspec.structs.replace(BEFORE, generation=SEEN + 1), False),
+    ],
+    ids=["unchanged", "its own learner", "another's learner", "more has changed", "a split"],
+)
+def test_a_change_goes_on_from_its_own_first_step_and_from_no_other_change(
+    descriptor: RangeDescriptor, may: bool
+) -> None:
+    wanted = frozenset({NodeId(2), NodeId(3), NodeId(4)})
+    assert membership.is_next_for(descriptor, wanted, SEEN) is may
+
+
+def test_a_change_that_is_done_is_done_again_whatever_was_seen() -> None:
+    voters = frozenset({NodeId(1), NodeId(2), NodeId(3)})
+    assert membership.is_next_for(BEFORE, voters, SEEN + 7)
+
+
+@cluster_test(nodes=4)
+async def test_a_replica_that_was_removed_while_its_node_was_down_ends_when_it_campaigns(
+    cluster: Cluster, db: Database
+) -> None:
+    await db.admin.change_replicas(USER_RANGE_ID, (NodeId(1), NodeId(2), NodeId(3)))
+    leader = leader_of(cluster)
+    away = next(n for n in (1, 2, 3) if n != leader.number)
+    rest = tuple(NodeId(n) for n in (1, 2, 3, 4) if n != away)
+    await cluster.crash(away)
+    await db.admin.change_replicas(USER_RANGE_ID, rest)
+    began = cluster.loop.time()
+    await cluster.restart(away)
+    store = cluster.members[away].up.store
+    await cluster.until(lambda: USER_RANGE_ID not in store.replicas)
+    assert cluster.loop.time() - began < 10, "it waited for the replica GC"
+    await db.put(b"k", b"v")
