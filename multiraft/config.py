@@ -131,8 +131,27 @@ class Config(msgspec.Struct, frozen=True):
     client: ClientConfig = ClientConfig()
 
 
+_MAY_BE_ZERO = frozenset(
+    {
+        "support_loss_jitter_ticks",
+        "clock_offset_ms_max",
+        "free_reserve_bytes",
+        "issued_at_margin_ms",
+    }
+)
+_FRAME_BYTES_LIMIT = (1 << 32) - 1
+"""A frame's header has four bytes for its length."""
+
+
 def check(config: Config) -> None:
-    """Raise ConfigError if the settings cannot work together (rule L5 among others)."""
+    """Raise ConfigError if the settings cannot work, alone or together (L5 among others)."""
+    for part in msgspec.structs.fields(config):
+        _check_numbers(part.name, getattr(config, part.name))
+    if config.net.frame_bytes_max > _FRAME_BYTES_LIMIT:
+        raise errors.ConfigError(
+            f"frame_bytes_max is {config.net.frame_bytes_max}, but must be at most "
+            f"{_FRAME_BYTES_LIMIT}"
+        )
     live = config.liveness
     least = 2 * live.clock_offset_ms_max + 2 * live.heartbeat_ms
     if live.support_ms < least:
@@ -147,3 +166,13 @@ def check(config: Config) -> None:
         )
     if config.limits.value_bytes_max + config.limits.key_bytes_max > config.limits.batch_bytes_max:
         raise errors.ConfigError("batch_bytes_max must hold at least one largest key and value")
+
+
+def _check_numbers(part: str, settings: msgspec.Struct) -> None:
+    for setting in msgspec.structs.fields(settings):
+        if setting.type not in (int, float):
+            continue
+        value = getattr(settings, setting.name)
+        if value < 0 or (value == 0 and setting.name not in _MAY_BE_ZERO):
+            least = "at least" if setting.name in _MAY_BE_ZERO else "above"
+            raise errors.ConfigError(f"[{part}] {setting.name} is {value}, but must be {least} 0")

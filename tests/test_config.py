@@ -47,6 +47,41 @@ def parts() -> Iterator[tuple[str, type[msgspec.Struct]]]:
         yield field.name, field.type
 
 
+def numbers() -> Iterator[tuple[str, str, type]]:
+    for name, part in parts():
+        for setting in msgspec.structs.fields(part):
+            if setting.type in (int, float):
+                yield name, setting.name, setting.type
+
+
+def config_with(part: str, setting: str, value: float) -> Config:
+    changed = msgspec.structs.replace(getattr(Config(), part), **{setting: value})
+    return msgspec.structs.replace(Config(), **{part: changed})
+
+
+@pytest.mark.parametrize(("part", "setting", "kind"), list(numbers()))
+def test_a_number_below_zero_is_refused_and_named(part: str, setting: str, kind: type) -> None:
+    with pytest.raises(errors.ConfigError, match=rf"\[{part}\] {setting} is -1.* 0$"):
+        config.check(config_with(part, setting, kind(-1)))
+
+
+def test_nothing_that_is_divided_by_or_waited_for_may_be_zero() -> None:
+    possible = set()
+    for part, setting, kind in numbers():
+        try:
+            config.check(config_with(part, setting, kind(0)))
+        except errors.ConfigError:
+            continue
+        possible.add(setting)
+    assert possible == config._MAY_BE_ZERO
+
+
+def test_a_frame_must_not_be_longer_than_its_header_can_say() -> None:
+    config.check(config_with("net", "frame_bytes_max", (1 << 32) - 1))
+    with pytest.raises(errors.ConfigError, match="must be at most 4294967295"):
+        config.check(config_with("net", "frame_bytes_max", 1 << 32))
+
+
 def test_every_part_has_its_own_table_and_only_plain_settings() -> None:
     for name, part in parts():
         assert part.__doc__, name
