@@ -10,6 +10,8 @@ import pytest
 
 from multiraft import errors
 from multiraft.client.database import Database
+from multiraft.cluster.replicate_queue import ReplicateQueueStatus
+from multiraft.ids import NodeId
 from multiraft.model.requests import NO_RANGE, NodeStatus, StatusResult
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from tests.support.cluster import Cluster, cluster_test
@@ -50,6 +52,33 @@ async def test_a_node_tells_what_it_has_done(cluster: Cluster, db: Database) -> 
     assert after.links.connected == tuple({1, 2, 3} - {leader.number})
     assert after.links.frames_sent > before.links.frames_sent
     assert after.replication.changes == 0
+
+
+@cluster_test()
+async def test_peers_that_are_gone_are_no_longer_connected(cluster: Cluster, db: Database) -> None:
+    first, _, third = cluster.running()
+    await asyncio.sleep(1.0)
+    before = first.up.status().links
+    assert before.connected == (2, 3)
+    await cluster.crash(third.number)
+    await asyncio.sleep(3.0)
+    status = first.up.status()
+    assert status.links.connected == (2,)
+    assert status.links.frames_dropped > before.frames_dropped
+    silent = [peer for peer in status.store.liveness.peers if peer.node_id == third.number]
+    assert [peer.support_for for peer in silent] == [0]
+
+
+@cluster_test(nodes=1)
+async def test_a_change_of_replicas_that_fails_is_told(cluster: Cluster, db: Database) -> None:
+    node = cluster.running()[0].up
+    queue = node._replication
+    assert queue.status() == ReplicateQueueStatus(changes=0, last_problem="")
+    replica = node.store.replicas[USER_RANGE_ID]
+    await queue._change(replica, (NodeId(9),))
+    assert queue.status() == ReplicateQueueStatus(0, "r2: this cluster has no node n9")
+    await queue._change(replica, (NodeId(1),))
+    assert queue.status().changes == 1
 
 
 @cluster_test()

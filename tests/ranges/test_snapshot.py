@@ -228,8 +228,12 @@ async def test_a_sender_that_leads_no_more_stops_and_the_next_leader_sends_its_o
     await db.admin.transfer(USER_RANGE_ID, NodeId(other.number))
     await cluster.until(lambda: cluster.leader() is other)
     sender = old.up.store.snapshots
+    assert sender.status().under_way == 1
     await cluster.until(lambda: not sender.is_sending(USER_RANGE_ID), within_s=0.3)
-    assert sender.sent == 0
+    status = sender.status()
+    assert (status.sent, status.failed, status.under_way) == (0, 1, 0)
+    assert status.last_failure.startswith(f"r{USER_RANGE_ID} to replica ")
+    assert status.bytes_sent > 0
     await until_converged(cluster)
     assert other.up.store.snapshots.sent == 1
 
