@@ -62,7 +62,7 @@ def _show_status(session: Session, cluster: ClusterStatus) -> None:
         report = node_view.read(each.status)
         worries = list(node_view.problems(report))
         up_for = f"up {node_view.show_duration(report.uptime_s)}"
-        state = Text(f"{up_for} (!)", "yellow") if worries else Text(up_for, "green")
+        state = Text(f"{up_for} !", "yellow") if worries else Text(up_for, "green")
         table.add_row(name, each.address, state, *_figures(report))
         remarks.extend(Text(f"{name}: {worry}") for worry in worries)
     ranges = "ranges unknown" if cluster.ranges is None else f"{cluster.ranges} ranges"

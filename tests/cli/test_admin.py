@@ -33,7 +33,7 @@ def test_status_tells_what_is_wrong_with_a_node(terminal: Terminal) -> None:
     terminal.cluster.node_statuses[N2] = {"node_id": 2, "store": store}
     outcome = terminal.run("status")
     assert outcome.exit_code == 0, "it answers"
-    assert outcome.text.count("(!)") == 1
+    assert outcome.text.count("up 0s !") == 1
     assert "n2: writes are refused: the disk is full\n" in outcome.text
     assert "n2: 2 failed snapshots, the last: r7\n" in outcome.text
 
