@@ -99,7 +99,7 @@ def _refuse_vote(core: "RaftCore", source: ReplicaId, message: RequestVote) -> N
 
 OLDER: dict[type, Handler] = {
     PreVote: election.consider_pre_vote,
-    PreVoteReply: _ignore,
+    PreVoteReply: election.learn_commit,
     RequestVote: _refuse_vote,
     RequestVoteReply: _ignore,
     AppendEntries: _depose,
@@ -157,7 +157,13 @@ def _to_leader(message_type: type, handler: Handler) -> dict[tuple[Role, type], 
 
 HANDLERS: dict[tuple[Role, type], Handler] = {
     **_always(PreVote, election.consider_pre_vote),
-    **_rows(PreVoteReply, _ignore, election.count_pre_vote, _ignore, _ignore),
+    **_rows(
+        PreVoteReply,
+        election.learn_commit,
+        election.count_pre_vote,
+        election.learn_commit,
+        _ignore,
+    ),
     **_always(RequestVote, election.consider_vote),
     **_rows(RequestVoteReply, _ignore, _ignore, election.count_vote, _ignore),
     **_from_leader(AppendEntries, replication.accept_entries),

@@ -224,17 +224,23 @@ def consider_pre_vote(core: "RaftCore", source: ReplicaId, message: PreVote) -> 
     core.send(source, PreVoteReply(term, granted, core.commit_index, commit_term))
 
 
-def count_pre_vote(core: "RaftCore", source: ReplicaId, message: PreVoteReply) -> None:
-    """Take in an answer about the next term, and what it says is committed.
+def learn_commit(core: "RaftCore", source: ReplicaId, message: PreVoteReply) -> None:
+    """Commit what the sender knows to be committed, as far as it is in the log here.
 
     An old configuration may be in force here only because a commit index was lost: the leaders of
     the next one may be gone, and its learners refuse a log that is shorter than theirs for ever.
+    What is committed stays so, hence the term of the answer does not matter.
     """
-    assert core.votes is not None
     if message.commit_index > core.commit_index and core.log.matches(
         message.commit_index, message.commit_term
     ):
         core.commit_to(message.commit_index)
+
+
+def count_pre_vote(core: "RaftCore", source: ReplicaId, message: PreVoteReply) -> None:
+    """Take in an answer about the next term, and what it says is committed."""
+    learn_commit(core, source, message)
+    assert core.votes is not None
     if message.granted and message.term != core.term + 1:
         return
     core.votes[source] = message.granted

@@ -8,7 +8,7 @@ import enum
 
 import msgspec
 
-from multiraft.ids import Epoch, Index, ReplicaId, Term, Timestamp
+from multiraft.ids import NO_EPOCH, Epoch, Index, ReplicaId, Term, Timestamp
 
 
 class EntryKind(enum.IntEnum):
@@ -98,7 +98,9 @@ class AppendEntriesReply(msgspec.Struct, frozen=True, array_like=True, tag=6, gc
 
     Refusal: the entry at `rejected_index` (the probe's prev_index) is missing or differs;
     (hint_index, hint_term) is where the logs may agree, for skipping conflicting terms at once.
-    `commit_index` is what is known as committed here (rule L2).
+    `commit_index` is what is known as committed here (rule L2). It need not be durable, so a
+    restart may forget it: `epoch`, at which the sender's store has the receiver's support, tells
+    a confirmation from before a restart; 0 in a refusal.
     """
 
     term: Term
@@ -108,6 +110,7 @@ class AppendEntriesReply(msgspec.Struct, frozen=True, array_like=True, tag=6, gc
     rejected_index: Index = Index(0)
     hint_index: Index = Index(0)
     hint_term: Term = Term(0)
+    epoch: Epoch = NO_EPOCH
 
 
 class Fortify(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):

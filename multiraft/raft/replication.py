@@ -121,10 +121,11 @@ def accept_reply(core: "RaftCore", source: ReplicaId, message: AppendEntriesRepl
     if progress is None:
         return
     progress.answered()
-    progress.commit_known = max(progress.commit_known, message.commit_index)
     if not message.accepted:
         _back_track(core, progress, message)
         return
+    if message.epoch == core.support.support_for(source) != NO_EPOCH:
+        progress.commit_known = max(progress.commit_known, message.commit_index)
     assert message.match_index <= core.log.last_index, "a member has what its leader has not"
     if progress.acknowledge(message.match_index) and message.match_index > core.commit_index:
         advance_commit(core)
@@ -320,7 +321,13 @@ def acknowledge(core: "RaftCore") -> None:
     """
     leader = core.acknowledge_to
     core.acknowledge_to = NO_REPLICA
-    reply = AppendEntriesReply(core.term, True, core.matched_index, core.commit_index)
+    reply = AppendEntriesReply(
+        core.term,
+        True,
+        core.matched_index,
+        core.commit_index,
+        epoch=core.support.support_from(leader)[0],
+    )
     if core.log.durable_index >= core.matched_index:
         core.send(leader, reply)
     else:

@@ -309,6 +309,8 @@ def test_a_candidate_learns_from_a_refused_pre_vote_what_is_committed() -> None:
     assert replica.core.commit_index == 0, "another entry is meant"
     replica.step(2, PreVoteReply(Term(2), False, Index(2), Term(2)))
     assert replica.core.commit_index == 2
+    replica.step(3, PreVoteReply(Term(1), False, Index(3), Term(2)))
+    assert replica.core.commit_index == 3, "also from one that has not reached this term"
 
 
 def test_a_restarted_replica_knows_the_leader_it_is_fortified_to() -> None:

@@ -39,7 +39,10 @@ GOLDEN: list[tuple[Message, str]] = [
         AppendEntries(Term(7), Index(9), Term(6), (entry(7, 10, b"ab"),), Index(8)),
         "9605070906919407" + "0a01c402616208",
     ),
-    (AppendEntriesReply(Term(7), True, Index(9), Index(8)), "980607c30908000000"),
+    (
+        AppendEntriesReply(Term(7), True, Index(9), Index(8), epoch=Epoch(3)),
+        "990607c3090800000003",
+    ),
     (Fortify(Term(7), Epoch(3)), "93070703"),
     (FortifyReply(Term(7), Epoch(3)), "93080703"),
     (ReleaseFortification(Term(7), RELEASE), "93090794020700cd012c"),

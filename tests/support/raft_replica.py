@@ -129,7 +129,7 @@ def envelopes(source: int, *sent: tuple[int, Message]) -> tuple[Envelope, ...]:
 
 
 def accepted(term: int, match: int, commit: int = 0) -> AppendEntriesReply:
-    return AppendEntriesReply(Term(term), True, Index(match), Index(commit))
+    return AppendEntriesReply(Term(term), True, Index(match), Index(commit), epoch=Epoch(1))
 
 
 def hard_state(
