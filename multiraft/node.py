@@ -262,7 +262,7 @@ class Node:
     def _bulk_handler(self, hello: Hello) -> Callable[[Connection], Handler]:
         if not hello.node_id or not hello.cluster_id:
             raise errors.ProtocolError(reason="only nodes open bulk connections")
-        return lambda connection: SnapshotReceiver(self.store, hello.node_id, connection)
+        return lambda connection: SnapshotReceiver(self.store.intake, hello.node_id, connection)
 
     _handlers = {  # noqa: RUF012 - one table for the class
         ConnectionClass.REQUESTS: _requests_handler,

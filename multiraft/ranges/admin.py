@@ -225,7 +225,7 @@ class AdminRequests:
         return None
 
     def _already_split(self, right: RangeDescriptor) -> AdminResult:
-        left = self._store.replica_before(right.start)
+        left = self._store.map.before(right.start)
         known = right if left is None or left.descriptor is None else left.descriptor
         return AdminResult((encoding.pack(known), encoding.pack(right)))
 

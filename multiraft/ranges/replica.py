@@ -244,7 +244,7 @@ class Replica:
                     return None
             elif descriptor.covers(start, end):
                 return None
-        known = self._store.descriptors_between(start, end)
+        known = self._store.map.descriptors_between(start, end)
         return errors.RangeMismatchError(
             range_id=self.range_id, descriptors=[encoding.pack(d) for d in known]
         )
@@ -520,7 +520,7 @@ class Replica:
         self.log.reset(batch, mark.index, mark.term)
         self.snapshots_installed += 1
         turn.writes = True
-        self._store.span_changed(self, old)
+        self._store.map.span_changed(self, old)
         self.context.hlc.forward(staged.clock)
 
     def stop_serving(self) -> None:

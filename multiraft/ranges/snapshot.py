@@ -16,7 +16,7 @@ Limits
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import xxhash
@@ -240,13 +240,29 @@ class _ReplyHandler:
             self.reply.set_result(SnapshotReply(f"the connection broke: {reason}"))
 
 
+class Intake(Protocol):
+    """Who decides what becomes of a snapshot; see snapshot_intake.py."""
+
+    def admit(self, header: SnapshotHeader) -> str:
+        """Return why a snapshot cannot be taken now, or "" and expect its data."""
+        ...
+
+    def over(self, range_id: RangeId) -> None:
+        """A snapshot that was admitted is complete, or will never be."""
+        ...
+
+    def install(self, header: SnapshotHeader, staged: StagedSnapshot, source: NodeId) -> str:
+        """Take a complete snapshot; return why not, or ""."""
+        ...
+
+
 class SnapshotReceiver:
     """One bulk connection's receiving end; the handler of the accepted connection."""
 
-    __slots__ = ("_chunks", "_connection", "_header", "_source", "_store")
+    __slots__ = ("_chunks", "_connection", "_header", "_intake", "_source")
 
-    def __init__(self, store: "Store", source: NodeId, connection: Connection) -> None:
-        self._store = store
+    def __init__(self, intake: Intake, source: NodeId, connection: Connection) -> None:
+        self._intake = intake
         self._source = source
         self._connection = connection
         self._header: SnapshotHeader | None = None
@@ -274,14 +290,14 @@ class SnapshotReceiver:
     def closed(self, reason: str) -> None:
         """The connection is gone; what was not complete is dropped."""
         if self._header is not None:
-            self._store.snapshot_over(self._header.state.descriptor.range_id)
+            self._intake.over(self._header.state.descriptor.range_id)
         self._header = None
         self._chunks = []
 
     def _begin(self, header: SnapshotHeader) -> None:
         if self._header is not None:
             raise errors.ProtocolError(reason="a second snapshot header on one connection")
-        refusal = self._store.admit_snapshot(header)
+        refusal = self._intake.admit(header)
         if refusal:
             self._reply(refusal)
         else:
@@ -295,8 +311,8 @@ class SnapshotReceiver:
         staged = StagedSnapshot(header.state, header.clock, self._chunks)
         self._chunks = []
         self._header = None
-        self._store.snapshot_over(header.state.descriptor.range_id)
-        self._reply(self._store.install_snapshot(header, staged, self._source))
+        self._intake.over(header.state.descriptor.range_id)
+        self._reply(self._intake.install(header, staged, self._source))
 
     def _reply(self, refusal: str) -> None:
         self._connection.send(FrameKind.SNAPSHOT_REPLY, messages.encode(SnapshotReply(refusal)))

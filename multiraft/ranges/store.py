@@ -20,8 +20,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from sortedcontainers import SortedDict
-
 from multiraft import errors, runtime
 from multiraft.client.router import Router
 from multiraft.config import Config
@@ -43,15 +41,12 @@ from multiraft.ranges.commands import validation
 from multiraft.ranges.context import StoreContext
 from multiraft.ranges.held import HeldMessages
 from multiraft.ranges.leaseholder import Reply
-from multiraft.ranges.messages import (
-    GroupEnvelope,
-    PeerFrame,
-    ReplicaRemoved,
-    SnapshotHeader,
-    SplitTrigger,
-)
+from multiraft.ranges.messages import GroupEnvelope, PeerFrame, ReplicaRemoved, SplitTrigger
+from multiraft.ranges.outbox import Outbox, SendFrame
 from multiraft.ranges.replica import Replica
-from multiraft.ranges.snapshot import SnapshotSender, StagedSnapshot, install_message
+from multiraft.ranges.replica_map import ReplicaMap
+from multiraft.ranges.snapshot import SnapshotSender
+from multiraft.ranges.snapshot_intake import SnapshotIntake
 from multiraft.ranges.state import RangeState, Tombstone
 from multiraft.ranges.store_status import StoreStatus
 from multiraft.ranges.turn import Turn
@@ -59,9 +54,7 @@ from multiraft.runtime import Clock, Rng
 from multiraft.storage import raft_log
 from multiraft.storage.engine import Engine
 
-SendFrame = Callable[[NodeId, bytes], None]
 ConnectBulk = Callable[[NodeId, Handler], Awaitable[Connection]]
-DESCRIPTORS_IN_ERROR_MAX = 16
 COMMIT_DELAY_S = 0.005
 
 
@@ -79,7 +72,6 @@ class Store:
         send_frame: SendFrame,
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        self._send_frame = send_frame
         self._on_failure = on_failure
         self._failed = False
         self._takes_part = False
@@ -106,9 +98,8 @@ class Store:
             self._mark_dirty,
             self._wait_for_lease,
         )
-        self.replicas: dict[RangeId, Replica] = {}
-        self._by_start: SortedDict[bytes, Replica] = SortedDict()
-        """Initialised replicas by the start of their span."""
+        self.map = ReplicaMap()
+        self.replicas = self.map.by_id
         self._dirty: dict[RangeId, Replica] = {}
         self._ticking: dict[RangeId, Replica] = {}
         self._lease_waiters: dict[RangeId, Replica] = {}
@@ -117,15 +108,12 @@ class Store:
         self._commits_owed: dict[RangeId, Replica] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._tell_all_commits = False
-        self._envelopes: dict[NodeId, list[GroupEnvelope]] = {}
-        self._liveness_out: dict[NodeId, list[LivenessMessage]] = {}
-        self._removals: dict[NodeId, list[ReplicaRemoved]] = {}
+        self.outbox = Outbox(hlc, send_frame)
         self._peers = {node_id}
-        self._receiving: dict[RangeId, RangeDescriptor] = {}
-        """Spans of snapshots on their way in, by range."""
         self._held = HeldMessages(config.ranges, clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self.snapshots = SnapshotSender(self)
+        self.intake = SnapshotIntake(self)
         self.requests = 0
         self.turns = 0
         self.syncs = 0
@@ -161,7 +149,7 @@ class Store:
         await self.liveness.start()
         self._takes_part = True
         for replica in loaded:
-            self._register(replica)
+            self.map.add(replica)
             self._mark_dirty(replica)
 
     def _load(self, found: state.StoredReplica) -> Replica:
@@ -230,7 +218,7 @@ class Store:
             self.liveness.stop()
             self._on_failure(error)
 
-    def _or_fail(self, action: Callable[[], None]) -> None:
+    def or_fail(self, action: Callable[[], None]) -> None:
         """Run `action` unless the store has failed; what it does not expect stops the store."""
         if self._failed:
             return
@@ -283,9 +271,9 @@ class Store:
         first = request.operations[0]
         known: list[RangeDescriptor] = []
         if isinstance(first, Scan):
-            known = self.descriptors_between(first.start, first.end)
+            known = self.map.descriptors_between(first.start, first.end)
         elif not isinstance(first, ADMIN):
-            known = self.descriptors_between(first.key, None)
+            known = self.map.descriptors_between(first.key, None)
         if not known:
             # Whoever asks may have no other way to find where the range went (rule L6).
             tombstone = state.read_tombstone(self.context.engine, request.range_id)
@@ -298,37 +286,6 @@ class Store:
         return errors.RangeMismatchError(
             range_id=request.range_id, descriptors=[encoding.pack(d) for d in known]
         )
-
-    def replica_at(self, key: bytes) -> Replica | None:
-        """Return the initialised replica whose span holds `key`, or None."""
-        position = self._by_start.bisect_right(key) - 1
-        if position < 0:
-            return None
-        replica: Replica = self._by_start.peekitem(position)[1]
-        assert replica.descriptor is not None, "only initialised replicas are kept by start"
-        return replica if key < replica.descriptor.end else None
-
-    def replica_before(self, key: bytes) -> Replica | None:
-        """Return the initialised replica that starts last before `key`, or None."""
-        position = self._by_start.bisect_left(key) - 1
-        return None if position < 0 else self._by_start.peekitem(position)[1]
-
-    def overlapping(self, start: bytes, end: bytes) -> list[Replica]:
-        """Return the initialised replicas that have a key of `[start, end)`, in key order."""
-        first = self.replica_at(start)
-        found = [] if first is None else [first]
-        for key in self._by_start.irange(start, end, inclusive=(False, False)):
-            found.append(self._by_start[key])
-        return found
-
-    def descriptors_between(self, start: bytes, end: bytes | None) -> list[RangeDescriptor]:
-        """Return the descriptors known here for a key (`end` None) or a span."""
-        if end is None:
-            replica = self.replica_at(start)
-            replicas = [] if replica is None else [replica]
-        else:
-            replicas = self.overlapping(start, end)[:DESCRIPTORS_IN_ERROR_MAX]
-        return [r.descriptor for r in replicas if r.descriptor is not None]
 
     # -- messages in -----------------------------------------------------------------------------
 
@@ -346,7 +303,7 @@ class Store:
             for message in frame.liveness:
                 self.liveness.receive_refused(source, message)
             return
-        self._or_fail(partial(self._take, source, frame))
+        self.or_fail(partial(self._take, source, frame))
 
     def _take(self, source: NodeId, frame: PeerFrame) -> None:
         for message in frame.liveness:
@@ -391,12 +348,12 @@ class Store:
             ReleaseFortification(term, release),
             envelope.start,
         )
-        self._envelopes.setdefault(source, []).append(answer)
+        self.outbox.add(source, answer)
         self._schedule_turn()
 
     def _make_way(self, source: NodeId, envelope: GroupEnvelope) -> Replica | None:
         """Return a new uninitialised replica for a message, or None if it must wait or is stale."""
-        if self.replica_at(envelope.start) is not None:
+        if self.map.at(envelope.start) is not None:
             self._held.hold(source, envelope)
             return None
         engine = self.context.engine
@@ -408,7 +365,7 @@ class Store:
         engine.write(batch)
         log = raft_log.load(engine, envelope.range_id)
         replica = Replica(self, envelope.range_id, envelope.target, log, None)
-        self._register(replica)
+        self.map.add(replica)
         return replica
 
     def removed(self, removal: ReplicaRemoved) -> None:
@@ -439,26 +396,11 @@ class Store:
 
     # -- the map ---------------------------------------------------------------------------------
 
-    def _register(self, replica: Replica) -> None:
-        assert replica.range_id not in self.replicas, f"r{replica.range_id} is here already"
-        self.replicas[replica.range_id] = replica
-        if replica.descriptor is not None:
-            self._by_start[replica.descriptor.start] = replica
-
     def _forget(self, replica: Replica) -> None:
-        del self.replicas[replica.range_id]
+        self.map.remove(replica)
         self._dirty.pop(replica.range_id, None)
         self._ticking.pop(replica.range_id, None)
         self._lease_waiters.pop(replica.range_id, None)
-        if replica.descriptor is not None:
-            del self._by_start[replica.descriptor.start]
-
-    def span_changed(self, replica: Replica, old: RangeDescriptor | None) -> None:
-        """A replica got its first descriptor, or one with another start."""
-        assert replica.descriptor is not None, "a span is never taken away"
-        if old is not None and old.start != replica.descriptor.start:
-            del self._by_start[old.start]
-        self._by_start[replica.descriptor.start] = replica
 
     def descriptor_changed(self, replica: Replica) -> None:
         """A replica's descriptor changed, or it began to lead: see what it owes."""
@@ -510,11 +452,11 @@ class Store:
             mine = right.replica_on(node_id)
             assert mine is not None, "decided above"
             replica = Replica(self, right.range_id, mine.replica_id, log, range_state)
-            self._register(replica)
+            self.map.add(replica)
         else:
             replica = existing
             replica.initialise(range_state)
-            self.span_changed(replica, None)
+            self.map.span_changed(replica, None)
         turn.after_write.append(partial(self._right_is_born, replica))
         if live and trigger.leader == node_id:
             turn.synced.append(partial(self._lead_first, replica))
@@ -540,60 +482,9 @@ class Store:
         """A follower needs a snapshot: start to send one unless that is under way."""
         self.snapshots.start(replica, target)
 
-    def admit_snapshot(self, header: SnapshotHeader) -> str:
-        """Return why a snapshot cannot be taken now, or "" and expect its data."""
-        descriptor = header.state.descriptor
-        self.context.hlc.forward_from_peer(header.clock)
-        replica = self.replicas.get(descriptor.range_id)
-        if replica is None or header.target > replica.replica_id:
-            return "no replica waits for it here yet"
-        if header.target < replica.replica_id:
-            return f"it is for replica {header.target}, but {replica.replica_id} is here"
-        if replica.applied.index >= header.state.applied.index:
-            return f"it is at {header.state.applied.index}, but we applied {replica.applied.index}"
-        if descriptor.range_id in self._receiving:
-            return "another one is being received"
-        conflict = self._conflict(descriptor)
-        if conflict is None:
-            self._receiving[descriptor.range_id] = descriptor
-            return ""
-        return conflict
-
-    def _conflict(self, descriptor: RangeDescriptor) -> str | None:
-        """Return which other replica here, or snapshot on its way, covers the span (rule A4)."""
-        for other in self.overlapping(descriptor.start, descriptor.end):
-            if other.range_id != descriptor.range_id:
-                return f"r{other.range_id} covers part of its span here"
-        # What is staged is installed by the next turn, and until then it is neither here nor there.
-        staged = [r.staged.state.descriptor for r in self._dirty.values() if r.staged is not None]
-        for coming in (*self._receiving.values(), *staged):
-            if coming.range_id != descriptor.range_id and coming.overlaps(
-                descriptor.start, descriptor.end
-            ):
-                return f"a snapshot of r{coming.range_id} is being received for part of its span"
-        return None
-
-    def snapshot_over(self, range_id: RangeId) -> None:
-        """A snapshot is complete here, or will never be."""
-        self._receiving.pop(range_id, None)
-
-    def install_snapshot(
-        self, header: SnapshotHeader, staged: StagedSnapshot, source: NodeId
-    ) -> str:
-        """Hand a complete snapshot to its core; return why not, or ""."""
-        descriptor = header.state.descriptor
-        replica = self.replicas.get(descriptor.range_id)
-        if replica is None or replica.replica_id != header.target:
-            return "the replica is gone"
-        if replica.staged is not None:
-            return "another one is being installed"
-        conflict = self._conflict(descriptor)
-        if conflict is not None:
-            return conflict
-        replica.staged = staged
-        self._mark_dirty(replica)
-        self._or_fail(partial(replica.step, source, install_message(header)))
-        return ""
+    def staged_descriptors(self) -> list[RangeDescriptor]:
+        """Return the spans of snapshots that the next turn installs: neither here nor there yet."""
+        return [r.staged.state.descriptor for r in self._dirty.values() if r.staged is not None]
 
     # -- the turn --------------------------------------------------------------------------------
 
@@ -609,7 +500,7 @@ class Store:
 
     def _guarded_turn(self) -> None:
         self._turn_scheduled = False
-        self._or_fail(self._turn)
+        self.or_fail(self._turn)
 
     def _turn(self) -> None:
         dirty, self._dirty = self._dirty, {}
@@ -628,7 +519,7 @@ class Store:
             action()
         for replica in dirty.values():
             self._follow_timer(replica)
-        self._flush()
+        self.outbox.flush()
         self.turns += 1
 
     def owe_commit(self, replica: Replica) -> None:
@@ -666,7 +557,7 @@ class Store:
         if error is not None:
             self.fail(error)
             return
-        self._or_fail(partial(self._release, turn))
+        self.or_fail(partial(self._release, turn))
 
     def _release(self, turn: Turn) -> None:
         for replica, core, ready in turn.to_sync:
@@ -679,7 +570,7 @@ class Store:
                 self._mark_dirty(replica)
         for action in turn.synced:
             action()
-        self._flush()
+        self.outbox.flush()
 
     # -- messages out ----------------------------------------------------------------------------
 
@@ -689,50 +580,25 @@ class Store:
         if node is None:
             return
         descriptor = replica.descriptor
-        out = GroupEnvelope(
-            replica.range_id,
-            envelope.source,
-            envelope.target,
-            envelope.message,
-            b"" if descriptor is None else descriptor.start,
+        self.outbox.add(
+            node,
+            GroupEnvelope(
+                replica.range_id,
+                envelope.source,
+                envelope.target,
+                envelope.message,
+                b"" if descriptor is None else descriptor.start,
+            ),
         )
-        queue = self._envelopes.get(node)
-        if queue is None:
-            self._envelopes[node] = [out]
-        else:
-            queue.append(out)
 
     def post_removal(self, node: NodeId, descriptor: RangeDescriptor) -> None:
         """Tell `node` that its replica is no member any more."""
-        self._removals.setdefault(node, []).append(ReplicaRemoved(descriptor))
+        self.outbox.add_removal(node, ReplicaRemoved(descriptor))
         self._schedule_turn()
 
     def _post_liveness(self, node: NodeId, message: LivenessMessage) -> None:
-        self._liveness_out.setdefault(node, []).append(message)
+        self.outbox.add_liveness(node, message)
         self._schedule_turn()
-
-    def _flush(self) -> None:
-        if self._liveness_out or self._removals:
-            liveness, self._liveness_out = self._liveness_out, {}
-            removals, self._removals = self._removals, {}
-            for node in dict.fromkeys((*liveness, *removals)):
-                self._send_frame(
-                    node,
-                    messages.encode(
-                        PeerFrame(
-                            self.context.hlc.now(),
-                            tuple(liveness.get(node, ())),
-                            (),
-                            tuple(removals.get(node, ())),
-                        )
-                    ),
-                )
-        if self._envelopes:
-            envelopes, self._envelopes = self._envelopes, {}
-            for node, queue in envelopes.items():
-                for part in messages.frames_of(queue):
-                    frame = PeerFrame(self.context.hlc.now(), (), part)
-                    self._send_frame(node, messages.encode(frame))
 
     # -- time and support ------------------------------------------------------------------------
 
@@ -746,7 +612,7 @@ class Store:
     def _start_ticking(self) -> None:
         if self._tick_timer is None and not self._failed:
             self._tick_timer = asyncio.get_running_loop().call_later(
-                self.context.config.raft.tick_ms / 1_000, self._or_fail, self._tick
+                self.context.config.raft.tick_ms / 1_000, self.or_fail, self._tick
             )
 
     def _tick(self) -> None:
@@ -768,7 +634,7 @@ class Store:
                 replica.leaseholder.look_again()
 
     def _support_changed(self, node: NodeId, change: Change) -> None:
-        self._or_fail(partial(self._follow_support, node, change))
+        self.or_fail(partial(self._follow_support, node, change))
 
     def _follow_support(self, node: NodeId, change: Change) -> None:
         if change is not Change.SUPPORT_FROM_EXTENDED:

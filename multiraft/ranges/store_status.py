@@ -59,7 +59,7 @@ def status_of(store: "Store") -> StoreStatus:
         syncs=store.syncs,
         inflight_bytes=context.inflight_bytes,
         write_refusal="" if refusal is None else refusal.message,
-        receiving=len(store._receiving),
+        receiving=len(store.intake.receiving),
         snapshots=store.snapshots.status(),
         held=store._held.status(),
         liveness=store.liveness.status(),

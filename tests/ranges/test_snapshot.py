@@ -170,10 +170,10 @@ async def test_a_receiver_that_crashes_in_the_middle_has_its_old_state(
     behind = cluster.followers()[0]
     await leave_behind(cluster, db, behind)
     cluster.rejoin(behind.number)
-    await cluster.until(lambda: bool(behind.up.store._receiving))
+    await cluster.until(lambda: bool(behind.up.store.intake.receiving))
     index, rows = behind.replica().applied.index, cluster.contents(behind.number)
     await asyncio.sleep(0.2)
-    assert behind.up.store._receiving, "still under way"
+    assert behind.up.store.intake.receiving, "still under way"
     await cluster.crash(behind.number)
     cluster.isolate(behind.number)
     await cluster.restart(behind.number)
@@ -193,7 +193,7 @@ def test_a_receiver_that_crashes_at_the_install_has_the_old_state_or_the_new_one
         behind = cluster.followers()[0]
         await leave_behind(cluster, db, behind)
         cluster.rejoin(behind.number)
-        await cluster.until(lambda: bool(behind.up.store._receiving))
+        await cluster.until(lambda: bool(behind.up.store.intake.receiving))
         index = behind.replica().applied.index
         behind.sync_delay_s = 0.05
         await cluster.until(lambda: behind.replica().snapshots_installed > 0, step_s=0.0005)
@@ -224,7 +224,7 @@ async def test_a_sender_that_leads_no_more_stops_and_the_next_leader_sends_its_o
     await leave_behind(cluster, db, behind)
     old = leader_of(cluster)
     cluster.rejoin(behind.number)
-    await cluster.until(lambda: bool(behind.up.store._receiving))
+    await cluster.until(lambda: bool(behind.up.store.intake.receiving))
     await db.admin.transfer(USER_RANGE_ID, NodeId(other.number))
     await cluster.until(lambda: cluster.leader() is other)
     sender = old.up.store.snapshots
@@ -254,7 +254,7 @@ async def test_no_more_snapshots_are_under_way_than_the_limit_says(
 
     def done() -> bool:
         nonlocal most
-        most = max(most, len(behind.up.store._receiving))
+        most = max(most, len(behind.up.store.intake.receiving))
         return all(behind.replica(right).snapshots_installed for right in rights)
 
     await cluster.until(done)
@@ -270,10 +270,10 @@ async def test_a_range_that_is_split_while_its_snapshot_travels_needs_no_second_
     behind = cluster.followers()[0]
     await leave_behind(cluster, db, behind)
     cluster.rejoin(behind.number)
-    await cluster.until(lambda: bool(behind.up.store._receiving))
+    await cluster.until(lambda: bool(behind.up.store.intake.receiving))
     _, right = await db.admin.split(b"050")
     await db.put(b"077", b"written on the right meanwhile")
-    assert behind.up.store._receiving, "still under way"
+    assert behind.up.store.intake.receiving, "still under way"
     await until_converged(cluster)
     await until_converged(cluster, right.range_id)
     assert cluster.snapshots_sent() == 1
@@ -322,15 +322,15 @@ async def test_what_cannot_be_taken_is_refused_with_the_reason(
     mine = cluster.members[3].replica().descriptor
     assert mine is not None
     stranger = initial_descriptor(RangeId(77), keys.PLAIN + b"x", keys.END, (NodeId(1),))
-    assert "no replica waits" in store.admit_snapshot(header_for(stranger))
-    assert "no replica waits" in store.admit_snapshot(header_for(mine, target=9))
-    assert "but 3 is here" in store.admit_snapshot(header_for(mine, target=2))
+    assert "no replica waits" in store.intake.admit(header_for(stranger))
+    assert "no replica waits" in store.intake.admit(header_for(mine, target=9))
+    assert "but 3 is here" in store.intake.admit(header_for(mine, target=2))
     old = header_for(mine, index=cluster.members[3].replica().applied.index)
-    assert "but we applied" in store.admit_snapshot(old)
-    assert store.admit_snapshot(header_for(mine)) == ""
-    assert "another one" in store.admit_snapshot(header_for(mine))
-    store.snapshot_over(mine.range_id)
-    assert store.admit_snapshot(header_for(mine)) == ""
+    assert "but we applied" in store.intake.admit(old)
+    assert store.intake.admit(header_for(mine)) == ""
+    assert "another one" in store.intake.admit(header_for(mine))
+    store.intake.over(mine.range_id)
+    assert store.intake.admit(header_for(mine)) == ""
 
 
 @cluster_test()
@@ -343,14 +343,14 @@ async def test_a_snapshot_over_a_span_that_is_covered_here_is_refused(
     store = cluster.members[3].up.store
     wide = cluster.range_at(b"a")
     wide = msgspec.structs.replace(wide, end=keys.END)
-    assert f"r{right.range_id} covers" in store.admit_snapshot(header_for(wide))
-    store._receiving[RangeId(99)] = initial_descriptor(
+    assert f"r{right.range_id} covers" in store.intake.admit(header_for(wide))
+    store.intake.receiving[RangeId(99)] = initial_descriptor(
         RangeId(99), keys.PLAIN + b"b", keys.PLAIN + b"c", (NodeId(3),)
     )
     narrow = msgspec.structs.replace(wide, end=keys.PLAIN + b"m")
-    assert "snapshot of r99" in store.admit_snapshot(header_for(narrow))
-    del store._receiving[RangeId(99)]
-    assert store.admit_snapshot(header_for(narrow)) == ""
+    assert "snapshot of r99" in store.intake.admit(header_for(narrow))
+    del store.intake.receiving[RangeId(99)]
+    assert store.intake.admit(header_for(narrow)) == ""
 
 
 @cluster_test()
@@ -367,7 +367,7 @@ async def test_of_two_snapshots_in_one_turn_the_second_waits_for_the_next(
     for each, refusal in ((header, ""), (older, "another one is being installed")):
         current = msgspec.structs.replace(each, term=replica.core.term, source=replica.core.leader)
         staged = StagedSnapshot(current.state, current.clock, [])
-        assert store.install_snapshot(current, staged, source) == refusal
+        assert store.intake.install(current, staged, source) == refusal
     await asyncio.sleep(0.1)
     assert not cluster.errors
     assert replica.applied.index == 1_000
@@ -397,9 +397,9 @@ async def test_of_two_snapshots_that_overlap_the_second_is_refused_before_the_fi
         store.receive_frame(source, messages.encode(frame))
         header = header_for(each, target=2)
         staged = StagedSnapshot(header.state, header.clock, [])
-        assert store.admit_snapshot(header) == refusal
-        store.snapshot_over(each.range_id)
-        assert store.install_snapshot(header, staged, source) == refusal
+        assert store.intake.admit(header) == refusal
+        store.intake.over(each.range_id)
+        assert store.intake.install(header, staged, source) == refusal
     await asyncio.sleep(0.1)
     assert store.replicas[RangeId(70)].descriptor == wide
     assert store.replicas[RangeId(71)].descriptor is None
@@ -415,7 +415,7 @@ async def test_a_snapshot_that_breaks_an_invariant_stops_the_store_not_just_its_
     header = header_for(descriptor, target=follower.number)
     second_leader = msgspec.structs.replace(header, term=core.term, source=ReplicaId(other.number))
     staged = StagedSnapshot(header.state, header.clock, [])
-    follower.up.store.install_snapshot(second_leader, staged, NodeId(other.number))
+    follower.up.store.intake.install(second_leader, staged, NodeId(other.number))
     assert "two leaders" in str(follower.up.failed.result())
     await asyncio.sleep(0)
     cluster.errors.clear()
@@ -430,22 +430,20 @@ class Recording:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.installed: list[StagedSnapshot] = []
-        self.over: list[RangeId] = []
+        self.ended: list[RangeId] = []
         self.refusal = ""
 
     def send(self, kind: FrameKind, payload: bytes) -> None:
         assert kind is FrameKind.SNAPSHOT_REPLY
         self.sent.append(payload)
 
-    def admit_snapshot(self, header: SnapshotHeader) -> str:
+    def admit(self, header: SnapshotHeader) -> str:
         return self.refusal
 
-    def snapshot_over(self, range_id: RangeId) -> None:
-        self.over.append(range_id)
+    def over(self, range_id: RangeId) -> None:
+        self.ended.append(range_id)
 
-    def install_snapshot(
-        self, header: SnapshotHeader, staged: StagedSnapshot, source: NodeId
-    ) -> str:
+    def install(self, header: SnapshotHeader, staged: StagedSnapshot, source: NodeId) -> str:
         self.installed.append(staged)
         return ""
 
@@ -483,7 +481,7 @@ def test_rows_survive_the_way_through_chunks() -> None:
     engine.write(batch)
     assert list(engine.scan(b"", b"\xff", engine.data)) == PAIRS
     assert [messages.decode_snapshot_reply(p).refusal for p in recording.sent] == [""]
-    assert recording.over == [RangeId(7)]
+    assert recording.ended == [RangeId(7)]
 
 
 def test_a_damaged_chunk_ends_the_connection_and_nothing_is_installed() -> None:
@@ -494,7 +492,7 @@ def test_a_damaged_chunk_ends_the_connection_and_nothing_is_installed() -> None:
     with pytest.raises(errors.ProtocolError, match="damaged"):
         feed(made, damaged)
     made.closed("a bad frame")
-    assert recording.over == [RangeId(7)], "another snapshot may come"
+    assert recording.ended == [RangeId(7)], "another snapshot may come"
     assert recording.installed == []
 
 

@@ -13,9 +13,9 @@ from multiraft.raft.role import Role
 from multiraft.ranges import messages
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.messages import GroupEnvelope, PeerFrame
+from multiraft.ranges.outbox import SendFrame
 from multiraft.ranges.replica import DOUBT_INTERVAL_S, DOUBT_MEMORY_S
 from multiraft.ranges.state import Tombstone
-from multiraft.ranges.store import SendFrame
 from tests.support.cluster import Cluster, Member, cluster_test
 from tests.support.serving import (
     Asked,
@@ -165,10 +165,10 @@ def destroy(member: Member, *, quietly: bool) -> None:
     """
     store = member.up.store
     replica = member.replica()
-    before = store._envelopes.copy()
+    before = store.outbox.envelopes.copy()
     store._destroy(replica, Tombstone(ReplicaId(replica.replica_id + 10), replica.descriptor))
     if quietly:
-        store._envelopes = before
+        store.outbox.envelopes = before
 
 
 @cluster_test()
@@ -241,7 +241,7 @@ def count_questions(cluster: Cluster) -> list[GroupEnvelope]:
 
     for member in cluster.running():
         store = member.up.store
-        store._send_frame = partial(tap, store._send_frame)
+        store.outbox.send_frame = partial(tap, store.outbox.send_frame)
     return asked
 
 
@@ -260,7 +260,7 @@ async def test_a_store_answers_for_replicas_that_it_does_not_have(
             e for e in frame.envelopes if type(e.message) is ReleaseFortification and node == 2
         )
 
-    send, store._send_frame = store._send_frame, tap
+    send, store.outbox.send_frame = store.outbox.send_frame, tap
     mine = member.replica().replica_id
     for range_id, target in ((77, 1), (USER_RANGE_ID, mine + 5)):
         question = GroupEnvelope(
@@ -281,4 +281,4 @@ async def test_a_store_answers_for_replicas_that_it_does_not_have(
     assert 77 not in store.replicas, "a question makes no replica"
     assert member.replica().replica_id == mine, "nor does it replace one"
     assert member.replica().core.role is Role.LEADER
-    store._send_frame = send
+    store.outbox.send_frame = send

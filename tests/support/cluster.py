@@ -145,7 +145,9 @@ class Cluster:
         )
         node.failed.add_done_callback(lambda failed: self.errors.append(failed.result()))
         store = node.store
-        store._send_frame = self.wiretap.splice(number, member.incarnation, store._send_frame)
+        store.outbox.send_frame = self.wiretap.splice(
+            number, member.incarnation, store.outbox.send_frame
+        )
         member.incarnation += 1
         member.node = node
         await self.run_start(member)
@@ -288,7 +290,7 @@ class Cluster:
     def range_at(self, key: bytes) -> RangeDescriptor:
         """Return the newest descriptor that any running node has for one of the users' keys."""
         logical = keys.PLAIN + key
-        found = [m.up.store.replica_at(logical) for m in self.running()]
+        found = [m.up.store.map.at(logical) for m in self.running()]
         descriptors = [r.descriptor for r in found if r is not None and r.descriptor is not None]
         return max(descriptors, key=lambda d: d.generation)
 
