@@ -12,7 +12,7 @@ Speed
     The loops over versions are the hot path of scans. They compare physical bytes: an inverted
     timestamp is compared undecoded, and a key is unescaped only when it is returned.
 Source
-    Design §8 and §12; rules S7, S8 and S11 of safety.md.
+    Safety rules S7, S8 and S11.
 """
 
 from collections.abc import Iterator

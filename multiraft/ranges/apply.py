@@ -3,9 +3,7 @@
 Invariants
     - Every key that a command writes lies inside the range's span (rule S2); anything else is our
       mistake and stops the store.
-    - The applied state is written in the same batch as the effects up to its index (rule T5).
-Source
-    design.md §9.
+    - The applied state is written in the same batch as the effects up to its index (trap T5).
 """
 
 from multiraft import errors

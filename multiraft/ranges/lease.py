@@ -9,7 +9,7 @@ Invariants
       received (rule A2). Then a pause at any later point is harmless: a new leader's clock, and so
       every version it writes, lies above T, beyond the uncertainty interval of what is read here.
 Source
-    design.md §7, "Why it is safe"; safety.md, "Arguments that hold".
+    docs/architecture/safety-rules.md, "Why they suffice".
 """
 
 from typing import Protocol

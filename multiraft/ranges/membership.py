@@ -11,7 +11,7 @@ Invariants
       hands over first.
     - No old voter is removed before meta has the configuration that names the new ones (rule L6).
 Source
-    Raft thesis 4.2, 4.3; safety rules S4, S5, A5, L6; mechanisms (d).
+    Raft thesis 4.2, 4.3; safety rules S4, S5, A5, L6.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ Invariants
       it was proposed in, it was applied; with another term it never will be.
     - Whoever waits is told exactly once.
 Source
-    safety.md S17: the waiter is bound to (term, index), never to "my last proposal".
+    Safety rule S17: the waiter is bound to (term, index), never to "my last proposal".
 """
 
 from typing import Protocol

@@ -3,14 +3,14 @@
 Purpose
     Decide, from the trigger and from what this store has of the right range, what becomes of the
     right half here. Nothing is copied: data addressed by key stays where it is.
-Cases (each was a bug elsewhere, see mechanisms (b))
+Cases (each was a bug elsewhere, trap T14)
     - nothing here: the right replica begins life with the trigger's state;
     - an uninitialised replica under the same ID: it is initialised and keeps term, vote and
       fortification, since it may have voted already (rule S16);
     - a tombstone or a replica under a higher ID: the right side was removed, and perhaps added
       again, before the split was applied here: the split leaves it alone and drops the data.
 Source
-    design.md §10; safety.md S1, S2, S16, A4, A5.
+    Safety rules S1, S2, S16, A4, A5; docs/architecture/splits.md.
 """
 
 import enum

@@ -9,7 +9,7 @@ Invariants
     - While a snapshot is on its way, the entries behind it stay, or it would arrive in vain.
     - One proposal is under way at a time.
 Source
-    Raft thesis 5.1; mechanisms (k).
+    Raft thesis 5.1.
 """
 
 from typing import TYPE_CHECKING
