@@ -27,7 +27,7 @@ from multiraft.cluster.disk_guard import DiskGuard
 from multiraft.cluster.node_status import NodeStatus
 from multiraft.cluster.replica_gc import ReplicaGc
 from multiraft.cluster.replicate_queue import ReplicateQueue
-from multiraft.config import Config
+from multiraft.config import Config, NetConfig
 from multiraft.ids import NodeId
 from multiraft.model import encoding
 from multiraft.model import hlc as timestamps
@@ -58,6 +58,8 @@ from multiraft.storage.identity import Identity
 from multiraft.storage.rocks import RocksEngine
 
 HAND_OVER_S = 3.0
+FILES_OF_THE_STORE = 2_048
+"""How many files are left to the engine and to connections that this node makes."""
 
 
 class NodeSettings(msgspec.Struct, frozen=True):
@@ -367,7 +369,7 @@ async def start_node(settings: NodeSettings) -> Node:
     engine = RocksEngine.open(settings.directory, config.storage)
     try:
         me = identity.load(engine)
-        transport = TcpTransport(config.net, _report)
+        transport = TcpTransport(_that_fits_open_files(config.net), _report)
         if me is not None:
             await joining.check_same_cluster(transport, settings.join, me)
         elif settings.join:
@@ -389,6 +391,16 @@ def _refuse_optimised_mode() -> None:
             "a node does not run with `python -O` or PYTHONOPTIMIZE set: they remove the checks "
             "that stop a store before it does harm; start it without"
         )
+
+
+def _that_fits_open_files(net: NetConfig) -> NetConfig:
+    """Return the settings with no more connections than this process may have files open.
+
+    One that is over our own limit is refused with a reason; one over the system's is not.
+    """
+    files = runtime.allow_open_files(net.connections_max + FILES_OF_THE_STORE)
+    fitting = max(files - FILES_OF_THE_STORE, files // 2)
+    return msgspec.structs.replace(net, connections_max=min(net.connections_max, fitting))
 
 
 def _found_cluster(engine: Engine, settings: NodeSettings, clock: Clock) -> Identity:

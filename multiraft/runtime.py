@@ -140,6 +140,17 @@ def spawn(
     return task
 
 
+def allow_open_files(wanted: int) -> int:
+    """Let this process open that many files, as far as the system lets it; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if allowed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
+
+
 def run(main: Coroutine[Any, Any, T], *, switch_interval_s: float = 0.0005) -> T:
     """Run `main` to its end on a fresh uvloop event loop and return what it returns.
 
