@@ -22,15 +22,18 @@ _MICROSECONDS_PER_SECOND = 999_000
 class ClusterClock:
     """See the module. `now_s` is always the client's monotonic time."""
 
-    __slots__ = ("_base_us", "_margin_us", "_seen_s")
+    __slots__ = ("_base_us", "_margin_us", "_seen_s", "latest")
 
     def __init__(self, margin_ms: int) -> None:
         self._margin_us = margin_ms * 1_000
         self._base_us = 0
         self._seen_s = 0.0
+        self.latest = Timestamp(0)
+        """The greatest time any reply carried: above everything this client has been told."""
 
     def observe(self, clock: Timestamp, now_s: float) -> None:
         """Take in the clock that a reply carried."""
+        self.latest = max(self.latest, clock)
         seen_us = clock >> hlc.LOGICAL_BITS
         if seen_us > self._estimate_us(now_s):
             self._base_us = seen_us
@@ -38,6 +41,7 @@ class ClusterClock:
 
     def reset(self, clock: Timestamp, now_s: float) -> None:
         """Believe `clock` instead of anything seen before: a node refused us as too far ahead."""
+        self.latest = clock
         self._base_us = clock >> hlc.LOGICAL_BITS
         self._seen_s = now_s
 

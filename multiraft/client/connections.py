@@ -158,7 +158,7 @@ class Link:
         pending = self.pending
         if replies:
             # All are of one node, so the last one's clock is the greatest.
-            self._pool.observe(replies[-1][1].clock)
+            self._pool.observe(max([reply.clock for _, reply in replies]))
         for call_id, reply in replies:
             caller = pending.pop(call_id, None)
             if caller is not None:

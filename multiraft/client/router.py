@@ -303,6 +303,8 @@ class Router:
                     part.id = self.rng.unique_id()
                     part.issued_at = self._cluster_clock.issued_at(now)
                     return
+            elif kind is Scan:
+                part.issued_at = self._cluster_clock.latest
 
     def _start_parts(self, call: Call, now: float) -> None:
         groups: dict[RangeId | None, list[int]] = {}

@@ -216,7 +216,8 @@ class BatchRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One part of a client's request, for one range.
 
     `id` is 16 bytes for a part that writes, empty for one that reads. `issued_at` is a lower bound
-    of the cluster's clock when the request was first issued (rule S12). `timestamp` is 0 when the
+    of the cluster's clock when the request was first issued (rule S12); of a scan, the greatest
+    time that its client has been told of. `timestamp` is 0 when the
     leaseholder is to choose; scans that go on over several ranges carry the first part's.
     """
 

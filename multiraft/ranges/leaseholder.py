@@ -209,7 +209,8 @@ class Leaseholder:
         """Evaluate a part that only reads, under its latches.
 
         Returns None when the part has to wait: for a renewal of the lease (rule L5), or for the
-        clock to reach a scan's timestamp, which came from a node whose clock is a little ahead.
+        clock to reach a scan's timestamp, or what its client has been told before; both came from
+        nodes whose clocks are a little ahead. So a scan shows whatever its client knows of.
         """
         error = self._objection(request)
         if error is not None:
@@ -217,8 +218,9 @@ class Leaseholder:
         clock = self._context.hlc
         now = clock.now()
         timestamp = request.timestamp or now
-        if timestamp > now or not self.may_serve(timestamp):
-            ahead = self._too_far_ahead(timestamp)
+        reached = max(timestamp, request.issued_at)
+        if reached > now or not self.may_serve(timestamp):
+            ahead = self._too_far_ahead(reached)
             return None if ahead is None else self.refusal(ahead)
         if timestamp <= self._replica.applied.gc_threshold:
             return self.refusal(

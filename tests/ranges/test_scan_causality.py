@@ -1,0 +1,25 @@
+"""A scan over ranges whose leaders differ in time shows what its client knows of (rule S13)."""
+
+from multiraft.client.database import Database
+from tests.support.cluster import Cluster, cluster_test
+
+
+@cluster_test()
+async def test_a_scan_from_a_slow_clock_shows_the_clients_own_write_by_a_fast_one(
+    cluster: Cluster, db: Database
+) -> None:
+    left, right = await db.admin.split(b"m")
+    await db.admin.transfer(left.range_id, cluster.members[1].up.me.node_id)
+    await db.admin.transfer(right.range_id, cluster.members[2].up.me.node_id)
+    await cluster.until_served()
+    leader = cluster.leader(right.range_id)
+    assert leader is not None and leader.number == 2, "the fast clock leads the right half"
+    first = cluster.leader(left.range_id)
+    assert first is not None and first.number == 1, "the slow one leads the left half"
+    leader.clock.step_wall(0.1)
+    cluster.network.cut("n2", "n1")
+    await db.put(b"z", b"mine")
+    ahead = leader.up.store.context.hlc.last > first.up.store.context.hlc.now()
+    assert ahead, "the first page's node has not heard of the write's time"
+    assert [row async for row in db.scan()] == [(b"z", b"mine")]
+    cluster.network.heal("n2", "n1")
