@@ -30,7 +30,7 @@ class RaftConfig(msgspec.Struct, frozen=True):
 
 
 class LivenessConfig(msgspec.Struct, frozen=True):
-    """Support between stores (design §7)."""
+    """Support between stores."""
 
     heartbeat_ms: int = 200
     support_ms: int = 1_000

@@ -4,7 +4,7 @@ Purpose
     Turn a key into a range to ask. The first range is known from any node's Welcome; it holds the
     addressing record of every other range.
 Invariants
-    - Records are derived and may be old (design §10): what a look-up returns is worth asking, and
+    - Records are derived and may be old: what a look-up returns is worth asking, and
       need not hold the key. The node that is asked knows better, and says so.
     - A look-up that many wait for is made a few times at most, whatever their number.
     - A range that is known can be reached while the first range is down.

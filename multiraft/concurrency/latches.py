@@ -16,7 +16,7 @@ How
     latch with spans is compared with everything in flight, and each keeps a list of the latches
     that wait for it because of a span. `in_the_way` counts both; at zero the latch is granted.
 Source
-    CockroachDB's spanlatch; design §9 and §10 (the split's latch), rule S2.
+    CockroachDB's spanlatch; rule S2 for the latch of a split.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""Support between stores: what replaces heartbeats of groups (design §7).
+"""Support between stores: what replaces heartbeats of groups.
 
 Every store asks every peer, a few times a second, to support it for a second ahead. A Raft group
 holds a reference to that: a follower whose store supports its leader's store votes for nobody

@@ -2,7 +2,7 @@
 
 Purpose
     Reads are fresh only while clocks keep within the maximum offset. A node that finds itself more
-    than 80 % of that away from the majority must stop before it breaks the promise (design §8).
+    than 80 % of that away from the majority must stop before it breaks the promise.
 Invariants
     - Only evidence that no delay can fake counts. A reading that arrives shows that the sender's
       clock was at least `sent - received` ahead, since the way took some time; what the peer says

@@ -75,7 +75,7 @@ class Scan(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
 
 
 class PutMeta(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """Write the addressing record at `key` unless a generation at or above is there (design §10).
+    """Write the addressing record at `key` unless a generation at or above is there.
 
     `value` is a packed RangeDescriptor. Answered by PutResult either way. Sent by stores only.
     """

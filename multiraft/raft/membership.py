@@ -10,7 +10,7 @@ Invariants
     - A joint configuration is entered or left only when the lease under the configuration in force
       reaches every lease end promised before (rule S4).
 Source
-    Raft thesis 4.3; safety rules S4, S5, S17; design §6.
+    Raft thesis 4.3; safety rules S4, S5, S17.
 """
 
 import enum

@@ -114,7 +114,7 @@ class AppendEntriesReply(msgspec.Struct, frozen=True, array_like=True, tag=6, gc
 
 
 class Fortify(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
-    """Leader -> follower: while your store supports mine, do not vote for others (design §7).
+    """Leader -> follower: while your store supports mine, do not vote for others.
 
     `epoch` is the one at which the sender has that support. A message from before a restart of its
     sender names one that is over, so nobody binds himself to a leader that no longer is one.
@@ -155,7 +155,7 @@ class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False)
 class InstallSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
     """The data up to (last_index, last_term) lies ready at the receiver; install it.
 
-    The host streams the data first (design §14) and then steps this message locally. Thesis 5.
+    The host streams the data first and then steps this message locally. Thesis 5.
     """
 
     term: Term

@@ -1,4 +1,4 @@
-"""Keeping the addressing records in meta up with the descriptors, which are the truth (design §10).
+"""Keeping the addressing records in meta up with the descriptors, which are the truth.
 
 Purpose
     After a range's descriptor changed, its leader writes the record, and then has the range itself

@@ -1,4 +1,4 @@
-"""Raft messages for ranges that a split not yet applied here will bring (design §10).
+"""Raft messages for ranges that a split not yet applied here will bring.
 
 Purpose
     A follower that is slow to apply a split gets messages for the right range before it has it. To

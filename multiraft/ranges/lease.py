@@ -2,7 +2,7 @@
 
 Purpose
     The leader is the leaseholder: its lease lasts to the largest time T such that a quorum of its
-    group supports its store until T (design §7). A request is served only if its own timestamp
+    group supports its store until T. A request is served only if its own timestamp
     plus the maximum clock offset lies below T.
 Invariants
     - The rule uses the request's timestamp, read from the clock after the request's bytes were

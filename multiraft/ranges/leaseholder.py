@@ -91,7 +91,7 @@ class Leaseholder:
         """An entry of this term is applied here: everything that might have committed is known.
 
         The clock has taken in the votes' clocks, so it is above every timestamp served before
-        (design §7); the low-water mark and the clock floor carry that over.
+        (docs/architecture/liveness.md); the low-water mark and the clock floor carry that over.
         """
         assert not self._serving, "a term begins to serve once"
         clock = self._context.hlc

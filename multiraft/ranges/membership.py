@@ -6,7 +6,7 @@ Purpose
     those that were demoted. Every step can be taken up by another leader, so a change that lost its
     leader goes on where it stands when it is asked for again.
 Invariants
-    - Joint consensus with demotion first (design §6): a voter never leaves in one step.
+    - Joint consensus with demotion first: a voter never leaves in one step.
     - A joint configuration is left by whoever leads, asked or not; a leader that is on its way out
       hands over first.
     - No old voter is removed before meta has the configuration that names the new ones (rule L6).

@@ -18,7 +18,7 @@ from multiraft.ranges.state import RangeState
 
 
 class SplitTrigger(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """One range becomes two (design §10)."""
+    """One range becomes two."""
 
     left: RangeDescriptor
     right: RangeDescriptor
@@ -69,7 +69,7 @@ class GroupEnvelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A Raft message of one group on its way between two stores.
 
     `start` is the start of the sender's span, so that a store without the range can tell whether a
-    split that it has not applied yet will bring it (design §10).
+    split that it has not applied yet will bring it.
     """
 
     range_id: RangeId

@@ -1,7 +1,7 @@
 """Commands on their way through the log: index -> who waits.
 
 Invariants
-    - The fate of a proposal is exact (design §9): when the replica applies its index with the term
+    - The fate of a proposal is exact: when the replica applies its index with the term
       it was proposed in, it was applied; with another term it never will be.
     - Whoever waits is told exactly once.
 Source

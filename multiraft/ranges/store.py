@@ -2,14 +2,14 @@
 
 Purpose
     Whatever gives a replica work marks it dirty; one turn per loop iteration then handles all dirty
-    replicas together (design §5): take every Ready, write one engine batch, send one frame per
+    replicas together: take every Ready, write one engine batch, send one frame per
     peer, ask for one sync, answer. So cost follows work: an idle range is not looked at.
 Invariants
     - Messages of a turn leave after its batch is written; those that vouch for durability leave
       when the sync that covers the batch is done, and a sync releases exactly the Readys of the
       turns it covers (rules A1, S14).
     - A message for a range that a split not yet applied here will bring is held, so no replica is
-      made that would make the leader send a snapshot (design §10).
+      made that would make the leader send a snapshot.
     - A failed write or sync, or a broken invariant, stops the store at once (rule S15).
 Ownership
     Everything here belongs to one event loop. Replicas are reached by range ID only.
@@ -190,9 +190,12 @@ class Store:
         jobs = [self.admin.hand_over_to_any(replica) for replica in led]
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.gather(*jobs, return_exceptions=True)
+                ends = await asyncio.gather(*jobs, return_exceptions=True)
         except TimeoutError:
             return  # The others elect new leaders when support for this node runs out.
+        for end in ends:
+            if end is not None and not isinstance(end, errors.MultiraftError):
+                self.fail(end)
 
     async def stop(self) -> None:
         """Stop serving and driving replicas; what waits is told so. The engine stays open."""

@@ -1,4 +1,4 @@
-"""What one turn of a store gathers from all dirty replicas before it touches the disk (design §5).
+"""What one turn of a store gathers from all dirty replicas before it touches the disk.
 
 Invariants
     - Everything gathered goes into one engine batch, written once.

@@ -1,4 +1,4 @@
-"""The races around a split, one test each (design §10; rules S2, S16, A4; traps T13, T14)."""
+"""The races around a split, one test each (rules S2, S16, A4; traps T13, T14)."""
 
 import asyncio
 

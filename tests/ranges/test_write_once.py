@@ -1,4 +1,4 @@
-"""Writes happen once: whatever is lost, repeated, late or split in between (design §12)."""
+"""Writes happen once: whatever is lost, repeated, late or split in between."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What must hold in every run of a Raft group (paper, Figure 3; design §7), checked as it happens.
+"""What must hold in every run of a Raft group (paper, Figure 3), checked as it happens.
 
 Election safety, log matching, leader completeness, state machine safety, linearizable ReadIndex,
 and leases: nothing is served under an older leader at or above the time a newer one started.
