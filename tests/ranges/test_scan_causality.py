@@ -13,9 +13,11 @@ async def test_a_scan_from_a_slow_clock_shows_the_clients_own_write_by_a_fast_on
     await db.admin.transfer(right.range_id, cluster.members[2].up.me.node_id)
     await cluster.until_served()
     leader = cluster.leader(right.range_id)
-    assert leader is not None and leader.number == 2, "the fast clock leads the right half"
+    assert leader is not None
+    assert leader.number == 2, "the fast clock leads the right half"
     first = cluster.leader(left.range_id)
-    assert first is not None and first.number == 1, "the slow one leads the left half"
+    assert first is not None
+    assert first.number == 1, "the slow one leads the left half"
     leader.clock.step_wall(0.1)
     cluster.network.cut("n2", "n1")
     await db.put(b"z", b"mine")
