@@ -39,7 +39,7 @@ integration: .venv/.installed-dev
 	$(BIN)/pytest -m integration
 
 bench: .venv/.installed-dev
-	$(BIN)/pytest bench --benchmark-only --benchmark-columns=median,iqr,ops
+	$(BIN)/pytest -q bench/bench_*.py --benchmark-only --benchmark-columns=median,iqr,ops
 	$(BIN)/multiraft bench
 
 clean:
