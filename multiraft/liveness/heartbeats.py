@@ -28,7 +28,15 @@ from multiraft.model.hlc import HybridClock
 from multiraft.runtime import Clock
 from multiraft.storage.engine import Engine
 
+START_WAIT_S_MAX = 300.0
+"""A node whose clock is further behind what it promised does not start, rather than wait."""
+
 _CLOCK_STEP_S = 0.001
+_CLOCK_WENT_BACK = (
+    "the clock of this machine is {ahead_s:,.0f} s behind the time until which this node made "
+    "promises: it is wrong now, or it was wrong when the node last ran; set it right, start the "
+    "node again after that time, or replace the node by one with an empty directory"
+)
 _CLOCK_IS_WRONG = (
     "this node's clock differs from those of a majority of nodes by more than 80 % of the maximum "
     "offset; synchronise it (NTP) and start the node again"
@@ -113,12 +121,15 @@ class Liveness:
         On return the store may serve, vote and send. A fresh store returns at once; a restarted one
         after its wall clock has passed its stored times: about the support time at most with a
         correct clock, and as long as it takes when the clock was set back. Cancelling leaves it
-        stopped. Raises what the engine raises.
+        stopped. Raises what the engine raises, and StartupError when it would take too long.
         """
         await self._record_start()
         # Looked at again after the sleep: the wall clock may have been set in between.
-        while (ahead := self._clock_floor - self._hlc.wall()) >= 0:  # noqa: ASYNC110
-            await asyncio.sleep(hlc.to_us(Timestamp(ahead)) / 1e6 + _CLOCK_STEP_S)
+        while (ahead := self._clock_floor - self._hlc.wall()) >= 0:
+            ahead_s = hlc.to_us(Timestamp(ahead)) / 1e6
+            if ahead_s > START_WAIT_S_MAX:
+                raise errors.StartupError(_CLOCK_WENT_BACK.format(ahead_s=ahead_s))
+            await asyncio.sleep(ahead_s + _CLOCK_STEP_S)
         self._hlc.forward(self._clock_floor)
         self._running = True
         self._heartbeat()

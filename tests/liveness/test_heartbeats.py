@@ -241,6 +241,22 @@ async def test_an_asker_whose_clock_was_set_back_waits_longer(loop: VirtualLoop)
 
 
 @on_virtual_time
+async def test_a_clock_that_is_hours_behind_is_told_rather_than_waited_for(
+    loop: VirtualLoop,
+) -> None:
+    a, _ = await start_cluster(loop, 2)
+    await asyncio.sleep(SETTLED_S)
+    a.crash()
+    a.clock.step_wall(-8 * 3600.0)
+    a = a.restarted()
+    began = loop.time()
+    with pytest.raises(errors.StartupError, match="28,80"):
+        await a.start()
+    assert loop.time() - began < 1
+    assert not a.liveness.status().running
+
+
+@on_virtual_time
 async def test_a_supporter_whose_clock_was_set_back_stays_above_its_withdrawal(
     loop: VirtualLoop,
 ) -> None:
