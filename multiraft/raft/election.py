@@ -148,8 +148,8 @@ def become_candidate(core: "RaftCore", release: Release | None) -> None:
     core.matched_index = Index(0)
     core.acknowledge_to = NO_REPLICA
     core.hard_state_changed()
-    # Not a whole election timeout: when two candidates split the votes of those who are left, nobody
-    # else will answer, and every range of a dead node may be waiting.
+    # Not a whole election timeout: when two candidates split the votes of those who are left,
+    # nobody else will answer, and every range of a dead node may be waiting.
     _start_retry_timer(core)
     message = RequestVote(core.term, core.log.last_index, core.log.last_term, release)
     for voter in membership.other_voters(core):
