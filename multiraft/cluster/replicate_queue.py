@@ -6,6 +6,8 @@ Purpose
 Invariants
     - One timer per store, not per range; a look at a range that lacks nothing costs a comparison.
     - Changes go through AdminChangeReplicas, which refuses what does not fit.
+    - A range with learners is left alone until nothing about it has changed for a while: they
+      belong to a change whose caller is about to ask the new leader to go on with it.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ import msgspec
 
 from multiraft import errors
 from multiraft.cluster import allocator
-from multiraft.ids import NodeId
+from multiraft.ids import NodeId, RangeId
 from multiraft.model.descriptor import RangeDescriptor, ReplicaKind
 from multiraft.model.requests import AdminChangeReplicas, BatchReply
 from multiraft.ranges import state
@@ -23,6 +25,7 @@ from multiraft.ranges.store import Store
 
 INTERVAL_S = 1.0
 CONCURRENT_MAX = 4
+LEARNERS_PATIENCE_S = 10.0
 
 
 class ReplicateQueueStatus(msgspec.Struct, frozen=True):
@@ -40,6 +43,8 @@ class ReplicateQueue:
         self._slots = asyncio.Semaphore(CONCURRENT_MAX)
         self._changes = 0
         self._last_problem = ""
+        self._learners_seen: dict[RangeId, tuple[int, float]] = {}
+        """Ranges with learners: the generation seen, and since when."""
 
     def status(self) -> ReplicateQueueStatus:
         """Return what was changed."""
@@ -69,12 +74,28 @@ class ReplicateQueue:
         voters = [r.node_id for r in state.voters(descriptor)]
         factor = self._store.context.config.ranges.replication_factor
         has_learners = any(r.kind is ReplicaKind.LEARNER for r in descriptor.replicas)
+        if not has_learners:
+            self._learners_seen.pop(descriptor.range_id, None)
+        elif not self._are_forgotten(descriptor):
+            return None
         if len(voters) >= factor and not has_learners:
             return None
         wanted = allocator.wanted_voters(descriptor.range_id, voters, live, factor)
         if wanted == tuple(sorted(voters)) and not has_learners:
             return None
         return wanted
+
+    def _are_forgotten(self, descriptor: RangeDescriptor) -> bool:
+        """Return whether the range's learners have waited so long that nobody wants them."""
+        now = self._store.context.clock.monotonic()
+        generation, since = self._learners_seen.get(descriptor.range_id, (0, now))
+        if generation != descriptor.generation:
+            self._learners_seen[descriptor.range_id] = (descriptor.generation, now)
+            return False
+        if now - since < LEARNERS_PATIENCE_S:
+            return False
+        del self._learners_seen[descriptor.range_id]
+        return True
 
     def _live_nodes(self) -> list[NodeId]:
         liveness = self._store.liveness
