@@ -41,6 +41,7 @@ class Progress:
         "commit_known",
         "commit_sent",
         "elapsed_ticks",
+        "fortification_ticks",
         "fortified_epoch",
         "heard",
         "match_index",
@@ -66,6 +67,7 @@ class Progress:
         self.heard = False
         """Whether it said anything since the last check of the quorum."""
         self.elapsed_ticks = 0
+        self.fortification_ticks = 0
         self._retry_ticks_min = config.retry_ticks
         self.retry_ticks = config.retry_ticks
         self._inflight: deque[tuple[Index, int]] = deque()
@@ -143,5 +145,14 @@ class Progress:
         if self.elapsed_ticks < self.retry_ticks:
             return False
         self.elapsed_ticks = 0
+        self.fortification_ticks = 0
         self.retry_ticks = min(self.retry_ticks * 2, self._retry_ticks_min * BACK_OFF_FACTOR_MAX)
+        return True
+
+    def fortification_due(self) -> bool:
+        """Count one tick of a member that is behind, silent or not; return whether to ask again."""
+        self.fortification_ticks += 1
+        if self.fortification_ticks < self.retry_ticks:
+            return False
+        self.fortification_ticks = 0
         return True

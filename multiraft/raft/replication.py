@@ -252,11 +252,19 @@ def support_changed(core: "RaftCore") -> None:
 
 
 def tick(core: "RaftCore") -> None:
-    """Repeat to each member that is behind and silent."""
+    """Repeat to each member that is behind and silent.
+
+    The request for fortification also to one that talks: under load a member never falls silent,
+    and what it answers says nothing about a request that was lost, or came before it could agree.
+    """
     assert core.leadership is not None
     for member, progress in core.leadership.progress.items():
-        if is_behind(core, member, progress) and progress.retry_due():
+        if not is_behind(core, member, progress):
+            continue
+        if progress.retry_due():
             repeat(core, member, progress)
+        elif progress.fortification_due() and not fortification.is_fortified_by(core, member):
+            fortification.request(core, member)
 
 
 def repeat(core: "RaftCore", member: ReplicaId, progress: Progress) -> None:
