@@ -219,6 +219,7 @@ def consider_pre_vote(core: "RaftCore", source: ReplicaId, message: PreVote) -> 
         message.term > core.term
         and not fortification.is_bound(core)
         and core.log.is_up_to_date(message.last_index, message.last_term)
+        and not _goes_first(core, source, message)
     )
     commit_term = core.log.term(core.commit_index)
     assert commit_term is not None, "the log is never truncated above the commit index"
@@ -237,6 +238,23 @@ def learn_commit(core: "RaftCore", source: ReplicaId, message: PreVoteReply) -> 
         message.commit_index, message.commit_term
     ):
         core.commit_to(message.commit_index)
+
+
+def _goes_first(core: "RaftCore", source: ReplicaId, message: PreVote) -> bool:
+    """Return whether this replica asks for the same term with as good a log and a lower ID.
+
+    If both were granted, they would split the votes, and where the others are dead nobody would win
+    that term. The one that is refused grants the other's request, so one of them goes on; unless it
+    was refused already, as by one that was still bound: then it makes way.
+    """
+    return (
+        core.role is Role.PRE_CANDIDATE
+        and core.votes is not None
+        and all(core.votes.values())
+        and core.replica_id < source
+        and message.term == core.term + 1
+        and (core.log.last_index, core.log.last_term) == (message.last_index, message.last_term)
+    )
 
 
 def count_pre_vote(core: "RaftCore", source: ReplicaId, message: PreVoteReply) -> None:

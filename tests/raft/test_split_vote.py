@@ -1,6 +1,7 @@
 """Two candidates and a dead third: nobody wins, and it must not take long to try again."""
 
 from multiraft.config import RaftConfig
+from multiraft.raft import election
 from multiraft.raft.role import Role
 from tests.support.raft_cluster import Cluster
 from tests.support.raft_replica import voters
@@ -9,21 +10,42 @@ CONFIG = RaftConfig()
 RETRY_TICKS_MAX = 1 + 2 * CONFIG.support_loss_jitter_ticks
 
 
-def test_a_split_vote_is_tried_again_well_within_an_election_timeout() -> None:
+def without_leader() -> Cluster:
+    """Return a cluster whose leader 1 is dead, and whose others are free to campaign."""
     cluster = Cluster(voters(3))
     cluster.elect(1)
     cluster[1].crash()
     cluster.withdraw(1, 2, 3)
+    return cluster
+
+
+def test_of_two_that_ask_for_pre_votes_at_once_the_lower_goes_first() -> None:
+    cluster = without_leader()
     for number in (2, 3):
         cluster.tick(number, 1)
         cluster[number].turn()
-    # Each grants the other's pre-vote, and both ask for votes of one term.
-    cluster.deliver("PreVote")
+    cluster.settle()
+    assert cluster.leaders == [2]
+
+
+def test_one_that_was_refused_does_not_stand_in_the_way_of_a_higher_one() -> None:
+    cluster = Cluster(voters(3))
+    cluster.elect(1)
+    cluster[1].crash()
+    cluster.withdraw(1, 2)
+    cluster.tick(2, 1)
+    cluster.settle()
+    assert cluster[2].core.role is Role.PRE_CANDIDATE
+    cluster.withdraw(1, 3)
+    cluster.tick(3, 1)
+    cluster.settle()
+    assert cluster.leaders == [3]
+
+
+def test_a_split_vote_is_tried_again_well_within_an_election_timeout() -> None:
+    cluster = without_leader()
     for number in (2, 3):
-        cluster[number].turn()
-    cluster.deliver("PreVoteReply")
-    assert cluster[2].core.role is cluster[3].core.role is Role.CANDIDATE
-    assert cluster[2].core.term == cluster[3].core.term
+        election.become_candidate(cluster[number].core, None)
     cluster.settle()
     assert cluster.leaders == []
     assert CONFIG.election_timeout_ticks > RETRY_TICKS_MAX
