@@ -161,7 +161,7 @@ class AdminRequests:
         except errors.StoreFailedError:
             raise
         except errors.MultiraftError as error:
-            reply(self._store.refusal(error))
+            reply(self._store.context.refusal(error))
         else:
             reply(BatchReply((result,), clock=self._store.context.hlc.last))
 

@@ -8,6 +8,7 @@ from multiraft.config import Config
 from multiraft.ids import NodeId
 from multiraft.liveness.heartbeats import Liveness
 from multiraft.model.hlc import HybridClock
+from multiraft.model.requests import BatchReply
 from multiraft.mvcc.reader import EngineReader
 from multiraft.runtime import Clock, Rng
 from multiraft.storage.engine import Engine
@@ -62,3 +63,7 @@ class StoreContext:
         """Payload bytes proposed on this store and not applied yet."""
         self.write_refusal: errors.MultiraftError | None = None
         """Why client writes are refused (disk nearly full), or None."""
+
+    def refusal(self, error: errors.MultiraftError) -> BatchReply:
+        """Return the reply that says `error`."""
+        return BatchReply((), clock=self.hlc.last, error=errors.to_wire(error))

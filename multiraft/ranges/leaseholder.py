@@ -52,12 +52,12 @@ class Leaseholder:
     """See the module. Made by the replica when its core becomes leader, ended when it is not."""
 
     __slots__ = (
-        "_context",
         "_ended",
         "_replica",
         "_serving",
         "_waiting",
         "cache",
+        "context",
         "latches",
         "observers",
         "proposals",
@@ -69,10 +69,10 @@ class Leaseholder:
 
     def __init__(self, replica: "Replica", term: Term) -> None:
         self._replica = replica
-        self._context = replica.context
+        self.context = replica.context
         self.term = term
-        ranges = self._context.config.ranges
-        now = self._context.hlc.last
+        ranges = self.context.config.ranges
+        now = self.context.hlc.last
         self.latches = LatchManager()
         self.cache = TimestampCache(now, ranges.timestamp_cache_entries_max)
         self.recent = RecentWrites(ranges.recent_writes_max, now)
@@ -94,7 +94,7 @@ class Leaseholder:
         (docs/architecture/liveness.md); the low-water mark and the clock floor carry that over.
         """
         assert not self._serving, "a term begins to serve once"
-        clock = self._context.hlc
+        clock = self.context.hlc
         clock.forward(self._replica.applied.clock_floor)
         floor = clock.now()
         self.cache.raise_low_water(floor)
@@ -113,9 +113,9 @@ class Leaseholder:
         error = errors.NotLeaseholderError(range_id=self._replica.range_id, leaseholder=leaseholder)
         waiting, self._waiting = self._waiting, []
         for _, reply, _ in waiting:
-            reply(self.refusal(error))
+            reply(self.context.refusal(error))
         for proposal in self.proposals.drain():
-            self._context.inflight_bytes -= proposal.size_bytes
+            self.context.inflight_bytes -= proposal.size_bytes
             proposal.waiter.failed(error)
 
     @property
@@ -136,7 +136,7 @@ class Leaseholder:
         self._submit(request, reply, 0.0)
 
     def _submit(self, request: BatchRequest, reply: Reply, deadline: float) -> None:
-        if not self.may_serve(self._context.hlc.now()):
+        if not self.may_serve(self.context.hlc.now()):
             self.wait(request, reply, deadline)
             return
         operations = request.operations
@@ -153,11 +153,7 @@ class Leaseholder:
 
     def may_serve(self, timestamp: Timestamp) -> bool:
         """Return whether the lease covers a request at `timestamp`."""
-        return self._serving and self._replica.lease.covers(timestamp, self._context.hlc.offset_max)
-
-    def refusal(self, error: errors.MultiraftError) -> BatchReply:
-        """Return the reply that says `error`."""
-        return BatchReply((), clock=self._context.hlc.last, error=errors.to_wire(error))
+        return self._serving and self._replica.lease.covers(timestamp, self.context.hlc.offset_max)
 
     def wait(self, request: BatchRequest, reply: Reply, deadline: float) -> None:
         """Look at `request` again when support changes or the clock has moved on.
@@ -165,12 +161,12 @@ class Leaseholder:
         `deadline` is 0 for a request that has not waited yet. One that has waited long enough is
         refused instead.
         """
-        now = self._context.clock.monotonic()
+        now = self.context.clock.monotonic()
         if self._ended or (deadline and now >= deadline):
-            reply(self.refusal(self.lost()))
+            reply(self.context.refusal(self.lost()))
             return
         self._waiting.append((request, reply, deadline or now + WAIT_S_MAX))
-        self._context.wait_for_lease(self._replica)
+        self.context.wait_for_lease(self._replica)
 
     def lost(self) -> errors.NotLeaseholderError:
         """Return the error that sends a client elsewhere."""
@@ -180,7 +176,7 @@ class Leaseholder:
 
     def _too_far_ahead(self, timestamp: Timestamp) -> errors.ClockOffsetError | None:
         """Return why a time that a request carries is not worth waiting for, or None."""
-        clock = self._context.hlc
+        clock = self.context.hlc
         ahead_ms = hlc.to_us(Timestamp(max(0, timestamp - clock.last))) // 1_000
         if ahead_ms <= WAIT_S_MAX * 1_000:
             return None
@@ -214,20 +210,20 @@ class Leaseholder:
         """
         error = self._objection(request)
         if error is not None:
-            return self.refusal(error)
-        clock = self._context.hlc
+            return self.context.refusal(error)
+        clock = self.context.hlc
         now = clock.now()
         timestamp = request.timestamp or now
         reached = max(timestamp, request.issued_at)
         if reached > now or not self.may_serve(timestamp):
             ahead = self._too_far_ahead(reached)
-            return None if ahead is None else self.refusal(ahead)
+            return None if ahead is None else self.context.refusal(ahead)
         if timestamp <= self._replica.applied.gc_threshold:
-            return self.refusal(
+            return self.context.refusal(
                 errors.RequestError("the read is older than what garbage collection keeps")
             )
         self.requests_served += 1
-        reader = self._context.reader
+        reader = self.context.reader
         if type(request.operations[0]) is Scan:
             for scan in _scans(request):
                 self.cache.add_span(scan.start, scan.end, timestamp, SHARED)
@@ -237,9 +233,9 @@ class Leaseholder:
                 self.cache.add_point(operation.key, timestamp, SHARED)
             evaluate = reads.get_all
         try:
-            results = evaluate(reader, request.operations, timestamp, self._context.config.limits)
+            results = evaluate(reader, request.operations, timestamp, self.context.config.limits)
         except errors.RequestError as impossible:
-            return self.refusal(impossible)
+            return self.context.refusal(impossible)
         return BatchReply(results, timestamp, clock.last)
 
     def write(self, pending: "PendingWrite") -> BatchReply | None:
@@ -250,21 +246,21 @@ class Leaseholder:
         request = pending.request
         error = self._objection(request) or self._backpressure(request)
         if error is not None:
-            return self.refusal(error)
-        clock = self._context.hlc
+            return self.context.refusal(error)
+        clock = self.context.hlc
         timestamp = clock.now()
         if request.issued_at >= timestamp or not self.may_serve(timestamp):
             # Rule S12: our clock does not follow a client's; the part waits until it is above.
             ahead = self._too_far_ahead(request.issued_at)
             if ahead is not None:
-                return self.refusal(ahead)
+                return self.context.refusal(ahead)
             pending.step_back()
             return None
         for operation in validation.points(request):
             timestamp = max(timestamp, self.cache.write_floor(operation.key, SHARED))
         clock.forward(timestamp)
-        reader = self._context.reader
-        result_bytes_max = self._context.config.limits.batch_bytes_max
+        reader = self.context.reader
+        result_bytes_max = self.context.config.limits.batch_bytes_max
         try:
             if not self.recent.knows_absence(request.id, request.issued_at):
                 applied_at = self.recent.timestamp_of(request.id)
@@ -272,13 +268,13 @@ class Leaseholder:
                 if replay is not None:
                     return BatchReply(replay.results, replay.timestamp, clock.last)
         except errors.RequestError as outcome:
-            return self.refusal(outcome)
+            return self.context.refusal(outcome)
         evaluation = writes.evaluate(reader, request, timestamp, result_bytes_max)
         self.requests_served += 1
         if evaluation.error is None:
             pending.answer = BatchReply(evaluation.results, timestamp, timestamp)
         else:
-            pending.answer = self.refusal(evaluation.error)
+            pending.answer = self.context.refusal(evaluation.error)
         if evaluation.write_set.is_empty:
             # What was read to come to this answer must not change below its timestamp.
             for operation in validation.points(request):
@@ -287,7 +283,9 @@ class Leaseholder:
         effects = evaluation.write_set.effects()
         pending.write_set = evaluation.write_set
         command = Command(request.id, timestamp, effects.puts, effects.stats)
-        return None if self.propose(command, pending) else self.refusal(self._not_proposed())
+        return (
+            None if self.propose(command, pending) else self.context.refusal(self._not_proposed())
+        )
 
     def propose(
         self, command: Command, waiter: Waiter, configuration: Configuration | None = None
@@ -306,8 +304,8 @@ class Leaseholder:
             return False
         size_bytes = len(payload)
         self.proposals.add(index, Proposal(self.term, command, size_bytes, waiter))
-        self._context.inflight_bytes += size_bytes
-        self._context.mark_dirty(self._replica)
+        self.context.inflight_bytes += size_bytes
+        self.context.mark_dirty(self._replica)
         return True
 
     def _not_proposed(self) -> errors.MultiraftError:
@@ -320,22 +318,22 @@ class Leaseholder:
         return errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
 
     def _backpressure(self, request: BatchRequest) -> errors.MultiraftError | None:
-        config = self._context.config.ranges
+        config = self.context.config.ranges
         if self.proposals.size_bytes > config.inflight_bytes_per_range_max:
             return self._overloaded()
-        if self._context.inflight_bytes > config.inflight_bytes_per_store_max:
-            what = f"the store of n{self._context.node_id}"
+        if self.context.inflight_bytes > config.inflight_bytes_per_store_max:
+            what = f"the store of n{self.context.node_id}"
             return errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
         threshold = self._replica.applied.gc_threshold
         if threshold and request.issued_at <= threshold:
             return errors.OutcomeUnknownError(
                 reason="the request is older than what garbage collection keeps"
             )
-        return self._context.write_refusal
+        return self.context.write_refusal
 
 
-class PendingRead:
-    """A part that only reads, until it is answered."""
+class _Pending:
+    """A part that was submitted, until it is answered."""
 
     __slots__ = ("_deadline", "_holder", "_latch", "reply", "request")
 
@@ -358,20 +356,36 @@ class PendingRead:
         if self._holder.latches.acquire(self._latch, self._granted):
             self._granted()
 
+    def step_back(self) -> None:
+        """Release the latches, and wait for something else than them."""
+        self._holder.latches.release(self._latch)
+        self._holder.wait(self.request, self.reply, self._deadline)
+
     def _granted(self) -> None:
-        holder = self._holder
-        answer = holder.read(self.request)
-        holder.latches.release(self._latch)
+        raise NotImplementedError
+
+    def _finish(self, answer: BatchReply) -> None:
+        self._holder.latches.release(self._latch)
+        self.reply(answer)
+
+
+class PendingRead(_Pending):
+    """A part that only reads."""
+
+    __slots__ = ()
+
+    def _granted(self) -> None:
+        answer = self._holder.read(self.request)
         if answer is None:
-            holder.wait(self.request, self.reply, self._deadline)
+            self.step_back()
         else:
-            self.reply(answer)
+            self._finish(answer)
 
 
-class PendingWrite:
-    """A part that writes, until it is answered; the waiter of its proposal."""
+class PendingWrite(_Pending):
+    """A part that writes; the waiter of its proposal."""
 
-    __slots__ = ("_deadline", "_holder", "_latch", "answer", "reply", "request", "write_set")
+    __slots__ = ("answer", "write_set")
 
     def __init__(
         self,
@@ -381,28 +395,14 @@ class PendingWrite:
         latch: Latch,
         deadline: float,
     ) -> None:
-        self._holder = holder
-        self._latch = latch
-        self._deadline = deadline
-        self.request = request
-        self.reply = reply
+        super().__init__(holder, request, reply, latch, deadline)
         self.answer: BatchReply | None = None
         self.write_set: WriteSet | None = None
-
-    def start(self) -> None:
-        """Take the latches, and go on when they are granted."""
-        if self._holder.latches.acquire(self._latch, self._granted):
-            self._granted()
 
     def _granted(self) -> None:
         settled = self._holder.write(self)
         if settled is not None:
             self._finish(settled)
-
-    def step_back(self) -> None:
-        """Release the latches, and wait for something else than them."""
-        self._holder.latches.release(self._latch)
-        self._holder.wait(self.request, self.reply, self._deadline)
 
     def applied(self) -> None:
         """The write set is in the engine."""
@@ -414,11 +414,7 @@ class PendingWrite:
 
     def failed(self, error: errors.MultiraftError) -> None:
         """The term was lost first; whether the write is applied is for the next attempt to find."""
-        self._finish(self._holder.refusal(error))
-
-    def _finish(self, answer: BatchReply) -> None:
-        self._holder.latches.release(self._latch)
-        self.reply(answer)
+        self._finish(self._holder.context.refusal(error))
 
 
 def _scans(request: BatchRequest) -> tuple[Scan, ...]:

@@ -24,7 +24,7 @@ from multiraft import errors
 from multiraft.ids import NO_EPOCH, Epoch, Index, NodeId, RangeId, ReplicaId, Term, Timestamp
 from multiraft.model import encoding, hlc
 from multiraft.model.descriptor import RangeDescriptor
-from multiraft.model.requests import BatchReply, BatchRequest
+from multiraft.model.requests import BatchRequest
 from multiraft.mvcc.statistics import RangeStats
 from multiraft.raft.core import RaftCore
 from multiraft.raft.messages import (
@@ -217,7 +217,7 @@ class Replica:
         if leaseholder is None:
             self._doubt_leader()
             error = errors.NotLeaseholderError(range_id=self.range_id, leaseholder=self.leader_hint)
-            reply(BatchReply((), clock=self.context.hlc.last, error=errors.to_wire(error)))
+            reply(self.context.refusal(error))
             return
         leaseholder.submit(request, reply)
 

@@ -30,7 +30,7 @@ from multiraft.liveness.support import Change
 from multiraft.model import encoding
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.hlc import HybridClock
-from multiraft.model.requests import ADMIN, BatchReply, BatchRequest, NodeStatus, Scan
+from multiraft.model.requests import ADMIN, BatchRequest, NodeStatus, Scan
 from multiraft.net.transport import Connection, Handler
 from multiraft.raft.messages import Envelope, Release, ReleaseFortification, StillLeading
 from multiraft.raft.role import Role
@@ -246,7 +246,7 @@ class Store:
         try:
             validation.check(request, self.context.config.limits)
         except errors.RequestError as error:
-            reply(self.refusal(error))
+            reply(self.context.refusal(error))
             return
         try:
             self._serve(request, reply)
@@ -259,15 +259,11 @@ class Store:
             if type(request.operations[0]) is NodeStatus:
                 self.admin.tell_of_node(reply)
             else:
-                reply(self.refusal(self._elsewhere(request)))
+                reply(self.context.refusal(self._elsewhere(request)))
         elif isinstance(request.operations[0], ADMIN):
             self.admin.submit(replica, request.operations[0], reply)
         else:
             replica.submit(request, reply)
-
-    def refusal(self, error: errors.MultiraftError) -> BatchReply:
-        """Return the reply that says `error`."""
-        return BatchReply((), clock=self.context.hlc.last, error=errors.to_wire(error))
 
     def _elsewhere(self, request: BatchRequest) -> errors.RetryableError:
         """Return what helps a client that asked for a range which is not here."""
