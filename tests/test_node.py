@@ -14,7 +14,8 @@ from multiraft.cluster.replicate_queue import ReplicateQueueStatus
 from multiraft.ids import NodeId
 from multiraft.model.requests import NO_RANGE, NodeStatus, StatusResult
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
 
 START = """
 import asyncio, sys

@@ -15,9 +15,10 @@ from multiraft.cli.app import app
 from multiraft.cli.session import Environment
 from multiraft.client.database import Database
 from multiraft.runtime import SystemClock
-from tests.support import virtual_loop
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.clock import VirtualClock
+from multiraft.sim.loop import VirtualLoop
 from tests.support.fake_cluster import FakeCluster, FakeTransport, address_of
-from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import pytest
 from multiraft import errors
 from multiraft.cli import workload
 from multiraft.cli.workload import Mix, MixError, Workload, parse_mix, slots_of
-from tests.support import virtual_loop
+from multiraft.sim import loop as virtual_loop
 
 
 class Target:

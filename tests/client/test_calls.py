@@ -27,8 +27,8 @@ from multiraft.model.requests import (
     Result,
     Scan,
 )
-from tests.support import virtual_loop
-from tests.support.virtual_loop import VirtualLoop
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.loop import VirtualLoop
 
 
 class Desk:

@@ -10,10 +10,11 @@ from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import encoding
 from multiraft.model.requests import BatchReply, BatchRequest, Get, Put, ReplyFrame
 from multiraft.net.transport import FrameKind, Welcome
-from tests.support import virtual_loop
-from tests.support.clients import SeededRng
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.clock import VirtualClock
+from multiraft.sim.loop import VirtualLoop
+from multiraft.sim.randomness import SeededRng
 from tests.support.fake_cluster import FakeCluster, FakeConnection, FakeTransport, Plan
-from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
 N1, N2, N3 = NodeId(1), NodeId(2), NodeId(3)
 REQUEST = BatchRequest(RangeId(2), (Get(b"\x10a"),))

@@ -9,7 +9,11 @@ from multiraft.client.batch import Batch
 from multiraft.ids import NodeId
 from multiraft.model.requests import BatchRequest, Get, Put
 from multiraft.net.transport import Connection, Handler, Hello
-from tests.support import clients, virtual_loop
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.clock import VirtualClock
+from multiraft.sim.loop import VirtualLoop
+from multiraft.sim.randomness import SeededRng
+from tests.support import clients
 from tests.support.clients import Bench
 from tests.support.fake_cluster import (
     EVALUATE,
@@ -19,7 +23,6 @@ from tests.support.fake_cluster import (
     FakeTransport,
     Plan,
 )
-from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
 
 def test_single_keys() -> None:
@@ -128,7 +131,7 @@ def test_the_deadline_of_the_connection_is_for_calls_that_name_none() -> None:
 
 def connect(loop: VirtualLoop, transport: FakeTransport, *addresses: str) -> multiraft.Database:
     return multiraft.connect(
-        *addresses, transport=transport, clock=VirtualClock(loop), rng=clients.SeededRng()
+        *addresses, transport=transport, clock=VirtualClock(loop), rng=SeededRng()
     )
 
 

@@ -10,6 +10,7 @@ from multiraft.client.batch import Batch
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import encoding, hlc, keys, requests
 from multiraft.model.requests import BatchRequest, ConditionalPut, Get, Increment, Put, Scan
+from multiraft.sim.randomness import SeededRng
 from tests.support import clients
 from tests.support.clients import Bench
 from tests.support.fake_cluster import EVALUATE, Plan
@@ -397,7 +398,7 @@ def test_a_range_that_is_known_is_reached_while_the_first_range_is_down() -> Non
 @pytest.mark.parametrize("seed", range(4))
 def test_counters_are_exact_though_a_fifth_of_the_replies_is_lost(seed: int) -> None:
     async def main(bench: Bench) -> None:
-        rng = clients.SeededRng(seed)
+        rng = SeededRng(seed)
         lost = (Plan(drop_reply=True), Plan(breaks_connection=True))
 
         def lossy(_node: NodeId, request: BatchRequest) -> Plan:

@@ -9,6 +9,7 @@ from multiraft import config, errors
 from multiraft.client.scan import Cursor
 from multiraft.ids import NodeId
 from multiraft.model.requests import BatchRequest, Scan, ScanResult
+from multiraft.sim.randomness import SeededRng
 from tests.support import clients
 from tests.support.clients import Bench
 from tests.support.fake_cluster import EVALUATE, Plan
@@ -96,7 +97,7 @@ def test_splits_under_a_scan_neither_lose_nor_repeat_a_key(reverse: bool) -> Non
 def test_leaders_that_move_and_replies_that_are_lost_do_not_disturb_a_scan() -> None:
     async def main(bench: Bench) -> None:
         fill(bench)
-        rng = clients.SeededRng(5)
+        rng = SeededRng(5)
 
         def intercept(_node: NodeId, _request: BatchRequest) -> Plan:
             for a_range in list(bench.cluster.ranges.values())[1:]:

@@ -3,7 +3,9 @@ from multiraft.client.database import Database
 from multiraft.cluster.disk_guard import DiskGuard
 from multiraft.config import StorageConfig
 from multiraft.model.requests import Put
-from tests.support.cluster import Cluster, Member, cluster_test
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
+from tests.support.cluster import cluster_test
 
 RESERVE = StorageConfig().free_reserve_bytes
 

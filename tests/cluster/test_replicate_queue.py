@@ -8,7 +8,8 @@ from multiraft.ids import ReplicaId
 from multiraft.model.descriptor import ReplicaDescriptor, ReplicaKind
 from multiraft.ranges import membership
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
 
 
 async def leave_a_learner(cluster: Cluster) -> None:

@@ -13,8 +13,9 @@ from multiraft.liveness.heartbeats import Liveness
 from multiraft.liveness.messages import LivenessMessage
 from multiraft.liveness.support import Change
 from multiraft.model.hlc import HybridClock
+from multiraft.sim.clock import VirtualClock
+from multiraft.sim.loop import VirtualLoop
 from multiraft.storage.memory import MemoryEngine
-from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
 CONFIG = LivenessConfig()
 LATENCY_S = 0.002

@@ -13,8 +13,10 @@ from multiraft.liveness.messages import SupportReply, SupportRequest
 from multiraft.liveness.offsets import OffsetBounds
 from multiraft.liveness.support import Change
 from multiraft.model import hlc
+from multiraft.sim.clock import VirtualClock
+from multiraft.sim.loop import VirtualLoop
 from tests.liveness.stores import LATENCY_S, Disk, Network, Node, start_cluster
-from tests.support.virtual_loop import VirtualClock, VirtualLoop, on_virtual_time
+from tests.support.virtual_time import on_virtual_time
 
 HEARTBEAT_S = 0.2
 SUPPORT_S = 1.0

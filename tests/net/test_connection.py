@@ -12,9 +12,9 @@ from multiraft.net import frames, handshake
 from multiraft.net.sides import AcceptingSide, Admissions, ConnectingSide
 from multiraft.net.tcp import TcpConnection
 from multiraft.net.transport import FrameKind, Hello
-from tests.support import virtual_loop
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.loop import VirtualLoop
 from tests.support.peers import Door, Recorder, client_hello, server_welcome
-from tests.support.virtual_loop import VirtualLoop
 from tests.support.wire import Wire
 
 CONFIG = NetConfig(send_buffer_bytes_max=10_000, frame_bytes_max=8_000)

@@ -9,9 +9,9 @@ from multiraft.config import NetConfig
 from multiraft.net.inproc import InprocConnection, InprocTransport
 from multiraft.net.links import InprocNetwork, Link
 from multiraft.net.transport import FrameKind
-from tests.support import virtual_loop
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.loop import VirtualLoop
 from tests.support.peers import Door, Frame, Recorder, client_hello
-from tests.support.virtual_loop import VirtualLoop
 
 
 class ScriptedLink:

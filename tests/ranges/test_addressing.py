@@ -15,7 +15,9 @@ from multiraft.ranges.bootstrap import FIRST_RANGE_ID, USER_RANGE_ID
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command
 from multiraft.ranges.proposals import Waiter
-from tests.support.cluster import Cluster, Member, cluster_test
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
+from tests.support.cluster import cluster_test
 
 
 class Refusing(Leaseholder):

@@ -21,9 +21,10 @@ from multiraft.ranges.messages import (
     SplitTrigger,
     TruncateTrigger,
 )
+from multiraft.sim.cluster import Cluster
 from multiraft.storage import layout
 from multiraft.storage.memory import MemoryEngine
-from tests.support.cluster import Cluster, cluster_test
+from tests.support.cluster import cluster_test
 
 SPAN = initial_descriptor(RangeId(7), b"b", b"m", (NodeId(1),))
 PACKED = [7, b"b", b"m", 1, [[1, 1, 1]], 2]

@@ -11,7 +11,9 @@ from multiraft.client.database import Database
 from multiraft.config import Config
 from multiraft.model.requests import Increment
 from multiraft.raft.core import RaftCore
-from tests.support.cluster import FAST, Cluster, Member, cluster_test
+from multiraft.sim.cluster import FAST, Cluster
+from multiraft.sim.inspection import Member
+from tests.support.cluster import cluster_test
 from tests.support.serving import (
     Asked,
     answered,

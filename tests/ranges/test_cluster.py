@@ -1,7 +1,8 @@
 """The whole path, in one process: requests, leaders, splits, crashes."""
 
 from multiraft.client.database import Database
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
 
 
 @cluster_test()

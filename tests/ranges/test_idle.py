@@ -4,7 +4,8 @@ import asyncio
 
 from multiraft.client.database import Database
 from multiraft.ranges.replica import Replica
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
 
 RANGES = 1_000
 IDLE_S = 60.0

@@ -16,8 +16,9 @@ from multiraft.liveness import records
 from multiraft.model import hlc
 from multiraft.model.requests import GetResult
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from tests.support.cluster import Cluster, Member, cluster_test
-from tests.support.freezing import FreezableCluster, freezable_test
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
+from tests.support.cluster import cluster_test
 from tests.support.history import History
 from tests.support.serving import (
     Asked,
@@ -103,9 +104,9 @@ async def read_from(db: Database, member: Member, key: bytes) -> errors.Multiraf
     return None
 
 
-@freezable_test()
+@cluster_test()
 async def test_a_leader_that_was_frozen_serves_nothing_when_it_wakes_up(
-    cluster: FreezableCluster, db: Database
+    cluster: Cluster, db: Database
 ) -> None:
     """T9, T10: requests wait in its socket while another leads and writes."""
     await db.put(b"k", b"old")
@@ -126,9 +127,9 @@ async def test_a_leader_that_was_frozen_serves_nothing_when_it_wakes_up(
         assert await other.get(b"k") == b"new"
 
 
-@freezable_test()
+@cluster_test()
 async def test_a_leader_frozen_between_reading_and_answering_gives_an_old_but_right_answer(
-    cluster: FreezableCluster, db: Database
+    cluster: Cluster, db: Database
 ) -> None:
     """T10: the lease was checked and the key was read; the answer leaves seconds later."""
     history = History(cluster)
@@ -152,9 +153,9 @@ async def test_a_leader_frozen_between_reading_and_answering_gives_an_old_but_ri
     assert [event.value for event in history.events] == [b"1", b"2", b"2", b"1"]
 
 
-@freezable_test()
+@cluster_test()
 async def test_a_write_of_a_leader_frozen_before_it_was_sent_does_not_come_back(
-    cluster: FreezableCluster, db: Database
+    cluster: Cluster, db: Database
 ) -> None:
     history = History(cluster)
     leader = leader_of(cluster)
@@ -174,8 +175,8 @@ async def test_a_write_of_a_leader_frozen_before_it_was_sent_does_not_come_back(
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nodes_that_are_frozen_at_random_never_give_a_stale_answer(seed: int) -> None:
-    @freezable_test(seed=seed)
-    async def frozen(cluster: FreezableCluster, db: Database) -> None:
+    @cluster_test(seed=seed)
+    async def frozen(cluster: Cluster, db: Database) -> None:
         cluster.slow_down(sync_s=0.001, link_s=0.0)
         async with load(cluster, db) as history:
             for _ in range(8):
@@ -566,7 +567,7 @@ def test_leadership_that_moves_all_the_time_stays_linearizable(seed: int) -> Non
 class Troubles:
     """One trouble after the other, drawn from the cluster's randomness."""
 
-    def __init__(self, cluster: FreezableCluster, db: Database) -> None:
+    def __init__(self, cluster: Cluster, db: Database) -> None:
         self._cluster = cluster
         self._db = db
         self._random = cluster.random
@@ -620,12 +621,12 @@ class Troubles:
 def test_all_troubles_together_break_no_promise(seed: int) -> None:
     """Also with lost replies and clocks apart; in the end all replicas hold the same bytes."""
 
-    @freezable_test(seed=seed)
-    async def troubled(cluster: FreezableCluster, db: Database) -> None:
+    @cluster_test(seed=seed)
+    async def troubled(cluster: Cluster, db: Database) -> None:
         cluster.slow_down(sync_s=0.002, link_s=0.001)
         for member in cluster.members.values():
             member.clock.step_wall(cluster.random.uniform(-0.06, 0.06))
-            cluster.losses[member.name, "lossy"] = 0.1
+            cluster.conditions.losses[member.name, "lossy"] = 0.1
         told = []
         over = False
 

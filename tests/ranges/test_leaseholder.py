@@ -14,7 +14,8 @@ from multiraft.ids import Index, Term, Timestamp
 from multiraft.model import hlc
 from multiraft.model.requests import ConditionalPut, Increment
 from multiraft.mvcc import reads
-from tests.support.cluster import FAST, Cluster, cluster_test
+from multiraft.sim.cluster import FAST, Cluster
+from tests.support.cluster import cluster_test
 from tests.support.serving import (
     answered,
     ask,

@@ -13,7 +13,9 @@ from multiraft.model.descriptor import ReplicaKind
 from multiraft.ranges import membership
 from multiraft.ranges.addressing import AddressingWriter
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from tests.support.cluster import Cluster, Member, cluster_test
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
+from tests.support.cluster import cluster_test
 from tests.support.serving import holder_of, leader_of
 
 

@@ -13,7 +13,9 @@ from multiraft.model.descriptor import (
 )
 from multiraft.ranges import membership
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
+from tests.support.cluster import cluster_test
 from tests.support.serving import leader_of
 
 BEFORE = initial_descriptor(RangeId(2), b"a", b"z", (NodeId(1), NodeId(2), NodeId(3)))
@@ -50,19 +52,39 @@ def test_a_change_that_is_done_is_done_again_whatever_was_seen() -> None:
     assert membership.is_next_for(BEFORE, voters, SEEN + 7)
 
 
+async def remove_while_down(cluster: Cluster, db: Database) -> tuple[Member, Member]:
+    """Take a follower of the range down and leave it out; return the leader and that follower."""
+    await db.admin.change_replicas(USER_RANGE_ID, (NodeId(1), NodeId(2), NodeId(3)))
+    leader = leader_of(cluster)
+    await cluster.until_applied()
+    away = next(m for m in cluster.followers() if USER_RANGE_ID in m.up.store.replicas)
+    await cluster.crash(away.number)
+    rest = tuple(NodeId(n) for n in cluster.members if n != away.number)
+    await db.admin.change_replicas(USER_RANGE_ID, rest)
+    return leader, away
+
+
 @cluster_test(nodes=4)
 async def test_a_replica_that_was_removed_while_its_node_was_down_ends_when_it_campaigns(
     cluster: Cluster, db: Database
 ) -> None:
-    await db.admin.change_replicas(USER_RANGE_ID, (NodeId(1), NodeId(2), NodeId(3)))
-    leader = leader_of(cluster)
-    away = next(n for n in (1, 2, 3) if n != leader.number)
-    rest = tuple(NodeId(n) for n in (1, 2, 3, 4) if n != away)
-    await cluster.crash(away)
-    await db.admin.change_replicas(USER_RANGE_ID, rest)
+    leader, away = await remove_while_down(cluster, db)
+    # Its new epoch ends what bound the replica to it.
+    await cluster.crash(leader.number)
+    await cluster.restart(leader.number)
     began = cluster.loop.time()
-    await cluster.restart(away)
-    store = cluster.members[away].up.store
-    await cluster.until(lambda: USER_RANGE_ID not in store.replicas)
+    await cluster.restart(away.number)
+    await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)
     assert cluster.loop.time() - began < 10, "it waited for the replica GC"
-    await db.put(b"k", b"v")
+
+
+@cluster_test(nodes=4)
+async def test_a_removed_replica_that_is_bound_to_a_living_leader_ends_after_a_restart(
+    cluster: Cluster, db: Database
+) -> None:
+    """It has a leader, whose store supports it, so it never campaigns: only meta can tell."""
+    leader, away = await remove_while_down(cluster, db)
+    await cluster.restart(away.number)
+    assert away.replica().core.leader, "it remembers whom it is fortified to"
+    await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)
+    assert cluster.leader() is leader

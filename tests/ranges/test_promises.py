@@ -6,6 +6,7 @@ from multiraft.client.database import Database
 from multiraft.ids import Epoch, NodeId, Term
 from multiraft.raft.messages import Fortify, FortifyReply, RequestVote
 from multiraft.ranges.messages import GroupEnvelope
+from multiraft.sim.cluster import Cluster
 from tests.ranges.test_split_races import (
     LATER,
     inject,
@@ -13,7 +14,7 @@ from tests.ranges.test_split_races import (
     vote_request,
     withhold_splits_from,
 )
-from tests.support.cluster import Cluster, cluster_test
+from tests.support.cluster import cluster_test
 
 
 @cluster_test()

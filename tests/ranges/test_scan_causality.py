@@ -1,7 +1,8 @@
 """A scan over ranges whose leaders differ in time shows what its client knows of (rule S13)."""
 
 from multiraft.client.database import Database
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
 
 
 @cluster_test()

@@ -37,11 +37,13 @@ from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.leaseholder import Reply
 from multiraft.ranges.messages import PeerFrame
 from multiraft.ranges.service import PeerConnection, RequestConnection
-from tests.support import virtual_loop
-from tests.support.cluster import Cluster, Member, cluster_test
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
+from multiraft.sim.loop import VirtualLoop
+from tests.support.cluster import cluster_test
 from tests.support.peers import Recorder
 from tests.support.serving import leader_of, plain
-from tests.support.virtual_loop import VirtualLoop
 
 
 class Client(Recorder):

@@ -27,8 +27,10 @@ from multiraft.ranges.messages import (
 )
 from multiraft.ranges.snapshot import SnapshotReceiver, StagedSnapshot
 from multiraft.ranges.state import AppliedState, RangeState
+from multiraft.sim.cluster import FAST, Cluster
+from multiraft.sim.inspection import Member
 from multiraft.storage.memory import MemoryEngine
-from tests.support.cluster import FAST, Cluster, Member, cluster_test
+from tests.support.cluster import cluster_test
 
 SHORT_LOGS = msgspec.structs.replace(
     FAST,

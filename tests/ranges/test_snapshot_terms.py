@@ -6,7 +6,8 @@ from multiraft.client.database import Database
 from multiraft.ids import NodeId
 from multiraft.net.transport import Connection, Handler
 from multiraft.raft.messages import AppendEntries
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
 from tests.support.serving import leader_of
 
 

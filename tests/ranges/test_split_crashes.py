@@ -12,7 +12,9 @@ from multiraft.raft.messages import AppendEntries, Envelope, PreVote, Release, T
 from multiraft.raft.role import Role
 from multiraft.ranges import state
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from tests.support.cluster import Cluster, Member, cluster_test
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
+from tests.support.cluster import cluster_test
 
 ROWS = {b"%03d" % n: b"v%d" % n for n in range(100)}
 

@@ -5,7 +5,8 @@ import asyncio
 from multiraft.client.batch import Batch
 from multiraft.client.database import Database
 from multiraft.model.descriptor import RangeDescriptor
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
 
 SPLITS = 1_000
 LOSS = 0.02

@@ -17,8 +17,10 @@ from multiraft.ranges import messages, state
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.messages import GroupEnvelope, PeerFrame, ReplicaRemoved
 from multiraft.ranges.store import Store
+from multiraft.sim.cluster import FAST, Cluster
+from multiraft.sim.inspection import Member
 from multiraft.storage import raft_log
-from tests.support.cluster import FAST, Cluster, Member, cluster_test
+from tests.support.cluster import cluster_test
 
 ROWS = {b"%c%d" % (letter, n): b"v%d" % n for letter in b"afkmqtx" for n in range(5)}
 LATER = Term(state.INITIAL_TERM + 3)
@@ -381,7 +383,7 @@ async def test_a_paused_left_leader_cannot_serve_the_right_half_stale(
     task = asyncio.create_task(db.admin.split(b"m"))
     await cluster.until(lambda: len(holder.proposals) > 0, step_s=0.0005)
     # The command is on its way; the leader will not live to see it committed.
-    cluster.pause(number)
+    cluster.freeze(number)
     lease_end = leader.replica().lease.end()
     early = cluster.submit(number, (Get(plain(b"x")),))
     await asyncio.sleep(0.3)
@@ -391,7 +393,7 @@ async def test_a_paused_left_leader_cannot_serve_the_right_half_stale(
     assert not early, "but the latch over the right half does not"
     assert not late
 
-    cluster.resume(number)
+    cluster.thaw(number)
     await task
     await cluster.until(lambda: bool(early and late))
     for replies in (early, late):

@@ -23,8 +23,10 @@ from multiraft.ranges import messages, state
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.messages import GroupEnvelope, PeerFrame, ReplicaRemoved
 from multiraft.ranges.state import Tombstone
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
 from multiraft.storage import layout, raft_log
-from tests.support.cluster import Cluster, Member, cluster_test
+from tests.support.cluster import cluster_test
 
 HIGH = Term(90)
 

@@ -16,7 +16,9 @@ from multiraft.ranges.messages import GroupEnvelope, PeerFrame
 from multiraft.ranges.outbox import SendFrame
 from multiraft.ranges.replica import DOUBT_INTERVAL_S, DOUBT_MEMORY_S
 from multiraft.ranges.state import Tombstone
-from tests.support.cluster import Cluster, Member, cluster_test
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
+from tests.support.cluster import cluster_test
 from tests.support.serving import (
     Asked,
     answered,

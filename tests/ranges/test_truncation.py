@@ -14,8 +14,9 @@ from multiraft.ranges.messages import Command, TruncateTrigger
 from multiraft.ranges.proposals import Waiter
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.truncation import Truncation
+from multiraft.sim.cluster import FAST, Cluster
 from multiraft.storage import raft_log
-from tests.support.cluster import FAST, Cluster, cluster_test
+from tests.support.cluster import cluster_test
 
 KEEP, MOST = 1_000, 5_000
 

@@ -29,7 +29,8 @@ from multiraft.model.requests import (
     Scan,
 )
 from multiraft.ranges.commands import validation
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
 
 LIMITS = LimitsConfig(
     key_bytes_max=16, value_bytes_max=64, batch_operations_max=4, batch_bytes_max=150

@@ -24,7 +24,9 @@ from multiraft.mvcc import reads
 from multiraft.mvcc.reader import Reader
 from multiraft.mvcc.versions import Version
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from tests.support.cluster import Cluster, Member, cluster_test
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
+from tests.support.cluster import cluster_test
 from tests.support.serving import Asked, answered, ask, leader_of, move, now_of, plain, put
 
 # -- everything at once ------------------------------------------------------------------------
@@ -81,7 +83,7 @@ def test_every_acknowledged_write_happened_exactly_once(seed: int) -> None:
     async def lossy(cluster: Cluster, db: Database) -> None:
         cluster.slow_down(sync_s=0.001, link_s=0.001)
         for member in cluster.members.values():
-            cluster.losses[member.name, "counting"] = 0.2
+            cluster.conditions.losses[member.name, "counting"] = 0.2
         keys = (b"a", b"h", b"p")
         async with cluster.connect(name="counting", deadline_s=60.0) as lossy_db:
             tally = Tally(lossy_db)
@@ -106,7 +108,7 @@ async def test_batches_are_applied_once_though_their_ranges_split(
     """Each batch increments two keys; splits come between them while replies are lost."""
     cluster.slow_down(sync_s=0.001, link_s=0.001)
     for member in cluster.members.values():
-        cluster.losses[member.name, "counting"] = 0.3
+        cluster.conditions.losses[member.name, "counting"] = 0.3
     async with cluster.connect(name="counting", deadline_s=60.0) as lossy_db:
 
         async def work(times: int) -> list[tuple[Answer, ...]]:

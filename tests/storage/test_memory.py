@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from multiraft import errors
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.loop import VirtualLoop
 from multiraft.storage.memory import MemoryEngine
-from tests.support import engines, virtual_loop
-from tests.support.virtual_loop import VirtualLoop
+from tests.support import engines
 
 
 def numbered(count: int) -> MemoryEngine:

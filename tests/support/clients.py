@@ -1,6 +1,5 @@
 """What tests of the client share: a cluster, a database on it, and randomness that repeats."""
 
-import random
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -9,24 +8,11 @@ import multiraft
 from multiraft import config
 from multiraft.client.database import Database
 from multiraft.client.router import Router
-from tests.support import virtual_loop
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.clock import VirtualClock
+from multiraft.sim.loop import VirtualLoop
+from multiraft.sim.randomness import SeededRng
 from tests.support.fake_cluster import FakeCluster, FakeTransport, address_of
-from tests.support.virtual_loop import VirtualClock, VirtualLoop
-
-
-class SeededRng:
-    """A `runtime.Rng` that gives the same numbers in every run."""
-
-    def __init__(self, seed: int = 1) -> None:
-        self._random = random.Random(seed)
-
-    def below(self, limit: int) -> int:
-        """Return an integer in [0, limit)."""
-        return self._random.randrange(limit)
-
-    def unique_id(self) -> bytes:
-        """Return 16 bytes."""
-        return self._random.randbytes(16)
 
 
 class Bench:

@@ -17,8 +17,8 @@ from multiraft.model.requests import Get, GetResult, Operation, Put
 from multiraft.mvcc import versions
 from multiraft.mvcc.reader import EngineReader
 from multiraft.mvcc.versions import KIND_MASK, OUTCOME
+from multiraft.sim.cluster import Cluster
 from multiraft.storage import layout
-from tests.support.cluster import Cluster
 from tests.support.serving import leader_of, plain
 
 

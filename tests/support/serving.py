@@ -18,7 +18,8 @@ from multiraft.model.requests import (
 )
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.leaseholder import Leaseholder
-from tests.support.cluster import Cluster, Member
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
 
 MARGIN = hlc.from_ms(250)
 

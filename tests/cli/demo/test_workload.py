@@ -11,9 +11,10 @@ from multiraft.cli.demo.workload import Rows, Workload
 from multiraft.client.database import Database
 from multiraft.model import requests
 from multiraft.runtime import SystemClock
-from tests.support import virtual_loop
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.clock import VirtualClock
+from multiraft.sim.loop import VirtualLoop
 from tests.support.fake_cluster import EVALUATE, FakeCluster, FakeTransport, Plan
-from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.support import virtual_loop
-from tests.support.virtual_loop import StuckError, VirtualClock, VirtualLoop
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.clock import VirtualClock
+from multiraft.sim.loop import StuckError, VirtualLoop
 
 
 def test_sleeping_moves_virtual_time_by_exactly_that_much() -> None:

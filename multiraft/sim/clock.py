@@ -1,0 +1,46 @@
+"""The clocks of simulated nodes: all run on the loop's time, each may be wrong in its own way."""
+
+from typing import Protocol
+
+
+class HasTime(Protocol):
+    """A loop, virtual or not."""
+
+    def time(self) -> float:
+        """Return its time in seconds."""
+        ...
+
+
+class VirtualClock:
+    """A `runtime.Clock` on a loop's time: one node's clock, which may be wrong.
+
+    It shows `wall_us` at the loop's time 0, and gains or loses by `rate`: both clocks drift alike.
+    """
+
+    START_US = 1_700_000_000_000_000
+
+    def __init__(self, loop: HasTime, *, wall_us: int = START_US, rate: float = 1.0) -> None:
+        self._loop = loop
+        self._wall_us = wall_us
+        self._rate = rate
+
+    def monotonic(self) -> float:
+        """Return the loop's time."""
+        return self._loop.time()
+
+    def wall_us(self) -> int:
+        """Return what this node's wall clock shows now."""
+        return self._wall_us + round(self._loop.time() * self._rate * 1e6)
+
+    def step_wall(self, seconds: float) -> None:
+        """Set the wall clock forward, or back if negative."""
+        self._wall_us += round(seconds * 1e6)
+
+    def offset_s(self) -> float:
+        """Return how far the wall clock is ahead of the true time, negative if behind."""
+        return (self.wall_us() - self.START_US) / 1e6 - self._loop.time()
+
+    def drift(self, rate: float) -> None:
+        """Run at `rate` seconds a second from now on; what it shows now stays."""
+        self._wall_us += round(self._loop.time() * (self._rate - rate) * 1e6)
+        self._rate = rate

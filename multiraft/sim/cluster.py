@@ -1,0 +1,274 @@
+"""A whole cluster on one loop: real nodes, memory engines, in-process network, own clocks.
+
+Purpose
+    Everything but engine, network and clock is production code. The methods hurt the cluster;
+    `until` lets time pass. All frames between stores pass a `Wiretap`.
+Invariants
+    - One seed decides everything that is drawn here.
+    - A store fails only if its disk was made to fail: it is dead then, as its process would be. Any
+      other failure, and whatever escapes a handler, is kept in `errors`.
+"""
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+
+import multiraft
+from multiraft.client.database import Database
+from multiraft.config import ClientConfig, Config, RaftConfig
+from multiraft.ids import RangeId, Timestamp
+from multiraft.model import hlc
+from multiraft.model.requests import BatchReply, BatchRequest, Operation
+from multiraft.net.inproc import InprocTransport
+from multiraft.net.links import InprocNetwork
+from multiraft.net.transport import NodeAddress
+from multiraft.node import Node
+from multiraft.ranges import bootstrap
+from multiraft.ranges.bootstrap import USER_RANGE_ID
+from multiraft.sim.clock import VirtualClock
+from multiraft.sim.inspection import Inspection, Member
+from multiraft.sim.loop import VirtualLoop
+from multiraft.sim.network import Conditions, Delay
+from multiraft.sim.process import Condition, Process, TransportOf
+from multiraft.sim.randomness import SeededRng
+from multiraft.sim.wiretap import Wiretap
+from multiraft.storage.identity import Identity
+
+FAST = Config(
+    raft=RaftConfig(tick_ms=20),
+    client=ClientConfig(attempt_timeout_ms=500, deadline_s=30.0),
+)
+"""Short ticks, so that elections take tens of virtual milliseconds."""
+
+STEP_S = 0.005
+CLUSTER_ID = "test-cluster"
+
+
+class Cluster(Inspection):
+    """See the module. Freezing needs a VirtualLoop; all else runs on any loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        nodes: int = 3,
+        config: Config = FAST,
+        seed: int = 1,
+    ) -> None:
+        self.loop = loop
+        self.config = config
+        self.random = random.Random(seed)
+        self.conditions = Conditions(self.random)
+        self.network = InprocNetwork(config.net, self.conditions.link)
+        self.errors: list[BaseException] = []
+        self.wiretap = Wiretap()
+        self.snapshots_of_the_dead = 0
+        self.members = {number: Member(number, loop) for number in range(1, nodes + 1)}
+        addresses = tuple(NodeAddress(m.node_id, m.address) for m in self.members.values())
+        for member in self.members.values():
+            bootstrap.write(
+                member.engine,
+                Identity(CLUSTER_ID, member.node_id),
+                addresses,
+                hlc.from_us(member.clock.wall_us() - 1),
+            )
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start every node that is down, and wait until every range has a serving leader."""
+        for member in self.members.values():
+            if member.node is None:
+                await self.start_node(member.number)
+        await self.until_served()
+
+    async def start_node(self, number: int) -> None:
+        """Start one node on what its engine holds."""
+        member = self.members[number]
+        assert member.node is None, f"{member.name} is up"
+        member.may_fail = False
+        member.process = process = Process(member.name)
+        member.node = node = cast("Node", process.run(self._make_node, member, process))
+        member.incarnation += 1
+        await process.spawn(node.start(member.address))
+
+    def _make_node(self, member: Member, process: Process) -> Node:
+        transport = InprocTransport(self.network, member.name, self.errors.append)
+        node = Node(
+            Identity(CLUSTER_ID, member.node_id),
+            member.engine,
+            TransportOf(transport, process),
+            member.clock,
+            SeededRng(self.random.randrange(1 << 30)),
+            self.config,
+        )
+        node.failed.add_done_callback(
+            lambda failed: self._store_failed(member, node, failed.result()),
+            context=contextvars.Context(),
+        )
+        store = node.store
+        store.outbox.send_frame = self.wiretap.splice(
+            member.number, member.incarnation, store.outbox.send_frame
+        )
+        return node
+
+    def _store_failed(self, member: Member, node: Node, error: BaseException) -> None:
+        if not member.may_fail:
+            self.errors.append(error)
+        elif member.node is node:
+            self.kill(member.number)
+
+    async def stop(self) -> None:
+        """Stop every node in good order.
+
+        Fails if a store had failed before, or if the wiretap heard what must never be said.
+        """
+        for member in self.members.values():
+            if member.node is not None:
+                node, member.node = member.node, None
+                if member.process.is_frozen:
+                    self.thaw(member.number)
+                await member.process.spawn(node.stop())
+        assert not self.errors, self.errors
+        assert not self.wiretap.violations, self.wiretap.violations
+
+    # -- faults: processes -----------------------------------------------------------------------
+
+    def kill(self, number: int, *, keep: int | None = None) -> None:
+        """End a node between two callbacks, and its machine, on virtual time: a power cut.
+
+        Of its unsynced batches only the first `keep` survive; None: a random number of them.
+        """
+        member = self.members[number]
+        node, member.node = member.up, None
+        self.snapshots_of_the_dead += node.store.snapshots.sent
+        member.process.kill()
+        self.network.crash(member.name)
+        self.network.rejoin(member.name)
+        unsynced = member.engine.unsynced_count
+        member.engine.crash(self.random.randint(0, unsynced) if keep is None else keep)
+        member.engine = member.engine.reopen()
+
+    async def crash(self, number: int, *, keep: int | None = None) -> None:
+        """As `kill`, on any loop; on one with real time, the node's tasks are cancelled."""
+        if not isinstance(self.loop, VirtualLoop):
+            await self.members[number].up.kill()
+        self.kill(number, keep=keep)
+
+    async def restart(self, number: int) -> None:
+        """Start a crashed node again."""
+        await self.start_node(number)
+
+    def freeze(self, number: int) -> None:
+        """Stop a node as SIGSTOP does, between two callbacks; what is sent to it waits."""
+        self.members[number].process.freeze()
+        self.isolate(number)
+
+    def freeze_when(self, number: int, condition: Condition) -> None:
+        """Stop a node before its first callback at which `condition()` holds."""
+        self.members[number].process.when(condition, lambda: self.freeze(number))
+
+    def is_frozen(self, number: int) -> bool:
+        """Whether the node stands still."""
+        return self.members[number].process.is_frozen
+
+    def thaw(self, number: int) -> None:
+        """Undo `freeze`: timers that became due run late, then what waits in the sockets comes."""
+        assert isinstance(self.loop, VirtualLoop), "only virtual time stands still for one process"
+        self.loop.thaw(self.members[number].process)
+        self.rejoin(number)
+
+    # -- faults: network and disks ---------------------------------------------------------------
+
+    def slow_down(self, *, sync_s: float, link_s: float) -> None:
+        """Let every sync, and every way of a frame, take that long from now on."""
+        self.conditions.delay = Delay(link_s)
+        for member in self.members.values():
+            member.sync_delay_s = sync_s
+
+    def isolate(self, number: int) -> None:
+        """Cut a node off from everybody, clients included."""
+        self.network.isolate(f"n{number}")
+
+    def rejoin(self, number: int) -> None:
+        """Undo `isolate`."""
+        self.network.rejoin(f"n{number}")
+
+    def break_connections(self, number: int) -> None:
+        """Break every connection between a node and the others, losing what travels."""
+        for other in self.members.values():
+            if other.number != number:
+                self.network.break_connections(f"n{number}", other.name)
+                self.network.break_connections(other.name, f"n{number}")
+
+    # -- clients ---------------------------------------------------------------------------------
+
+    def connect(
+        self,
+        *,
+        name: str = "client",
+        process: Process | None = None,
+        **settings: Any,  # noqa: ANN401
+    ) -> Database:
+        """Return a database of this cluster, to be used with `async with`.
+
+        `settings` are those of ClientConfig. `process` is whose the connections are: a new one,
+        unless it is given.
+        """
+        config = msgspec.structs.replace(
+            self.config, client=msgspec.structs.replace(self.config.client, **settings)
+        )
+        transport = InprocTransport(self.network, name, self.errors.append)
+        return multiraft.connect(
+            *(m.address for m in self.members.values()),
+            settings=config,
+            transport=TransportOf(transport, process or Process(name)),
+            clock=VirtualClock(self.loop),
+            rng=SeededRng(self.random.randrange(1 << 30)),
+        )
+
+    def submit(
+        self, number: int, operations: tuple[Operation, ...], *, range_id: int = USER_RANGE_ID
+    ) -> list[BatchReply]:
+        """Hand a request to a node's store, past client and network; return where it answers."""
+        replies: list[BatchReply] = []
+        member = self.members[number]
+        store = member.up.store
+        request = BatchRequest(
+            RangeId(range_id),
+            operations,
+            id=self.random.randbytes(16),
+            issued_at=Timestamp(store.context.hlc.now() - hlc.from_ms(250)),
+        )
+        member.process.run(store.submit, request, replies.append)
+        return replies
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    async def until(
+        self, condition: Callable[[], bool], *, within_s: float = 30.0, step_s: float = STEP_S
+    ) -> None:
+        """Let virtual time pass until `condition()`; fails the test if it never comes true."""
+        deadline = self.loop.time() + within_s
+        while not condition():
+            assert not self.errors, self.errors
+            assert self.loop.time() < deadline, f"not within {within_s:g} virtual seconds"
+            await asyncio.sleep(step_s)
+
+    async def until_served(self) -> None:
+        """Wait until every range has a leader that may serve."""
+        await self.until(lambda: all(self.leader(r) is not None for r in self.range_ids()))
+
+    async def until_applied(self, range_id: int = USER_RANGE_ID) -> None:
+        """Wait until all running replicas of a range have applied the same, which is everything."""
+
+        def equal() -> bool:
+            indexes = {r.applied.index for r in self.replicas(range_id)}
+            commits = {r.core.last_index for r in self.replicas(range_id)}
+            return len(indexes) == 1 and indexes == commits
+
+        await self.until(equal)

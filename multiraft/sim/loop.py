@@ -1,0 +1,188 @@
+"""An asyncio event loop whose time is a number: waiting costs nothing, and every run is the same.
+
+Purpose
+    Run unchanged production code without sleeping and without the machine's clocks. When nothing is
+    ready to run, time jumps to the next timer. The loop knows which simulated process a callback
+    belongs to, so that a process can be frozen or killed between any two of its callbacks.
+Invariants
+    - Time moves only when no callback is ready, or by `skip`.
+    - A loop on which nothing will ever happen again raises StuckError instead of hanging.
+    - Callbacks of one process run in the order asyncio promises. How those of different processes
+      interleave is drawn from `scheduling`; without it, they run in the order they were made ready.
+    - No file descriptor is ever polled: sockets, threads and subprocesses do not work here.
+Source
+    FoundationDB's simulator: one thread, one seed, many machines.
+"""
+
+import asyncio
+import contextvars
+import heapq
+import random
+import selectors
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from multiraft.sim.process import CURRENT, Process
+
+T = TypeVar("T")
+
+_CANCELLED_TIMERS_KEPT = 100
+
+
+class StuckError(Exception):
+    """Nothing is ready and no timer is set: what is waited for cannot happen any more."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """See the module. Time starts at `start_s`; going past `limit_s` raises StuckError."""
+
+    # Of asyncio.BaseEventLoop, and the same from Python 3.11 to 3.14.
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _timer_cancelled_count: int
+
+    def __init__(
+        self,
+        *,
+        start_s: float = 0.0,
+        limit_s: float = 1e6,
+        scheduling: random.Random | None = None,
+    ) -> None:
+        self._now_s = start_s
+        self._limit_s = limit_s
+        self._scheduling = scheduling
+        self.callbacks = 0
+        """How many have run."""
+        super().__init__(_NothingToPoll())
+        self._processes: dict[Process, None] = {}
+        self.set_task_factory(self._make_task)  # type: ignore[arg-type]
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return self._now_s
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass while nothing runs, as if every process had been stopped that long.
+
+        Timers that became due run afterwards, late.
+        """
+        assert seconds >= 0, "time does not go back"
+        self._now_s += seconds
+
+    def thaw(self, process: Process) -> None:
+        """Let a frozen process run again: what it missed is ready, in its old order."""
+        self._ready.extend(process.thaw())
+
+    def close(self) -> None:
+        """See asyncio."""
+        for process in self._processes:
+            process.bury()
+        super().close()
+
+    def _make_task(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, T],
+        **options: Any,  # noqa: ANN401
+    ) -> asyncio.Task[T]:
+        """Make a task, and let its process know of it."""
+        context: contextvars.Context | None = options.get("context")
+        process = CURRENT.get() if context is None else context.get(CURRENT)
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        if process is not None:
+            self._processes[process] = None
+            process.remember(task)
+        return task
+
+    def _run_once(self) -> None:
+        """Run what is ready, or let time pass until something is. Called by `run_forever`."""
+        self._make_due_timers_ready()
+        if not self._ready:
+            self._let_time_pass()
+            return
+        handles, self._ready = self._ready, deque()
+        if self._scheduling is not None and len(handles) > 1:
+            handles = _interleaved(handles, self._scheduling)
+        while handles:
+            handle = handles.popleft()
+            if handle._cancelled:
+                continue
+            process = handle._context.get(CURRENT)  # type: ignore[attr-defined]
+            if process is not None and not process.admits(handle):
+                continue
+            self.callbacks += 1
+            try:
+                handle._run()
+            except BaseException:
+                handles.extend(self._ready)
+                self._ready = handles
+                raise
+
+    def _let_time_pass(self) -> None:
+        if self._stopping:  # type: ignore[attr-defined]
+            return
+        if not self._scheduled:
+            raise StuckError("nothing is ready and no timer is set")
+        when = self._scheduled[0].when()
+        if when > self._limit_s:
+            raise StuckError(f"still running after {self._limit_s:g} virtual seconds")
+        self._now_s = max(self._now_s, when)
+
+    def _make_due_timers_ready(self) -> None:
+        timers = self._scheduled
+        if self._timer_cancelled_count > max(_CANCELLED_TIMERS_KEPT, len(timers) // 2):
+            timers = self._scheduled = [t for t in timers if _is_kept(t)]
+            heapq.heapify(timers)
+            self._timer_cancelled_count = 0
+        while timers and (timers[0]._cancelled or timers[0].when() <= self._now_s):
+            timer = heapq.heappop(timers)
+            timer._scheduled = False  # type: ignore[attr-defined]
+            if timer._cancelled:
+                self._timer_cancelled_count -= 1
+            else:
+                self._ready.append(timer)
+
+
+def _is_kept(timer: asyncio.TimerHandle) -> bool:
+    if timer._cancelled:
+        timer._scheduled = False  # type: ignore[attr-defined]
+        return False
+    return True
+
+
+def _interleaved(handles: deque[asyncio.Handle], rng: random.Random) -> deque[asyncio.Handle]:
+    """Return the same callbacks; those of one process keep their order, the rest is drawn."""
+    queues: dict[Process | None, deque[asyncio.Handle]] = {}
+    for handle in handles:
+        queues.setdefault(handle._context.get(CURRENT), deque()).append(handle)  # type: ignore[attr-defined]
+    if len(queues) == 1:
+        return handles
+    merged: deque[asyncio.Handle] = deque()
+    waiting = list(queues.values())
+    while waiting:
+        chosen = int(rng.random() * len(waiting))
+        queue = waiting[chosen]
+        merged.append(queue.popleft())
+        if not queue:
+            del waiting[chosen]
+    return merged
+
+
+class _NothingToPoll(selectors.SelectSelector):
+    """Knows no events."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return []
+
+
+def run(
+    main: Callable[[VirtualLoop], Coroutine[Any, Any, T]],
+    *,
+    limit_s: float = 1e6,
+    scheduling: random.Random | None = None,
+) -> T:
+    """Run `main(loop)` to its end on a fresh virtual loop, and return what it returns."""
+    loop = VirtualLoop(limit_s=limit_s, scheduling=scheduling)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(main(loop))

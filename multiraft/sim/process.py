@@ -1,0 +1,168 @@
+"""Simulated processes: whose a callback is, and what SIGSTOP and SIGKILL do to them.
+
+Purpose
+    All that a process does runs in contexts in which `CURRENT` is the process. The loop asks before
+    each callback whether its process may run it.
+Invariants
+    - A frozen process runs nothing; when it thaws, what it missed runs in the old order. Its timers
+      that became due meanwhile run late, as after SIGSTOP.
+    - A killed process never runs anything again: no `finally`, no `except`, no callback. What its
+      tasks hold stays alive until the process object goes, so that no destructor acts for it.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from multiraft.net.transport import (
+    Acceptor,
+    Connection,
+    FrameKind,
+    Handler,
+    Hello,
+    Listener,
+    Transport,
+    Welcome,
+)
+
+Condition = Callable[[], bool]
+
+
+class Process:
+    """One life of a node or a client: a restart makes a new one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_dead = False
+        self._is_frozen = False
+        self._trigger: tuple[Condition, Callable[[], None]] | None = None
+        self._missed: deque[asyncio.Handle] = deque()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+
+    def admits(self, handle: asyncio.Handle) -> bool:
+        """Whether the process may run this callback now; if it is frozen, it will run later."""
+        if self._trigger is not None and self._trigger[0]():
+            action = self._trigger[1]
+            self._trigger = None
+            action()
+        if self.is_dead:
+            return False
+        if self._is_frozen:
+            self._missed.append(handle)
+            return False
+        return True
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the process stands still."""
+        return self._is_frozen
+
+    def freeze(self) -> None:
+        """Run no callback from now on."""
+        self._is_frozen = True
+
+    def thaw(self) -> deque[asyncio.Handle]:
+        """Be ready to run again, and return what was missed. VirtualLoop.thaw is for callers."""
+        self._is_frozen = False
+        missed, self._missed = self._missed, deque()
+        return missed
+
+    def when(self, condition: Condition, action: Callable[[], None]) -> None:
+        """Call `action` once, before the first callback of this process at which `condition()`."""
+        self._trigger = (condition, action)
+
+    def kill(self) -> None:
+        """Never run anything again."""
+        self.is_dead = True
+        self._missed.clear()
+        for task in self._tasks:
+            # They never end: nobody is to wait for that, nor to report it when the objects go.
+            asyncio.tasks._unregister_task(task)
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    def bury(self) -> None:
+        """Let go of what a killed process held. The loop does this when nothing runs any more."""
+        if self.is_dead:
+            for task in self._tasks:
+                coroutine = task.get_coro()
+                assert coroutine is not None, "tasks here are never eager"
+                with contextlib.suppress(BaseException):
+                    coroutine.close()
+            self._tasks.clear()
+
+    def remember(self, task: asyncio.Task[Any]) -> None:
+        """Keep a task of this process until it is done."""
+        self._tasks[task] = None
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        if not self.is_dead:
+            del self._tasks[task]
+
+    def context(self) -> contextvars.Context:
+        """Return a context in which everything belongs to this process."""
+        context = contextvars.copy_context()
+        context.run(CURRENT.set, self)
+        return context
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+        """Call `function` as this process."""
+        return self.context().run(function, *arguments)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `coroutine` as a task of this process."""
+        return asyncio.get_running_loop().create_task(coroutine, context=self.context())
+
+
+CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
+"""The process that runs; None: the world around them."""
+
+
+class _HandlerOf:
+    """The handler of one end of a connection, which is the process's whoever delivers to it."""
+
+    __slots__ = ("_context", "_inner", "_process")
+
+    def __init__(self, inner: Handler, process: Process) -> None:
+        self._inner = inner
+        self._process = process
+        self._context = process.context()
+
+    def received(self, kind: FrameKind, payload: bytes) -> None:
+        """See transport.Handler."""
+        if not self._process.is_dead:
+            self._context.copy().run(self._inner.received, kind, payload)
+
+    def closed(self, reason: str) -> None:
+        """See transport.Handler."""
+        if not self._process.is_dead:
+            self._context.copy().run(self._inner.closed, reason)
+
+
+class TransportOf:
+    """A transport whose handlers run as their process."""
+
+    def __init__(self, inner: Transport, process: Process) -> None:
+        self._inner = inner
+        self._process = process
+
+    def _wrapped(self, make: Callable[[Connection], Handler]) -> Callable[[Connection], Handler]:
+        return lambda connection: _HandlerOf(self._process.run(make, connection), self._process)
+
+    async def listen(self, address: str, accept: Acceptor) -> Listener:
+        """See transport.Transport."""
+
+        def accept_as_process(hello: Hello) -> tuple[Welcome, Callable[[Connection], Handler]]:
+            welcome, make = self._process.run(accept, hello)
+            return welcome, self._wrapped(make)
+
+        return await self._inner.listen(address, accept_as_process)
+
+    async def connect(
+        self, address: str, hello: Hello, make_handler: Callable[[Connection], Handler]
+    ) -> Connection:
+        """See transport.Transport."""
+        return await self._inner.connect(address, hello, self._wrapped(make_handler))
