@@ -6,12 +6,14 @@ Purpose
 Invariants
     - A cut link holds frames until it heals; nothing that a connection accepted is lost unless the
       connection breaks. That is TCP's promise, and what the code above may rely on.
+    - Cuts and isolations count: what was hurt twice is well when both are undone.
     - No outcome depends on the iteration order of a set, on a clock, or on randomness. A `Link` may
       bring its own.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from multiraft import errors
 from multiraft.config import NetConfig
@@ -75,32 +77,38 @@ class InprocNetwork:
         self._listeners: dict[str, tuple[str, AcceptingSide]] = {}
         self._ends: dict[End, None] = {}
         self._stalled: dict[End, None] = {}
-        self._cut: set[tuple[str, str]] = set()
-        self._isolated: set[str] = set()
+        self._cut: Counter[tuple[str, str]] = Counter()
+        self._isolated: Counter[str] = Counter()
         self._next_port = _FIRST_FREE_PORT
 
     def cut(self, source: str, destination: str) -> None:
         """Hold whatever `source` sends to `destination` from now on; the other way still works."""
-        self._cut.add((source, destination))
+        self._cut[source, destination] += 1
 
     def heal(self, source: str, destination: str) -> None:
         """Undo `cut`: what was held arrives, in order."""
-        self._cut.discard((source, destination))
+        _count_down(self._cut, (source, destination))
         self._wake_stalled()
 
     def isolate(self, name: str) -> None:
         """Hold everything from and to one node, as if its cable were pulled."""
-        self._isolated.add(name)
+        self._isolated[name] += 1
 
     def rejoin(self, name: str) -> None:
         """Undo `isolate`; cuts of single links stay."""
-        self._isolated.discard(name)
+        _count_down(self._isolated, name)
         self._wake_stalled()
 
     def break_connections(self, one: str, other: str) -> None:
         """Break every connection between two nodes, at both ends, losing what travels."""
         for end in tuple(self._ends):
-            if end.source == one and end.destination == other:
+            if (end.source, end.destination) in ((one, other), (other, one)):
+                end.break_off()
+
+    def break_all_connections(self, name: str) -> None:
+        """Break every connection of a node, those of clients too."""
+        for end in tuple(self._ends):
+            if name in (end.source, end.destination):
                 end.break_off()
 
     def crash(self, name: str) -> None:
@@ -171,3 +179,13 @@ class InprocNetwork:
         stalled, self._stalled = self._stalled, {}
         for end in stalled:
             end.pump_soon()
+
+
+_Hurt = TypeVar("_Hurt")
+
+
+def _count_down(counts: "Counter[_Hurt]", hurt: _Hurt) -> None:
+    if counts[hurt] > 1:
+        counts[hurt] -= 1
+    else:
+        del counts[hurt]

@@ -5,8 +5,10 @@ Purpose
     `until` lets time pass. All frames between stores pass a `Wiretap`.
 Invariants
     - One seed decides everything that is drawn here.
-    - A store fails only if its disk was made to fail: it is dead then, as its process would be. Any
-      other failure, and whatever escapes a handler, is kept in `errors`.
+    - A store fails only if its member has an excuse, such as a disk that was made to fail: it is
+      dead then, as its process would be. Any other failure, and whatever escapes a handler, is kept
+      in `errors`.
+    - Faults may overlap: what was frozen or isolated twice is free when both are undone.
 """
 
 import asyncio
@@ -66,6 +68,8 @@ class Cluster(Inspection):
         self.network = InprocNetwork(config.net, self.conditions.link)
         self.errors: list[BaseException] = []
         self.wiretap = Wiretap()
+        self.client_names: dict[str, None] = {}
+        """Under which the clients' links are known."""
         self.snapshots_of_the_dead = 0
         self.members = {number: Member(number, loop) for number in range(1, nodes + 1)}
         addresses = tuple(NodeAddress(m.node_id, m.address) for m in self.members.values())
@@ -87,14 +91,20 @@ class Cluster(Inspection):
         await self.until_served()
 
     async def start_node(self, number: int) -> None:
-        """Start one node on what its engine holds."""
+        """Start one node on what its engine holds; return when it takes part, or is dead again.
+
+        It may be killed while it starts, and die of what its member has an excuse for.
+        """
         member = self.members[number]
         assert member.node is None, f"{member.name} is up"
-        member.may_fail = False
         member.process = process = Process(member.name)
         member.node = node = cast("Node", process.run(self._make_node, member, process))
         member.incarnation += 1
-        await process.spawn(node.start(member.address))
+        starting = process.spawn(node.start(member.address))
+        if await process.outlives(starting) and starting.exception() is not None:
+            self.kill(number)
+            if not member.excuses:
+                starting.result()
 
     def _make_node(self, member: Member, process: Process) -> Node:
         transport = InprocTransport(self.network, member.name, self.errors.append)
@@ -117,7 +127,7 @@ class Cluster(Inspection):
         return node
 
     def _store_failed(self, member: Member, node: Node, error: BaseException) -> None:
-        if not member.may_fail:
+        if not member.excuses:
             self.errors.append(error)
         elif member.node is node:
             self.kill(member.number)
@@ -130,8 +140,8 @@ class Cluster(Inspection):
         for member in self.members.values():
             if member.node is not None:
                 node, member.node = member.node, None
-                if member.process.is_frozen:
-                    self.thaw(member.number)
+                while member.process.is_frozen:
+                    self._thaw(member)
                 await member.process.spawn(node.stop())
         assert not self.errors, self.errors
         assert not self.wiretap.violations, self.wiretap.violations
@@ -146,9 +156,10 @@ class Cluster(Inspection):
         member = self.members[number]
         node, member.node = member.up, None
         self.snapshots_of_the_dead += node.store.snapshots.sent
+        if member.process.is_frozen:
+            self.network.rejoin(member.name)
         member.process.kill()
         self.network.crash(member.name)
-        self.network.rejoin(member.name)
         unsynced = member.engine.unsynced_count
         member.engine.crash(self.random.randint(0, unsynced) if keep is None else keep)
         member.engine = member.engine.reopen()
@@ -165,12 +176,18 @@ class Cluster(Inspection):
 
     def freeze(self, number: int) -> None:
         """Stop a node as SIGSTOP does, between two callbacks; what is sent to it waits."""
-        self.members[number].process.freeze()
-        self.isolate(number)
+        process = self.members[number].process
+        if not process.is_frozen:
+            self.isolate(number)
+        process.freeze()
 
     def freeze_when(self, number: int, condition: Condition) -> None:
         """Stop a node before its first callback at which `condition()` holds."""
         self.members[number].process.when(condition, lambda: self.freeze(number))
+
+    def kill_when(self, number: int, condition: Condition) -> None:
+        """End a node before its first callback at which `condition()` holds."""
+        self.members[number].process.when(condition, lambda: self.kill(number))
 
     def is_frozen(self, number: int) -> bool:
         """Whether the node stands still."""
@@ -178,9 +195,15 @@ class Cluster(Inspection):
 
     def thaw(self, number: int) -> None:
         """Undo `freeze`: timers that became due run late, then what waits in the sockets comes."""
+        member = self.members[number]
+        if member.process.is_frozen:
+            self._thaw(member)
+
+    def _thaw(self, member: Member) -> None:
         assert isinstance(self.loop, VirtualLoop), "only virtual time stands still for one process"
-        self.loop.thaw(self.members[number].process)
-        self.rejoin(number)
+        self.loop.thaw(member.process)
+        if not member.process.is_frozen:
+            self.network.rejoin(member.name)
 
     # -- faults: network and disks ---------------------------------------------------------------
 
@@ -203,7 +226,6 @@ class Cluster(Inspection):
         for other in self.members.values():
             if other.number != number:
                 self.network.break_connections(f"n{number}", other.name)
-                self.network.break_connections(other.name, f"n{number}")
 
     # -- clients ---------------------------------------------------------------------------------
 
@@ -222,6 +244,7 @@ class Cluster(Inspection):
         config = msgspec.structs.replace(
             self.config, client=msgspec.structs.replace(self.config.client, **settings)
         )
+        self.client_names[name] = None
         transport = InprocTransport(self.network, name, self.errors.append)
         return multiraft.connect(
             *(m.address for m in self.members.values()),

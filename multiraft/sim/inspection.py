@@ -29,8 +29,8 @@ class Member:
         self.process = Process(self.name)
         self.incarnation = 0
         """How often the node was started."""
-        self.may_fail = False
-        """Whether its disk was made to fail, so that its store must stop."""
+        self.excuses: list[str] = []
+        """Why its store may stop, or not start: its disk or clock was made to fail."""
 
     @property
     def up(self) -> Node:

@@ -8,6 +8,7 @@ Invariants
 """
 
 import random
+from collections.abc import Iterable
 
 import msgspec
 
@@ -36,6 +37,28 @@ class Delay(msgspec.Struct, frozen=True):
         return delay_s
 
 
+class Trouble:
+    """One thing that is wrong with links: its delay is added, and its loss comes on top.
+
+    `pairs` is None for all of them.
+    """
+
+    def __init__(
+        self,
+        pairs: Iterable[tuple[str, str]] | None,
+        *,
+        delay: Delay | None = None,
+        loss: float = 0.0,
+    ) -> None:
+        self._pairs = None if pairs is None else frozenset(pairs)
+        self.delay = delay
+        self.loss = loss
+
+    def concerns(self, pair: tuple[str, str]) -> bool:
+        """Whether it is wrong with that direction."""
+        return self._pairs is None or pair in self._pairs
+
+
 AT_ONCE = Delay()
 LAN = Delay(least_s=0.000_1, jitter_s=0.000_2)
 
@@ -52,6 +75,8 @@ class Conditions:
         self.delays: dict[tuple[str, str], Delay] = {}
         self.losses: dict[tuple[str, str], float] = {}
         """How likely a batch of frames is lost with its connection."""
+        self.troubles: dict[Trouble, None] = {}
+        """What makes links worse beyond that; several may hold at once."""
         self.lost = 0
 
     def link(self, source: str, destination: str) -> "ConditionedLink":
@@ -71,9 +96,16 @@ class ConditionedLink:
     def delay_s(self, size_bytes: int) -> float | None:
         """Return how long a batch of frames travels; None: it is lost with its connection."""
         conditions = self._conditions
-        loss = conditions.losses.get(self._pair)
+        loss = conditions.losses.get(self._pair, 0.0)
+        delay_s = conditions.delays.get(self._pair, conditions.delay).draw(
+            conditions.rng, size_bytes
+        )
+        for trouble in conditions.troubles:
+            if trouble.concerns(self._pair):
+                loss = max(loss, trouble.loss)
+                if trouble.delay is not None:
+                    delay_s += trouble.delay.draw(conditions.rng, size_bytes)
         if loss and conditions.rng.random() < loss:
             conditions.lost += 1
             return None
-        delay = conditions.delays.get(self._pair, conditions.delay)
-        return delay.draw(conditions.rng, size_bytes)
+        return delay_s

@@ -4,8 +4,8 @@ Purpose
     All that a process does runs in contexts in which `CURRENT` is the process. The loop asks before
     each callback whether its process may run it.
 Invariants
-    - A frozen process runs nothing; when it thaws, what it missed runs in the old order. Its timers
-      that became due meanwhile run late, as after SIGSTOP.
+    - A frozen process runs nothing until it was thawed as often as frozen. Then what it missed runs
+      in the old order, and its timers that became due meanwhile run late, as after SIGSTOP.
     - A killed process never runs anything again: no `finally`, no `except`, no callback. What its
       tasks hold stays alive until the process object goes, so that no destructor acts for it.
 """
@@ -37,20 +37,20 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_dead = False
-        self._is_frozen = False
-        self._trigger: tuple[Condition, Callable[[], None]] | None = None
+        self.death = asyncio.Event()
+        """Set when it is killed."""
+        self._freezes = 0
+        self._triggers: list[tuple[Condition, Callable[[], None]]] = []
         self._missed: deque[asyncio.Handle] = deque()
         self._tasks: dict[asyncio.Task[Any], None] = {}
 
     def admits(self, handle: asyncio.Handle) -> bool:
         """Whether the process may run this callback now; if it is frozen, it will run later."""
-        if self._trigger is not None and self._trigger[0]():
-            action = self._trigger[1]
-            self._trigger = None
-            action()
+        if self._triggers:
+            self._pull_triggers()
         if self.is_dead:
             return False
-        if self._is_frozen:
+        if self._freezes:
             self._missed.append(handle)
             return False
         return True
@@ -58,25 +58,39 @@ class Process:
     @property
     def is_frozen(self) -> bool:
         """Whether the process stands still."""
-        return self._is_frozen
+        return self._freezes > 0
 
     def freeze(self) -> None:
         """Run no callback from now on."""
-        self._is_frozen = True
+        self._freezes += 1
 
     def thaw(self) -> deque[asyncio.Handle]:
-        """Be ready to run again, and return what was missed. VirtualLoop.thaw is for callers."""
-        self._is_frozen = False
+        """Undo one `freeze`, and return what may run now. VirtualLoop.thaw is for callers."""
+        self._freezes = max(0, self._freezes - 1)
+        if self._freezes:
+            return deque()
         missed, self._missed = self._missed, deque()
         return missed
 
     def when(self, condition: Condition, action: Callable[[], None]) -> None:
         """Call `action` once, before the first callback of this process at which `condition()`."""
-        self._trigger = (condition, action)
+        self._triggers.append((condition, action))
+
+    def forget(self, condition: Condition) -> None:
+        """Undo `when`, if that has not come."""
+        self._triggers = [each for each in self._triggers if each[0] is not condition]
+
+    def _pull_triggers(self) -> None:
+        for trigger in tuple(self._triggers):
+            if trigger[0]():
+                self._triggers.remove(trigger)
+                trigger[1]()
 
     def kill(self) -> None:
         """Never run anything again."""
         self.is_dead = True
+        self.death.set()
+        self._triggers.clear()
         self._missed.clear()
         for task in self._tasks:
             # They never end: nobody is to wait for that, nor to report it when the objects go.
@@ -115,6 +129,13 @@ class Process:
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run `coroutine` as a task of this process."""
         return asyncio.get_running_loop().create_task(coroutine, context=self.context())
+
+    async def outlives(self, task: asyncio.Task[Any]) -> bool:
+        """Wait until a task of this process has ended, or the process; return whether it lives."""
+        death = asyncio.ensure_future(self.death.wait())
+        await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
+        death.cancel()
+        return not self.is_dead
 
 
 CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)

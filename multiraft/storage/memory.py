@@ -145,6 +145,11 @@ class MemoryEngine:
         """How many batches a crash may lose."""
         return len(self._unsynced)
 
+    @property
+    def synced_count(self) -> int:
+        """How many batches no crash can lose any more."""
+        return self._written_count - len(self._unsynced)
+
     def close(self) -> None:
         """As Engine.close."""
         self._unsynced.clear()
