@@ -1,0 +1,68 @@
+"""What goes wrong: one small file per family of faults, each fault with its settings.
+
+A fault is one class and its TOML table; docs/faults.md lists them. `fault` says what an episode is
+and how it heals, `victims` whom it hurts. Faults run at the same time and know nothing of each
+other: each takes the cluster as it finds it and leaves behind nothing that it did.
+"""
+
+from typing import get_args
+
+from multiraft.testing.faults.cuts import (
+    Bridge,
+    Isolate,
+    IsolateLeader,
+    OneWayCut,
+    PartialCut,
+    Partition,
+    Reset,
+    ResetStorm,
+    Ring,
+    SwizzleClog,
+)
+from multiraft.testing.faults.fault import Fault
+from multiraft.testing.faults.freezes import Freeze, FreezeLeader, FreezeTwo
+from multiraft.testing.faults.kill_at_step import KillAtStep
+from multiraft.testing.faults.kills import (
+    KillAfterSplit,
+    KillAll,
+    KillLeader,
+    KillMajority,
+    KillMinority,
+    KillOne,
+    RestartStorm,
+)
+from multiraft.testing.faults.links import HeavyTail, Loss, NarrowLinks, ResetClients, SlowLinks
+
+AnyFault = (
+    KillOne
+    | KillLeader
+    | KillMinority
+    | KillMajority
+    | KillAll
+    | KillAtStep
+    | KillAfterSplit
+    | RestartStorm
+    | Freeze
+    | FreezeLeader
+    | FreezeTwo
+    | Isolate
+    | IsolateLeader
+    | Partition
+    | OneWayCut
+    | PartialCut
+    | Bridge
+    | Ring
+    | SwizzleClog
+    | Reset
+    | ResetStorm
+    | ResetClients
+    | SlowLinks
+    | HeavyTail
+    | NarrowLinks
+    | Loss
+)
+"""What a `[[fault]]` table may be, told by its `kind`."""
+
+ALL: tuple[type[Fault], ...] = get_args(AnyFault)
+
+__all__ = ["ALL", "AnyFault", "Fault"]

@@ -1,0 +1,74 @@
+"""Whom a fault hurts."""
+
+import asyncio
+import random
+
+from multiraft import errors
+from multiraft.ids import RangeId
+from multiraft.sim.cluster import Cluster
+from multiraft.testing.target import Target
+
+ASK_S = 2.0
+"""How long a hurt cluster may take to tell who leads, or which keys it has."""
+KEYS_MAX = 200
+
+
+def simulation(target: Target) -> Cluster:
+    """Return the simulated cluster, for faults that need one."""
+    cluster = target.simulated
+    assert cluster is not None, "this fault needs a simulated cluster"
+    return cluster
+
+
+def up(target: Target) -> list[int]:
+    """Return the nodes that are up, frozen ones included."""
+    return [n for n in target.numbers if target.is_up(n)]
+
+
+def draw(target: Target, rng: random.Random, count: int = 1) -> list[int]:
+    """Return so many nodes that are up, or all of them if there are fewer."""
+    found = up(target)
+    return rng.sample(found, min(count, len(found)))
+
+
+async def draw_leader(target: Target, rng: random.Random) -> list[int]:
+    """Return the node that leads a random range, or nobody if none is known to."""
+    cluster = target.simulated
+    if cluster is None:
+        return await _ask_for_leader(target, rng)
+    ids = cluster.range_ids()
+    leader = cluster.leader(rng.choice(ids)) if ids else None
+    return [] if leader is None else [leader.number]
+
+
+async def _ask_for_leader(target: Target, rng: random.Random) -> list[int]:
+    try:
+        async with asyncio.timeout(ASK_S):
+            ranges = await target.db.admin.ranges()
+    except (TimeoutError, errors.MultiraftError):
+        return []
+    leader = rng.choice(ranges).leader
+    return [leader] if leader in target.numbers else []
+
+
+async def draw_range(target: Target, rng: random.Random) -> RangeId | None:
+    """Return a random range, or None if the cluster cannot tell which it has."""
+    try:
+        async with asyncio.timeout(ASK_S):
+            ranges = await target.db.admin.ranges(with_status=False)
+    except (TimeoutError, errors.MultiraftError):
+        return None
+    return rng.choice(ranges).descriptor.range_id
+
+
+async def draw_key(target: Target, rng: random.Random) -> bytes | None:
+    """Return a random one of the first keys that the cluster holds; None if it tells of none."""
+    try:
+        rows = [
+            row
+            async for page in target.db.scan_pages(limit=KEYS_MAX, deadline_s=ASK_S)
+            for row in page
+        ]
+    except errors.MultiraftError:
+        return None
+    return rng.choice(rows)[0] if rows else None
