@@ -125,6 +125,9 @@ class _Search:
             _raise_to(self._last_written, effect.leaves, item.invoked_at)
 
     def run(self) -> Result:
+        self._budget.steps -= len(self._events)
+        if self._budget.steps < 0:
+            return Result(False, undecided=True)
         start = self._advance(_Point(0, None, 0, 0))
         stack = [start]
         tried: set[_Point] = set()

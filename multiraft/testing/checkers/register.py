@@ -21,7 +21,7 @@ from multiraft.testing.history import Operation
 
 STEPS_MAX = 2_000_000
 """What all keys together may cost by default: some seconds."""
-_SHRINKING_STEPS = 200_000
+_SHRINKING_STEPS = 500_000
 _SHOWN_MAX = 40
 _STATES_MAX = 10
 
