@@ -17,6 +17,7 @@ from multiraft import errors
 from multiraft.cli import (
     admin,
     bench,
+    check,
     data,
     export,
     failure,
@@ -31,7 +32,7 @@ from multiraft.cli.session import DEFAULT_ADDRESSES, Environment, JsonOption, Se
 EPILOG = (
     "Exit status: 0 done; 1 the answer is no; 2 wrong command line; 3 nobody answered in time; "
     "4 refused; 5 outcome unknown; 6 the node cannot start; 7 the store failed; 8 bad rows; "
-    "70 internal error; 130 interrupted."
+    "9 undecided; 70 internal error; 130 interrupted."
 )
 
 
@@ -117,6 +118,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Move data": (load.load, export.export),
     "Look after a cluster": (admin.status, admin.ranges, admin.split, admin.transfer),
     "Run one node": (serve.start, serve.join),
+    "Test your own code": (check.check,),
     "Other": (version,),
 }
 

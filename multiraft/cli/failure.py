@@ -41,6 +41,8 @@ class ExitCode(enum.IntEnum):
     STORE_FAILED = 7
     BAD_ROWS = 8
     """`load` met rows it could not use; it says which."""
+    UNDECIDED = 9
+    """`check` found neither an explanation nor a contradiction within its bound."""
     INTERNAL = 70
     INTERRUPTED = 130
 
