@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from multiraft.client.database import Database
 from multiraft.testing.checkers import Anomaly, Verdict
 from multiraft.testing.history import History, Operation
-from multiraft.testing.workloads import values
+from multiraft.testing.workloads import floors, values
 from multiraft.testing.workloads.workload import FINAL, ClientRun, Workload
 
 
@@ -63,7 +63,7 @@ def _judge(key: str, operations: Sequence[Operation]) -> Iterator[Anomaly]:
                 f"two increments of {key} were answered with {operation.result}",
                 (first.id, operation.id),
             )
-    yield from _out_of_order(key, [o for o in operations if o.outcome == "ok"])
+    yield from _out_of_order(key, operations)
     unknown = sum(o.function == "increment" and o.outcome == "unknown" for o in operations)
     for operation in operations:
         if operation.process == FINAL and operation.outcome == "ok":
@@ -83,22 +83,13 @@ def _totals(
         yield Anomaly("counted-twice", story, (final.id,))
 
 
-def _out_of_order(key: str, answered: Iterable[Operation]) -> Iterator[Anomaly]:
+def _out_of_order(key: str, operations: Iterable[Operation]) -> Iterator[Anomaly]:
     """Look for answers that are too low: an increment adds to all that had ended before it."""
-    by_end = sorted(answered, key=lambda o: o.deadline)
-    highest: Operation | None = None
-    position = 0
-    for operation in sorted(by_end, key=lambda o: o.invoked):
-        while position < len(by_end) and by_end[position].deadline < operation.invoked:
-            ended = by_end[position]
-            if highest is None or ended.result > highest.result:
-                highest = ended
-            position += 1
-        least = 0 if highest is None else highest.result + (operation.function == "increment")
-        if highest is not None and operation.result < least:
+    for operation, before in floors.with_floor(operations):
+        if operation.result < before.result + (operation.function == "increment"):
             yield Anomaly(
                 "out-of-order",
-                f"{key} stood at {highest.result}; a later {operation.function} was answered with "
+                f"{key} stood at {before.result}; a later {operation.function} was answered with "
                 f"{operation.result}",
-                (highest.id, operation.id),
+                (before.id, operation.id),
             )

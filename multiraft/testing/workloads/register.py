@@ -25,11 +25,10 @@ class RegisterWorkload(Workload, frozen=True, kw_only=True, tag="register"):
     """How many of the calls go to hot keys."""
     slow_s: float = 0.2
     """A call that took longer has met a fault."""
-    deadline_s: float = 10.0
 
     async def client(self, c: ClientRun) -> None:
         """Call, and read everything hot after a slow call."""
-        session = _Session(self, c)
+        session = _Session(c)
         loop = asyncio.get_running_loop()
         while not c.is_over():
             began = loop.time()
@@ -64,9 +63,8 @@ class RegisterWorkload(Workload, frozen=True, kw_only=True, tag="register"):
 class _Session:
     """One client, and the values that only it writes."""
 
-    def __init__(self, workload: RegisterWorkload, c: ClientRun) -> None:
+    def __init__(self, c: ClientRun) -> None:
         self._c = c
-        self._deadline_s = workload.deadline_s
         self._values = values.unique(c.number)
 
     async def step(self, key: str) -> None:
@@ -92,13 +90,13 @@ class _Session:
             found = values.decode(value)
             return found
 
-        call = self._c.db.get(key.encode(), deadline_s=self._deadline_s)
+        call = self._c.db.get(key.encode())
         await self._c.ask("get", key, None, call, result_of=decoded)
         return found
 
     async def _put(self, key: str) -> None:
         value = next(self._values)
-        call = self._c.db.put(key.encode(), values.encode(value), deadline_s=self._deadline_s)
+        call = self._c.db.put(key.encode(), values.encode(value))
         await self._c.ask("put", key, value, call)
 
     async def _swap(self, key: str, expected: int | None) -> None:
@@ -107,10 +105,9 @@ class _Session:
             key.encode(),
             values.encode(value),
             expected=values.encode_expected(expected),
-            deadline_s=self._deadline_s,
         )
         await self._c.ask(CONDITIONAL, key, (expected, value), call, result_of=lambda _: True)
 
     async def _delete(self, key: str) -> None:
-        call = self._c.db.delete(key.encode(), deadline_s=self._deadline_s)
+        call = self._c.db.delete(key.encode())
         await self._c.ask("delete", key, None, call)

@@ -3,6 +3,8 @@
 import itertools
 from collections.abc import Iterator
 
+from multiraft.client.batch import Answer
+
 _PER_CLIENT = 1_000_000
 
 
@@ -29,3 +31,9 @@ def decode(value: bytes | None) -> int | None:
 def decode_counter(value: bytes | None) -> int:
     """Return what a counter stands at; one that is absent has not been counted on."""
     return 0 if value is None else int.from_bytes(value, "big", signed=True)
+
+
+def held(answer: Answer) -> bytes | None:
+    """Return what a read in a batch was answered."""
+    assert answer is None or isinstance(answer, bytes), "a read gives bytes or None"
+    return answer

@@ -80,7 +80,9 @@ class ClientRun:
         return True
 
 
-class Workload(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True):
+class Workload(
+    msgspec.Struct, frozen=True, tag_field="kind", kw_only=True, forbid_unknown_fields=True
+):
     """See the module. The order of calls: `set_up`, `client` for each, `finish`, `check`."""
 
     clients: int = 4

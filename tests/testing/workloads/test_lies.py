@@ -1,0 +1,55 @@
+"""Every check bites: a stand-in for a cluster that breaks one promise is caught at it."""
+
+import pytest
+
+from multiraft.testing.workloads import Workload
+from multiraft.testing.workloads.bank import BankWorkload
+from multiraft.testing.workloads.batches import BatchesWorkload
+from multiraft.testing.workloads.conditional import ConditionalWorkload
+from multiraft.testing.workloads.cycle import CycleWorkload
+from multiraft.testing.workloads.freshness import FreshnessWorkload
+from multiraft.testing.workloads.scans import ScansWorkload
+from multiraft.testing.workloads.sets import SetsWorkload
+from tests.support import liars
+from tests.support.driving import on_liar
+from tests.support.liars import Liar
+
+CASES: list[tuple[type[Liar], Workload, str]] = [
+    (liars.StaleReads, FreshnessWorkload(), "stale-read"),
+    (liars.LostWrites, FreshnessWorkload(), "stale-read"),
+    (liars.LateWrites, ConditionalWorkload(), "nonlinearizable"),
+    (liars.LateDeletes, ConditionalWorkload(), "nonlinearizable"),
+    (liars.LostWrites, ConditionalWorkload(), "nonlinearizable"),
+    (liars.FalseRefusals, ConditionalWorkload(), "contradiction"),
+    (liars.LostWrites, SetsWorkload(), "lost"),
+    (liars.StaleScans, SetsWorkload(), "lost"),
+    (liars.MissedRows, SetsWorkload(), "lost"),
+    (liars.ForgottenDeletes, SetsWorkload(), "resurrected"),
+    (liars.MissedRows, ScansWorkload(), "missed"),
+    (liars.DoubledRows, ScansWorkload(), "given-twice"),
+    (liars.MixedMoments, ScansWorkload(), "torn-pair"),
+    (liars.MixedMoments, ScansWorkload(), "out-of-order"),
+    (liars.StaleScans, ScansWorkload(), "stale-scan"),
+    (liars.TornBatches, ScansWorkload(), "torn-pair"),
+    (liars.TornBatches, BatchesWorkload(), "torn"),
+    (liars.StaleReads, BatchesWorkload(), "torn"),
+    (liars.StaleReads, BatchesWorkload(), "disorder"),
+    (liars.StaleScans, BatchesWorkload(), "nonlinearizable"),
+    (liars.TornBatches, BankWorkload(), "total"),
+    (liars.LostWrites, BankWorkload(), "total"),
+    (liars.MixedMoments, BankWorkload(banks=1, think_s=0.02), "total"),
+    (liars.RepeatedBatches, BankWorkload(), "balance"),
+    (liars.TornBatches, CycleWorkload(), "broken-ring"),
+    (liars.MixedMoments, CycleWorkload(rings=1, think_s=0.02), "broken-ring"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "workload", "anomaly"),
+    [pytest.param(*case, id=f"{case[0].__name__}-{case[1].name}-{case[2]}") for case in CASES],
+)
+def test_a_lie_is_noticed(kind: type[Liar], workload: Workload, anomaly: str) -> None:
+    history, liar = on_liar(kind, workload)
+    assert liar.lies
+    names = [a.name for verdict in workload.check(history) for a in verdict.anomalies]
+    assert anomaly in names
