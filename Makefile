@@ -1,12 +1,13 @@
 # make demo    set up, then run the main job: a three-node cluster that is loaded, split and hurt
 # make test    set up, then run every check and test
+# make mutants the product with one safety rule disabled at a time: what notices it
 # make lint    format, lint, types, layers
 # make bench   micro benchmarks, then throughput of a local three-node cluster
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format unit integration bench clean
+.PHONY: demo test lint format unit simulation integration bench mutants clean
 
 demo: .venv/.installed
 	$(BIN)/multiraft demo
@@ -20,7 +21,9 @@ demo: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-test: lint unit integration
+SEEDS ?= 1..10
+
+test: lint unit simulation integration
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
@@ -34,6 +37,12 @@ format: .venv/.installed-dev
 
 unit: .venv/.installed-dev
 	$(BIN)/pytest -m 'not integration'
+
+simulation: .venv/.installed-dev
+	$(BIN)/multiraft sim run all --seeds $(SEEDS) --jobs 2
+
+mutants: .venv/.installed-dev
+	$(BIN)/python -m tests.mutants
 
 integration: .venv/.installed-dev
 	$(BIN)/pytest -m integration

@@ -131,9 +131,13 @@ class Config(msgspec.Struct, frozen=True):
     client: ClientConfig = ClientConfig()
 
 
+LOG_KEEP_BYTES_MIN = 256
+"""Below this, the command that cuts the log would be reason enough to cut it again."""
+CACHE_ENTRIES_MIN = 2
+"""The timestamp cache has two generations, and each needs room."""
+
 _MAY_BE_ZERO = frozenset(
     {
-        "support_loss_jitter_ticks",
         "clock_offset_ms_max",
         "free_reserve_bytes",
         "issued_at_margin_ms",
@@ -164,8 +168,16 @@ def check(config: Config) -> None:
             f"frame_bytes_max is {config.net.frame_bytes_max}, but must be at least twice "
             f"batch_bytes_max ({config.limits.batch_bytes_max})"
         )
+    _check_least("ranges", "log_keep_bytes", config.ranges.log_keep_bytes, LOG_KEEP_BYTES_MIN)
+    entries = config.ranges.timestamp_cache_entries_max
+    _check_least("ranges", "timestamp_cache_entries_max", entries, CACHE_ENTRIES_MIN)
     if config.limits.value_bytes_max + config.limits.key_bytes_max > config.limits.batch_bytes_max:
         raise errors.ConfigError("batch_bytes_max must hold at least one largest key and value")
+
+
+def _check_least(part: str, name: str, value: int, least: int) -> None:
+    if value < least:
+        raise errors.ConfigError(f"[{part}] {name} is {value}, but must be at least {least}")
 
 
 def _check_numbers(part: str, settings: msgspec.Struct) -> None:

@@ -10,6 +10,7 @@
     serve            start and join: one node in this process
     local            a cluster of processes, run by cluster_process
     check            whether a recorded history can be
+    sim              runs of the whole cluster in simulation
     bench, demo      measured runs, with measure and workload
 
 A command turns its arguments into calls of `multiraft.client`, and results into text or JSON on

@@ -25,6 +25,7 @@ from multiraft.cli import (
     load,
     local,
     serve,
+    sim,
 )
 from multiraft.cli.demo.command import demo
 from multiraft.cli.session import DEFAULT_ADDRESSES, Environment, JsonOption, Session
@@ -125,6 +126,8 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+
+app.add_typer(sim.app, name="sim", rich_help_panel="Prove it")
 
 
 def main() -> None:

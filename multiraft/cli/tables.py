@@ -15,3 +15,11 @@ def table(title: str | None = None) -> Table:
         collapse_padding=True,
         header_style="dim",
     )
+
+
+def columns(*names: str) -> Table:
+    """Return an empty table with these columns."""
+    made = table()
+    for name in names:
+        made.add_column(name)
+    return made

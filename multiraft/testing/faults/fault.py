@@ -34,9 +34,14 @@ class Fault(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True):
         """Hurt, wait, heal; leaves no node down, frozen or cut."""
         raise NotImplementedError
 
+    @property
+    def name(self) -> str:
+        """Its kind, as specs write it."""
+        return str(type(self).__struct_config__.tag)
+
     def note(self, target: Target, detail: str) -> None:
         """Count this fault, under its kind."""
-        target.note(str(self.__struct_config__.tag), detail)
+        target.note(self.name, detail)
 
 
 class Wounds:

@@ -1,0 +1,165 @@
+"""The commands `sim run`, `sim replay` and `sim list`: the database in simulation.
+
+A run is decided by its spec and its seed. What fails prints the line that repeats it.
+"""
+
+import concurrent.futures
+import itertools
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from multiraft.cli import tables
+from multiraft.cli.session import JsonOption, Session
+from multiraft.testing import runner, spec
+from multiraft.testing.runner import RunResult
+from multiraft.testing.spec import Spec
+
+app = typer.Typer(no_args_is_help=True, help="Run the whole cluster in simulation, from a seed.")
+
+SpecArgument = Annotated[
+    list[str], typer.Argument(metavar="SPEC...", help="Names (see `sim list`) or TOML files.")
+]
+
+
+@app.command("list")
+def list_specs(context: typer.Context, json: JsonOption = False) -> None:
+    """List the specs that come with the package."""
+    session = Session(context, json=json)
+    specs = [spec.load(name) for name in spec.names()]
+    if session.json:
+        session.write_json([{"name": s.name, "about": s.about} for s in specs])
+        return
+    table = tables.columns("spec", "clients", "faults", "about")
+    for each in specs:
+        table.add_row(
+            each.name,
+            ", ".join(workload.name for workload in each.workload),
+            ", ".join(fault.name for fault in each.fault),
+            each.about,
+        )
+    session.out.print(table)
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    specs: SpecArgument,
+    seeds: Annotated[
+        str, typer.Option(metavar="A..B", help="Which seeds, both ends included; or one.")
+    ] = "1..10",
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes side by side.")] = 1,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Run all seeds even if one fails.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Run specs with many seeds. Exit status 1 if any run failed."""
+    session = Session(context, json=json)
+    loaded = [spec.load(name) for name in (spec.names() if specs == ["all"] else specs)]
+    wanted = [(each, seed) for seed in _seeds(seeds) for each in loaded]
+    results: list[RunResult] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=session.notes) as bar:
+        task = bar.add_task("simulating", total=len(wanted))
+        for result in _run_all(wanted, jobs):
+            results.append(result)
+            bar.advance(task)
+            if not result.ok:
+                _show_failure(session, result)
+                if not keep_going:
+                    break
+    if session.json:
+        session.write_json(msgspec.to_builtins(results))
+    else:
+        _show_sums(session, results)
+    if not all(result.ok for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("replay")
+def replay(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="SPEC", help="A name or a TOML file.")],
+    seed: Annotated[int, typer.Argument(metavar="SEED")],
+    json: JsonOption = False,
+) -> None:
+    """Run one seed again and tell everything about it. Exit status 1 if it failed."""
+    session = Session(context, json=json)
+    result = runner.run(spec.load(name), seed)
+    if session.json:
+        session.write_json(msgspec.to_builtins(result))
+    else:
+        if not result.ok:
+            _show_failure(session, result)
+        session.out.print(f"drawn:    {', '.join(result.drawn) or 'nothing'}")
+        session.out.print(f"faults:   {_counts(result.faults)}")
+        session.out.print(f"calls:    {_counts(result.outcomes)}")
+        session.out.print(
+            f"time:     {result.virtual_s:.3f} virtual seconds, "
+            f"recovered in {result.recovered_s:.3f}"
+        )
+        session.out.print(f"digest:   {result.digest} of {result.callbacks} callbacks")
+        session.out.print(f"verdicts: {'; '.join(str(v) for v in result.verdicts) or 'none'}")
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _seeds(text: str) -> range:
+    first, dots, last = text.partition("..")
+    try:
+        low = int(first)
+        high = int(last) if dots else low
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor A..B") from None
+    if high < low:
+        raise typer.BadParameter(f"{text} has no seed: {high} is below {low}")
+    return range(low, high + 1)
+
+
+def _run_all(wanted: list[tuple[Spec, int]], jobs: int) -> Iterator[RunResult]:
+    if jobs == 1:
+        yield from itertools.starmap(runner.run, wanted)
+        return
+    processes = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=processes) as pool:
+        try:
+            yield from pool.map(runner.run, *zip(*wanted, strict=True), chunksize=1)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _show_failure(session: Session, result: RunResult) -> None:
+    session.notes.print(f"[bold red]FAILED[/] {result.spec} seed {result.seed}")
+    for problem in result.problems:
+        session.notes.print(f"  {problem}", markup=False)
+    session.notes.print(f"  again: {result.replay}", markup=False)
+
+
+def _show_sums(session: Session, results: list[RunResult]) -> None:
+    table = tables.columns("spec", "runs", "failed", "virtual s", "calls", "unknown", "faults")
+    for name in dict.fromkeys(result.spec for result in results):
+        of_spec = [result for result in results if result.spec == name]
+        table.add_row(
+            name,
+            f"{len(of_spec):,}",
+            f"{sum(not result.ok for result in of_spec):,}",
+            f"{sum(result.virtual_s for result in of_spec):,.0f}",
+            f"{sum(result.operations for result in of_spec):,}",
+            f"{sum(result.outcomes.get('unknown', 0) for result in of_spec):,}",
+            f"{sum(sum(result.faults.values()) for result in of_spec):,}",
+        )
+    session.out.print(table)
+    faults: Counter[str] = Counter()
+    for result in results:
+        faults.update(result.faults)
+    session.out.print(f"faults: {_counts(dict(sorted(faults.items())))}")
+
+
+def _counts(counted: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counted.items()) or "none"

@@ -1,0 +1,326 @@
+"""One run of a spec in simulation: a seed in, a verdict out, the same on every machine.
+
+Purpose
+    Build the cluster, let clients work while faults hurt it, heal everything, and judge: the
+    histories by their models, the stores by the invariants, and the cluster by whether it recovers.
+Invariants
+    - The seed decides everything. `digest` covers every callback, message and answer, so two runs
+      of one seed can be compared.
+    - After the faults stop, all pending calls must end, every range must be served and all replicas
+      must be equal within `recovery_bound_s`: safety alone is easy for a cluster that stands still.
+Source
+    FoundationDB's and TigerBeetle's simulators; the liveness phase is the VOPR's.
+"""
+
+import asyncio
+import contextlib
+import gc
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import xxhash
+
+from multiraft import errors
+from multiraft.client.database import Database
+from multiraft.ids import RangeId
+from multiraft.sim import buggify, network
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.loop import StuckError, VirtualLoop
+from multiraft.sim.process import Process
+from multiraft.testing.checkers import Verdict
+from multiraft.testing.faults import Fault
+from multiraft.testing.history import History
+from multiraft.testing.simulated_target import SimulatedTarget
+from multiraft.testing.spec import Spec
+from multiraft.testing.workloads import ClientRun, Workload
+
+LINKS = {
+    "at-once": network.AT_ONCE,
+    "lan": network.LAN,
+    "wan": network.Delay(least_s=0.02, jitter_s=0.01, tail_chance=0.01, tail_s=0.2),
+}
+DEADLINES_S = (1.0, 3.0, 10.0)
+"""What clients wait for an answer; the short ones make outcomes unknown."""
+SYNC_DELAYS_S = (0.0, 0.000_3, 0.003, 0.02)
+"""How long a sync takes, for each node: what a crash may find undone."""
+
+
+class RunResult(msgspec.Struct, frozen=True):
+    """What one run showed. `problems` is empty if nothing was wrong."""
+
+    spec: str
+    seed: int
+    problems: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    operations: int
+    outcomes: dict[str, int]
+    faults: dict[str, int]
+    drawn: tuple[str, ...]
+    virtual_s: float
+    recovered_s: float
+    """How long after the last fault everything was served and equal again."""
+    callbacks: int
+    digest: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.problems
+
+    @property
+    def replay(self) -> str:
+        """The line that repeats this run."""
+        return f"multiraft sim replay {self.spec} {self.seed}"
+
+
+class _Clients:
+    """The clients of one workload, and what they were told."""
+
+    def __init__(self, workload: Workload, history: History) -> None:
+        self.workload = workload
+        self.history = history
+        self.tasks: list[asyncio.Task[None]] = []
+
+
+class Run:
+    """See the module. Used once."""
+
+    def __init__(self, spec: Spec, seed: int, loop: VirtualLoop) -> None:
+        self.spec = spec
+        self.seed = seed
+        self.loop = loop
+        self.random = random.Random(f"{spec.name}/{seed}")
+        self.config = spec.base_config()
+        self.drawn: tuple[str, ...] = ()
+        if spec.buggify:
+            self.config, self.drawn = buggify.draw(self.config, self.random)
+        self.cluster = Cluster(
+            loop, nodes=spec.nodes, config=self.config, seed=self.random.randrange(1 << 30)
+        )
+        self.problems: list[str] = []
+        self.verdicts: list[Verdict] = []
+        self._groups: list[_Clients] = []
+        self._is_over = False
+        self._recovered_s = 0.0
+
+    async def execute(self) -> RunResult:
+        """Do all of it."""
+        cluster, spec = self.cluster, self.spec
+        cluster.conditions.delay = LINKS[spec.link]
+        for member in cluster.members.values():
+            off_us = self.random.randint(-spec.clock_offset_ms, spec.clock_offset_ms) * 1_000
+            member.clock.step_wall(off_us / 1e6)
+            member.sync_delay_s = self.random.choice(SYNC_DELAYS_S)
+        await cluster.start()
+        async with cluster.connect(name="admin") as admin:
+            target = SimulatedTarget(cluster, admin)
+            for key in spec.splits:
+                await admin.admin.split(key.encode())
+            await self._work(admin, target)
+            await self._recover(target)
+            await self._judge(admin)
+        with self._noted("at the end"):
+            await cluster.stop()
+        return self._result(target)
+
+    # -- the phases ------------------------------------------------------------------------------
+
+    async def _work(self, admin: Database, target: SimulatedTarget) -> None:
+        async with contextlib.AsyncExitStack() as connections:
+            number = 0
+            for workload in self.spec.workload:
+                clients = _Clients(workload, History(self.loop.time))
+                self._groups.append(clients)
+                await workload.set_up(admin, self._generator())
+                for _ in range(workload.clients):
+                    number += 1
+                    task = await self._start_client(clients, number, connections)
+                    clients.tasks.append(task)
+            faults = [
+                asyncio.create_task(self._hurt(fault, target, self._generator()))
+                for fault in self.spec.fault
+            ]
+            await asyncio.sleep(self.spec.seconds)
+            self._is_over = True
+            for task in faults:
+                task.cancel()
+            for end in await asyncio.gather(*faults, return_exceptions=True):
+                if isinstance(end, Exception):
+                    self.problems.append(f"a fault failed: {end!r}")
+            await target.heal_all()
+            await self._end_clients()
+
+    async def _start_client(
+        self, clients: _Clients, number: int, connections: contextlib.AsyncExitStack
+    ) -> asyncio.Task[None]:
+        name = f"c{number}"
+        process = Process(name)
+        deadline_s = self.random.choice(DEADLINES_S)
+        db = self.cluster.connect(name=name, process=process, deadline_s=deadline_s)
+        await connections.enter_async_context(db)
+        run = ClientRun(
+            db=db,
+            rng=self._generator(),
+            number=number,
+            history=clients.history,
+            is_over=lambda: self._is_over,
+            think_s=clients.workload.think_s,
+        )
+        return process.spawn(clients.workload.client(run))
+
+    async def _hurt(self, fault: Fault, target: SimulatedTarget, rng: random.Random) -> None:
+        while True:
+            await asyncio.sleep(rng.uniform(*fault.every_s))
+            await fault.episode(target, rng)
+
+    async def _end_clients(self) -> None:
+        """Every call under way must end: faults are over."""
+        tasks = [task for clients in self._groups for task in clients.tasks]
+        done, pending = await asyncio.wait(tasks, timeout=self.recovery_bound_s)
+        for task in pending:
+            task.cancel()
+            self.problems.append(
+                f"a call did not end within {self.recovery_bound_s:g} s of the last fault: "
+                f"{task.get_coro()!r}"
+            )
+        for task in done:
+            error = task.exception()
+            if error is not None:
+                self.problems.append(f"a client failed: {error!r}")
+
+    @property
+    def recovery_bound_s(self) -> float:
+        """How long recovery may take: ten election timeouts, each after support ran out."""
+        raft, liveness = self.config.raft, self.config.liveness
+        election_ms = 2 * raft.election_timeout_ticks * raft.tick_ms
+        return 10 * (election_ms + liveness.support_ms) / 1_000
+
+    async def _recover(self, target: SimulatedTarget) -> None:
+        cluster = self.cluster
+        began = self.loop.time()
+        with self._noted("recovery"):
+            await cluster.until(self._is_recovered, within_s=self.recovery_bound_s, step_s=0.02)
+        self._recovered_s = self.loop.time() - began
+        if self.problems:
+            return
+        for range_id in cluster.range_ids():
+            replicas = [m for m in cluster.running() if range_id in m.up.store.replicas]
+            contents = {m.name: cluster.contents(m.number, range_id) for m in replicas}
+            first = contents[replicas[0].name]
+            for name, found in contents.items():
+                if found != first:
+                    self.problems.append(f"r{range_id}: {name} differs from {replicas[0].name}")
+        with self._noted("statistics"):
+            cluster.check_statistics()
+        if self.spec.no_snapshots and cluster.snapshots_sent():
+            self.problems.append(f"{cluster.snapshots_sent()} snapshots were sent, none was needed")
+
+    def _is_recovered(self) -> bool:
+        return all(self._is_equal(range_id) for range_id in self.cluster.range_ids())
+
+    def _is_equal(self, range_id: RangeId) -> bool:
+        replicas = self.cluster.replicas(range_id)
+        if any(replica.descriptor is None for replica in replicas):
+            return False
+        applied = {replica.applied.index for replica in replicas}
+        last = {replica.core.last_index for replica in replicas}
+        served = self.cluster.leader(range_id) is not None
+        return served and len(applied) == 1 and applied == last
+
+    async def _judge(self, admin: Database) -> None:
+        for clients in self._groups:
+            try:
+                await clients.workload.finish(admin, clients.history)
+            except errors.MultiraftError as error:
+                self.problems.append(f"a healed cluster refused the last reads: {error!r}")
+            for verdict in clients.workload.check(clients.history):
+                self.verdicts.append(verdict)
+                if not verdict.ok:
+                    self.problems.append(str(verdict))
+
+    # -- odds and ends ---------------------------------------------------------------------------
+
+    def _generator(self) -> random.Random:
+        return random.Random(self.random.getrandbits(64))
+
+    @contextlib.contextmanager
+    def _noted(self, when: str) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError as error:
+            self.problems.append(f"{when}: {error}")
+
+    def _result(self, target: SimulatedTarget) -> RunResult:
+        outcomes: Counter[str] = Counter()
+        digest = xxhash.xxh3_64()
+        for clients in self._groups:
+            for operation in clients.history:
+                outcomes[operation.outcome] += 1
+                digest.update(msgspec.msgpack.encode(_plain(operation)))
+        digest.update(f"{self.loop.callbacks} {self.loop.time()!r}".encode())
+        return RunResult(
+            spec=self.spec.name,
+            seed=self.seed,
+            problems=tuple(self.problems),
+            verdicts=tuple(self.verdicts),
+            operations=sum(outcomes.values()),
+            outcomes=dict(sorted(outcomes.items())),
+            faults=dict(sorted(target.faults.items())),
+            drawn=self.drawn,
+            virtual_s=self.loop.time(),
+            recovered_s=self._recovered_s,
+            callbacks=self.loop.callbacks,
+            digest=digest.hexdigest(),
+        )
+
+
+def _plain(operation: msgspec.Struct) -> Any:  # noqa: ANN401
+    return msgspec.to_builtins(operation, builtin_types=(bytes,))
+
+
+def run(spec: Spec, seed: int) -> RunResult:
+    """Run `spec` with `seed` to its end. Never raises for what the database does wrong."""
+    loop = VirtualLoop(limit_s=10_000, scheduling=random.Random(f"scheduling/{seed}"))
+    started: list[Run] = []
+
+    async def main() -> RunResult:
+        started.append(Run(spec, seed, loop))
+        return await started[0].execute()
+
+    with _without_collector(), asyncio.Runner(loop_factory=lambda: loop) as runner:
+        unhandled: list[str] = []
+        loop.set_exception_handler(lambda _, context: unhandled.append(_told(context)))
+        try:
+            result = runner.run(main())
+        except (StuckError, AssertionError, errors.MultiraftError) as error:
+            result = _broken(spec, seed, started, error)
+    return msgspec.structs.replace(result, problems=(*result.problems, *unhandled))
+
+
+def _broken(spec: Spec, seed: int, started: list[Run], error: BaseException) -> RunResult:
+    """Return what is known of a run that could not be finished."""
+    problems = [f"the run broke off: {error!r}"]
+    if started:
+        problems += [repr(found) for found in started[0].cluster.errors]
+        problems += started[0].cluster.wiretap.violations
+    return RunResult(spec.name, seed, tuple(problems), (), 0, {}, {}, (), 0.0, 0.0, 0, "broken")
+
+
+def _told(context: dict[str, Any]) -> str:
+    return f"nobody handled: {context.get('message')}: {context.get('exception')!r}"
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Have no garbage collected in between: when that happens depends on the machine."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+        gc.collect()

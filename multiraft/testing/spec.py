@@ -1,0 +1,85 @@
+"""A spec: which clients, which faults, for how long. A TOML file that a person can read.
+
+Purpose
+    Combine workloads and faults by name, with their settings, into one experiment that any seed
+    repeats. The specs that come with the package are found by name, others by path.
+Format
+    Keys of `Spec` at the top; `[[workload]]` and `[[fault]]` tables with `kind` and the settings of
+    that kind; `[config.PART]` tables for settings of config.py.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from multiraft import config as configuration
+from multiraft import errors
+from multiraft.config import Config
+from multiraft.sim.cluster import FAST
+from multiraft.testing.faults import AnyFault
+from multiraft.testing.workloads import AnyWorkload
+
+DIRECTORY = Path(__file__).parent / "specs"
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One experiment; a seed makes it a run."""
+
+    name: str
+    about: str
+    """What it is to find, in a sentence."""
+    workload: tuple[AnyWorkload, ...]
+    fault: tuple[AnyFault, ...] = ()
+    nodes: int = 3
+    seconds: float = 10.0
+    """How long clients work under faults; what follows is healed and judged."""
+    splits: tuple[str, ...] = ()
+    """Where ranges begin from the start."""
+    replicas: int = 3
+    link: str = "lan"
+    """at-once, lan or wan: what a link without faults does."""
+    clock_offset_ms: int = 10
+    """Each node's clock is off by up to this much, either way."""
+    buggify: bool = True
+    no_snapshots: bool = False
+    """Whether a snapshot sent at all is a violation."""
+    config: dict[str, dict[str, Any]] = {}
+
+    def base_config(self) -> Config:
+        """Return the settings before any are drawn. Raises ConfigError."""
+        given = msgspec.to_builtins(FAST)
+        for part, settings in self.config.items():
+            if part not in given:
+                raise errors.ConfigError(f"{self.name}: config.py has no part named {part!r}")
+            unknown = sorted(set(settings) - set(given[part]))
+            if unknown:
+                raise errors.ConfigError(f"{self.name}: [{part}] has no setting {unknown[0]!r}")
+            given[part] |= settings
+        made = msgspec.convert(given, Config)
+        configuration.check(made)
+        return made
+
+
+def names() -> list[str]:
+    """Return the names of the specs that come with the package."""
+    return sorted(path.stem for path in DIRECTORY.glob("*.toml"))
+
+
+def load(name_or_path: str) -> Spec:
+    """Read a spec. Raises ConfigError that says what is wrong, and where."""
+    path = DIRECTORY / f"{name_or_path}.toml"
+    if not path.exists():
+        path = Path(name_or_path)
+    try:
+        spec = msgspec.toml.decode(path.read_bytes(), type=Spec)
+    except FileNotFoundError:
+        raise errors.ConfigError(
+            f"there is no spec {name_or_path!r}, neither a file nor one of: {', '.join(names())}"
+        ) from None
+    except msgspec.MsgspecError as error:
+        raise errors.ConfigError(f"{path}: {error}") from None
+    except OSError as error:
+        raise errors.ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    spec.base_config()
+    return spec

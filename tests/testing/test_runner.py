@@ -1,0 +1,84 @@
+"""A run of a spec: decided by its seed, and hard to please."""
+
+import os
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from multiraft.ranges.commands import writes
+from multiraft.testing import runner, spec
+from multiraft.testing.faults import AnyFault
+from multiraft.testing.spec import Spec
+from multiraft.testing.workloads import AnyWorkload
+
+SMALL = msgspec.structs.replace(spec.load("kills"), seconds=3.0)
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    first, second = runner.run(SMALL, 5), runner.run(SMALL, 5)
+    assert first == second
+    assert first.ok, first.problems
+
+
+def test_another_seed_gives_another_run() -> None:
+    assert runner.run(SMALL, 5).digest != runner.run(SMALL, 6).digest
+
+
+def test_a_run_depends_on_no_hash_order() -> None:
+    program = (
+        "import msgspec; from multiraft.testing import runner, spec; "
+        "small = msgspec.structs.replace(spec.load('kills'), seconds=2.0); "
+        "print(runner.run(small, 3).digest)"
+    )
+
+    def digest(hash_seed: str) -> bytes:
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        return subprocess.run(
+            [sys.executable, "-c", program], env=environment, check=True, capture_output=True
+        ).stdout
+
+    assert digest("1") == digest("2") != b""
+
+
+def test_a_database_that_writes_twice_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "replay", lambda *_: None)
+    lost_replies = msgspec.structs.replace(spec.load("lost-replies"), seconds=6.0)
+    assert any(not runner.run(lost_replies, seed).ok for seed in range(1, 6))
+
+
+def test_what_breaks_in_a_run_is_a_problem_of_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("made to fail")
+
+    monkeypatch.setattr(writes, "evaluate", broken)
+    result = runner.run(SMALL, 1)
+    assert not result.ok
+    assert any("made to fail" in problem for problem in result.problems)
+    assert result.replay == "multiraft sim replay kills 1"
+
+
+@pytest.mark.parametrize("name", spec.names())
+def test_every_spec_is_named_as_its_file_and_says_what_it_is_for(name: str) -> None:
+    loaded = spec.load(name)
+    assert loaded.name == name
+    assert loaded.about.endswith(".")
+
+
+def test_every_workload_and_every_fault_is_in_some_spec() -> None:
+    specs = [spec.load(name) for name in spec.names()]
+    used = {type(part) for each in specs for part in (*each.workload, *each.fault)}
+    missing = {kind.__name__ for kind in _kinds() if kind not in used}
+    assert not missing
+
+
+def _kinds() -> tuple[type, ...]:
+    return (*AnyWorkload.__args__, *AnyFault.__args__)
+
+
+def test_a_seed_that_starts_with_no_fault_still_ends() -> None:
+    calm = Spec(name="calm", about="Nothing goes wrong.", workload=SMALL.workload, seconds=1.0)
+    result = runner.run(calm, 1)
+    assert result.ok, result.problems
+    assert not result.faults
