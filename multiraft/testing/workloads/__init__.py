@@ -15,8 +15,9 @@ What is where
     bank, cycle, list-append
                   what transactions will be judged by, as far as single ranges and keys carry it
     workload.py   the base, and what a client is given
-    values.py, groups.py, floors.py, scan_rows.py
-                  parts that they share, and the judge of scans
+    values.py, groups.py
+                  parts that they share
+    scan_rows.py  the judge of `scans`
 """
 
 from multiraft.testing.workloads.bank import BankWorkload
@@ -25,6 +26,7 @@ from multiraft.testing.workloads.conditional import ConditionalWorkload
 from multiraft.testing.workloads.counter import CounterWorkload
 from multiraft.testing.workloads.cycle import CycleWorkload
 from multiraft.testing.workloads.freshness import FreshnessWorkload
+from multiraft.testing.workloads.list_append import ListAppendWorkload
 from multiraft.testing.workloads.register import RegisterWorkload
 from multiraft.testing.workloads.scans import ScansWorkload
 from multiraft.testing.workloads.sets import SetsWorkload
@@ -37,6 +39,7 @@ AnyWorkload = (
     | CounterWorkload
     | CycleWorkload
     | FreshnessWorkload
+    | ListAppendWorkload
     | RegisterWorkload
     | ScansWorkload
     | SetsWorkload

@@ -5,21 +5,22 @@ Purpose
     there are transactions, a bank lies in one range and a transfer is a batch of two increments, so
     accounts may go below zero; `_transfer` is all that transactions change.
 Anomalies
-    total    a read of all accounts of which the sum is not what was paid in
-    balance  an account that does not end with what its transfers made of it
+    wrong-total, wrong-accounts   as in checkers/bank.py
+    wrong-balance                 an account that does not end with what its transfers made of it
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from multiraft.client.batch import Batch
 from multiraft.client.database import Database
-from multiraft.testing.checkers import Anomaly, Verdict
+from multiraft.testing.checkers import Anomaly, Verdict, bank
 from multiraft.testing.history import History, Operation
 from multiraft.testing.workloads import groups, values
 from multiraft.testing.workloads.workload import FINAL, ClientRun, Workload
 
-Balances = tuple[int, ...]
+Balances = tuple[tuple[int, int], ...]
+"""Each account, and what it holds."""
 
 
 class BankWorkload(Workload, frozen=True, kw_only=True, tag="bank"):
@@ -32,77 +33,73 @@ class BankWorkload(Workload, frozen=True, kw_only=True, tag="bank"):
 
     async def set_up(self, db: Database, rng: random.Random) -> None:
         """Pay in."""
-        for bank in self._banks:
+        for name in self._banks:
             batch = Batch()
-            for account in self._accounts(bank):
+            for account in self._accounts(name):
                 batch.increment(account, self.paid_in)
             await db.batch(batch)
 
     async def client(self, c: ClientRun) -> None:
         """Move money, and look at all accounts."""
         while not c.is_over():
-            bank = c.rng.choice(self._banks)
+            name = c.rng.choice(self._banks)
             drawn = c.rng.random()
             if drawn < 0.6:
                 source, target = c.rng.sample(range(self.accounts), 2)
                 amount = c.rng.randint(1, 10)
-                accounts = self._accounts(bank)
+                accounts = self._accounts(name)
                 call = _transfer(c.db, accounts[source], accounts[target], amount)
-                await c.ask("transfer", bank, (source, target, amount), call)
+                await c.ask("transfer", name, (source, target, amount), call)
             elif drawn < 0.8:
-                await c.ask("read", bank, "batch", self._read(c.db, bank))
+                await c.ask("read", name, "batch", self._read(c.db, name))
             else:
-                await c.ask("read", bank, "scan", self._scan(c.db, bank))
+                await c.ask("read", name, "scan", self._scan(c.db, name))
             await c.pause()
 
-    async def _read(self, db: Database, bank: str) -> Balances:
+    async def _read(self, db: Database, name: str) -> Balances:
         batch = Batch()
-        for account in self._accounts(bank):
+        for account in self._accounts(name):
             batch.get(account)
-        return tuple(values.decode_counter(values.held(answer)) for answer in await db.batch(batch))
+        answers = await db.batch(batch)
+        return tuple((n, values.decode_counter(values.held(a))) for n, a in enumerate(answers))
 
-    async def _scan(self, db: Database, bank: str) -> Balances:
-        rows = {key: value async for key, value in db.scan(prefix=f"{bank}/".encode())}
-        return tuple(values.decode_counter(rows.get(key)) for key in self._accounts(bank))
+    async def _scan(self, db: Database, name: str) -> Balances:
+        rows = {key: value async for key, value in db.scan(prefix=f"{name}/".encode())}
+        accounts = self._accounts(name)
+        return tuple((n, values.decode_counter(rows.get(key))) for n, key in enumerate(accounts))
 
     @property
     def _banks(self) -> list[str]:
         return [self.key(number) for number in range(self.banks)]
 
-    def _accounts(self, bank: str) -> list[bytes]:
-        return [f"{bank}/{number:03}".encode() for number in range(self.accounts)]
+    def _accounts(self, name: str) -> list[bytes]:
+        return [f"{name}/{number:03}".encode() for number in range(self.accounts)]
 
     async def finish(self, db: Database, history: History) -> None:
         """Read every bank, and see which were cut."""
-        for bank in self._banks:
-            await history.record(FINAL, "read", bank, "scan", self._scan(db, bank))
-        members = {bank: [key.decode() for key in self._accounts(bank)] for bank in self._banks}
+        for name in self._banks:
+            await history.record(FINAL, "read", name, "scan", self._scan(db, name))
+        members = {name: [key.decode() for key in self._accounts(name)] for name in self._banks}
         await groups.note_cuts(db, history, members)
 
     def check(self, history: History) -> tuple[Verdict, ...]:
         """Add up every read of all accounts, and every account."""
         by_bank, notes = groups.whole(history)
-        anomalies = [
-            anomaly for operations in by_bank.values() for anomaly in self._judge(operations)
-        ]
-        judged = sum(map(len, by_bank.values()))
+        total = self.accounts * self.paid_in
+        anomalies: list[Anomaly] = []
+        judged = 0
+        for operations in by_bank.values():
+            verdict = bank.check(operations, total=total, allow_negative=True)
+            judged += verdict.operations
+            anomalies += verdict.anomalies
+            for read in operations:
+                if read.process == FINAL and read.outcome == "ok":
+                    anomalies += self._balances(read, operations)
         return (Verdict(self.name, judged, tuple(anomalies), notes),)
-
-    def _judge(self, operations: Sequence[Operation]) -> Iterator[Anomaly]:
-        expected = self.accounts * self.paid_in
-        for read in operations:
-            if read.function != "read" or read.outcome != "ok":
-                continue
-            total = sum(read.result)
-            if total != expected:
-                story = f"{read.key} held {total} in all, but {expected} were paid in"
-                yield Anomaly("total", f"{story}: {read.result}", (read.id,))
-            if read.process == FINAL:
-                yield from self._balances(read, operations)
 
     def _balances(self, final: Operation, operations: Iterable[Operation]) -> Iterator[Anomaly]:
         transfers = [o for o in operations if o.function == "transfer" and o.outcome != "failed"]
-        for account, balance in enumerate(final.result):
+        for account, balance in final.result:
             least = most = self.paid_in
             for transfer in transfers:
                 change = _change(transfer, account)
@@ -112,7 +109,7 @@ class BankWorkload(Workload, frozen=True, kw_only=True, tag="bank"):
             if not least <= balance <= most:
                 story = f"account {account} of {final.key} ends with {balance}; its transfers make "
                 between = f"{least}" if least == most else f"something from {least} to {most}"
-                yield Anomaly("balance", story + between, (final.id,))
+                yield Anomaly("wrong-balance", story + between, (final.id,))
 
 
 def _change(transfer: Operation, account: int) -> int:

@@ -5,25 +5,23 @@ Purpose
     twice, or on links that had changed leaves the ring broken for good. Until there are
     transactions, a ring lies in one range and a swap is a batch of three conditions; `_swap` is all
     that transactions change.
-Anomalies
-    broken-ring  a read of all links that did not show one ring of all keys
 Source
     FoundationDB's Cycle workload.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from multiraft import errors
 from multiraft.client.batch import Batch
 from multiraft.client.database import Database
-from multiraft.testing.checkers import Anomaly, Verdict
-from multiraft.testing.history import History, Operation
+from multiraft.testing.checkers import Anomaly, Verdict, cycle
+from multiraft.testing.history import History
 from multiraft.testing.workloads import groups, values
 from multiraft.testing.workloads.workload import FINAL, ClientRun, Workload
 
-Links = tuple[int | None, ...]
-"""Where each key points."""
+Links = tuple[tuple[int, int | None], ...]
+"""Each key's number, and where it points."""
 
 
 class CycleWorkload(Workload, frozen=True, kw_only=True, tag="cycle"):
@@ -54,7 +52,8 @@ class CycleWorkload(Workload, frozen=True, kw_only=True, tag="cycle"):
 
     async def _read(self, db: Database, ring: str) -> Links:
         rows = {key: value async for key, value in db.scan(prefix=f"{ring}/".encode())}
-        return tuple(values.decode(rows.get(key)) for key in self._keys(ring))
+        keys = self._keys(ring)
+        return tuple((n, values.decode(rows.get(key))) for n, key in enumerate(keys))
 
     @property
     def _rings(self) -> list[str]:
@@ -73,8 +72,13 @@ class CycleWorkload(Workload, frozen=True, kw_only=True, tag="cycle"):
     def check(self, history: History) -> tuple[Verdict, ...]:
         """Follow the links of every read."""
         by_ring, notes = groups.whole(history)
-        operations = [o for of_ring in by_ring.values() for o in of_ring]
-        return (Verdict(self.name, len(operations), tuple(_broken(operations)), notes),)
+        anomalies: list[Anomaly] = []
+        judged = 0
+        for operations in by_ring.values():
+            verdict = cycle.check(operations, length=self.keys_per_ring)
+            judged += verdict.operations
+            anomalies += verdict.anomalies
+        return (Verdict(self.name, judged, tuple(anomalies), notes),)
 
 
 async def _swap(db: Database, keys: Sequence[bytes], first: int) -> None:
@@ -94,18 +98,3 @@ async def _swap(db: Database, keys: Sequence[bytes], first: int) -> None:
     for place, old, new in ((a, b, c), (b, c, d), (c, d, b)):
         batch.put(keys[place], values.encode(new), expected=values.encode(old))
     await db.batch(batch)
-
-
-def _broken(operations: Iterable[Operation]) -> Iterator[Anomaly]:
-    for read in operations:
-        if read.function != "read" or read.outcome != "ok":
-            continue
-        links: Links = read.result
-        place: int | None = 0
-        met: list[int] = []
-        while place is not None and place < len(links) and place not in met:
-            met.append(place)
-            place = links[place]
-        if place != 0 or len(met) != len(links):
-            story = f"following the links of {read.key} from 0 leads to {met}, then to {place}"
-            yield Anomaly("broken-ring", f"{story}; its keys are 0 to {len(links) - 1}", (read.id,))

@@ -12,12 +12,12 @@ Anomalies
     invented-value  a value that was not asked for yet, or whose write was refused
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from multiraft.client.database import Database
 from multiraft.testing.checkers import Anomaly, Verdict
 from multiraft.testing.history import History, Operation
-from multiraft.testing.workloads import floors, values
+from multiraft.testing.workloads import values
 from multiraft.testing.workloads.workload import FINAL, ClientRun, Workload
 
 _RECENT = 50
@@ -78,7 +78,7 @@ def _judge(operations: Sequence[Operation]) -> Iterator[Anomaly]:
                 f"a read of {operation.key} found {operation.result}, which nobody had written",
                 (operation.id,) if write is None else (write.id, operation.id),
             )
-    for operation, before in floors.with_floor(operations):
+    for operation, before in _with_floor(operations):
         write = writes.get(operation.result)
         may_come_late = write is not None and write.outcome == "unknown"
         if operation.result < before.result and not may_come_late:
@@ -88,3 +88,22 @@ def _judge(operations: Sequence[Operation]) -> Iterator[Anomaly]:
                 "known before it began",
                 (before.id, operation.id),
             )
+
+
+def _with_floor(operations: Iterable[Operation]) -> Iterator[tuple[Operation, Operation]]:
+    """Yield each answered operation with one that bounds it, where there is one.
+
+    That is, of those that had been answered before it was invoked, the one with the greatest
+    result.
+    """
+    by_end = sorted((o for o in operations if o.outcome == "ok"), key=lambda o: o.deadline)
+    greatest: Operation | None = None
+    position = 0
+    for operation in sorted(by_end, key=lambda o: o.invoked):
+        while position < len(by_end) and by_end[position].deadline < operation.invoked:
+            ended = by_end[position]
+            if greatest is None or ended.result > greatest.result:
+                greatest = ended
+            position += 1
+        if greatest is not None:
+            yield operation, greatest

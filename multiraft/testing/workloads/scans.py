@@ -12,22 +12,23 @@ Invariants
       might still come.
     - Clients split ranges between places, which cuts no pair.
 Anomalies
-    missed, given-twice, outside   rows that must be there, or must not
-    wrong-value                    a fixed key that changed
-    torn-pair, out-of-order        rows of different moments
-    stale-scan                     a scan that missed what was acknowledged before it began
+    Those of checkers/scans.py for keys missed, given twice or out of place, and those of
+    scan_rows.py for rows of different moments.
 """
 
 import contextlib
+import math
 import random
+from collections.abc import Iterator
 
 from multiraft import errors
 from multiraft.client.batch import Batch
 from multiraft.client.database import Database
-from multiraft.testing.checkers import Verdict
-from multiraft.testing.history import History
+from multiraft.testing.checkers import Verdict, scans
+from multiraft.testing.checkers.scans import Span
+from multiraft.testing.history import History, Operation
 from multiraft.testing.workloads import groups, scan_rows, values
-from multiraft.testing.workloads.scan_rows import Rows, Span
+from multiraft.testing.workloads.scan_rows import Rows
 from multiraft.testing.workloads.workload import EXPLAINED, FINAL, ClientRun, Workload
 
 _NO_SPLIT = (*EXPLAINED, errors.RetryableError, errors.AdminRefusedError)
@@ -66,13 +67,13 @@ class ScansWorkload(Workload, frozen=True, kw_only=True, tag="scans"):
 
     @property
     def _fixed(self) -> dict[str, int]:
-        return {self.place(number) + scan_rows.FIXED: number for number in range(self.places)}
+        return {self.place(number) + "fixed": number for number in range(self.places)}
 
     @property
     def all_pairs(self) -> list[str]:
         """The names of the pairs."""
         between = self.places // (self.pairs + 1)
-        return [f"{self.place(between * n)}{scan_rows.PAIR}{n}" for n in range(1, self.pairs + 1)]
+        return [f"{self.place(between * n)}pair-{n}" for n in range(1, self.pairs + 1)]
 
     def place(self, number: int) -> str:
         """Return what all keys at a place begin with."""
@@ -81,17 +82,30 @@ class ScansWorkload(Workload, frozen=True, kw_only=True, tag="scans"):
     async def finish(self, db: Database, history: History) -> None:
         """Scan everything in both directions, and see which pairs were cut."""
         for reverse in (False, True):
-            span = Span(self.place(0), self.place(self.places), reverse, None)
+            span = Span(self.place(0), self.place(self.places), None, reverse)
             await history.record(FINAL, "scan", None, span, _scan(db, span))
-        await groups.note_cuts(db, history, {pair: _halves(pair) for pair in self.all_pairs})
+        await groups.note_cuts(
+            db, history, {pair: scan_rows.halves(pair) for pair in self.all_pairs}
+        )
 
     def check(self, history: History) -> tuple[Verdict, ...]:
-        """Judge scan by scan."""
+        """Judge scan by scan: which keys it has, and of which moments."""
         cut = groups.cut(history)
-        anomalies = scan_rows.judge(
-            history, self._fixed, [pair for pair in self.all_pairs if pair not in cut]
+        whole = [pair for pair in self.all_pairs if pair not in cut]
+        known = [o for o in history if o.function in {"put", "scan"}]
+        moments = tuple(scan_rows.judge(history, self._fixed, whole))
+        return (
+            scans.check([*self._standing(), *known]),
+            Verdict(self.name, len(history), moments, groups.notes(cut)),
         )
-        return (Verdict(self.name, len(history), tuple(anomalies), groups.notes(cut)),)
+
+    def _standing(self) -> Iterator[Operation]:
+        """Yield the puts, older than the history, of all that is there throughout."""
+        halves = [half for pair in self.all_pairs for half in scan_rows.halves(pair)]
+        for number, key in enumerate([*self._fixed, *halves], start=1):
+            yield Operation(
+                -number, "set-up", "put", -math.inf, key, completed=-math.inf, outcome="ok"
+            )
 
 
 class _Session:
@@ -110,7 +124,7 @@ class _Session:
         self._ladders += 1
         self._steps = 0
         places = self._c.rng.sample(range(self._workload.places), self._workload.rungs)
-        ladder = f"{scan_rows.RUNG}{self._c.number}.{self._ladders}-"
+        ladder = f"rung-{self._c.number}.{self._ladders}-"
         self._rungs = [f"{self._workload.place(p)}{ladder}{n}" for n, p in enumerate(places)]
 
     async def climb(self) -> None:
@@ -118,7 +132,7 @@ class _Session:
         height, number = divmod(self._steps, len(self._rungs))
         key, value = self._rungs[number], height + 1
         call = self._c.db.put(key.encode(), values.encode(value))
-        if await self._c.ask("rung", key, value, call):
+        if await self._c.ask("put", key, value, call):
             self._steps += 1
         else:
             self._begin_ladder()
@@ -144,23 +158,20 @@ class _Session:
         if rng.random() < 0.4:
             first, last = sorted(rng.sample(range(places + 1), 2))
         limit = rng.randint(1, places) if rng.random() < 0.4 else None
-        span = Span(
-            self._workload.place(first), self._workload.place(last), rng.random() < 0.5, limit
-        )
+        place = self._workload.place
+        span = Span(place(first), place(last), limit, rng.random() < 0.5)
         await self._c.ask("scan", None, span, _scan(self._c.db, span))
 
 
 def _pair(pair: str, value: int) -> Batch:
     batch = Batch()
-    for half in _halves(pair):
+    for half in scan_rows.halves(pair):
         batch.put(half.encode(), values.encode(value))
     return batch
 
 
-def _halves(pair: str) -> tuple[str, str]:
-    return f"{pair}-a", f"{pair}-b"
-
-
 async def _scan(db: Database, span: Span) -> Rows:
-    rows = db.scan(span.start.encode(), span.end.encode(), reverse=span.reverse, limit=span.limit)
+    rows = db.scan(
+        span.start.encode(), span.end.encode(), reverse=span.is_reversed, limit=span.limit
+    )
     return tuple([(key.decode(), values.decode(value) or 0) async for key, value in rows])

@@ -6,15 +6,13 @@ import pytest
 from multiraft.testing.workloads import AnyWorkload, Workload
 from multiraft.testing.workloads.batches import BatchesWorkload
 from multiraft.testing.workloads.conditional import ConditionalWorkload
-from multiraft.testing.workloads.counter import CounterWorkload
-from multiraft.testing.workloads.cycle import CycleWorkload
 from multiraft.testing.workloads.freshness import FreshnessWorkload
 from multiraft.testing.workloads.scans import ScansWorkload
 from multiraft.testing.workloads.sets import SetsWorkload
 from tests.support.told import Call, told
 
 SPAN = ("scans/000/", "scans/001/")
-UP, DOWN, ONE = (*SPAN, False, None), (*SPAN, True, None), (*SPAN, False, 1)
+UP, DOWN, ONE = (*SPAN, None, False), (*SPAN, None, True), (*SPAN, 1, False)
 FIXED = ("scans/000/fixed", 0)
 PAIR_A, PAIR_B = ("scans/000/pair-1-a", 1), ("scans/000/pair-1-b", 1)
 LOW, HIGH = "scans/000/rung-1.1-0", "scans/000/rung-1.1-1"
@@ -25,7 +23,7 @@ def names(workload: Workload, *calls: Call) -> list[str]:
     return [a.name for verdict in workload.check(told(*calls)) for a in verdict.anomalies]
 
 
-def scanned(span: tuple[str, str, bool, int | None], *rows: tuple[str, int]) -> Call:
+def scanned(span: tuple[str, str, int | None, bool], *rows: tuple[str, int]) -> Call:
     return Call("scan", None, span, rows)
 
 
@@ -89,26 +87,24 @@ def test_sets(calls: list[Call], expected: list[str]) -> None:
         ([scanned(UP, FIXED)], []),
         ([scanned(DOWN, FIXED)], []),
         ([scanned(UP)], ["missed"]),
-        ([scanned(UP, FIXED, FIXED)], ["given-twice"]),
-        ([scanned(DOWN, FIXED, (HIGH, 0))], ["given-twice"]),
-        ([scanned(UP, FIXED, ("scans/001/fixed", 1))], ["outside"]),
-        ([scanned(ONE, FIXED, (HIGH, 0))], ["outside"]),
+        ([scanned(UP, FIXED, FIXED)], ["repeated"]),
+        ([scanned(UP, FIXED, (LOW, 1))], ["resurrected"]),
         ([scanned(UP, (FIXED[0], 7))], ["wrong-value"]),
-        ([Call("rung", LOW, 1), scanned(UP, FIXED, (LOW, 1))], []),
-        ([Call("rung", LOW, 1), scanned(ONE, FIXED)], []),
-        ([Call("rung", LOW, 1), scanned(UP, FIXED)], ["stale-scan"]),
+        ([Call("put", LOW, 1), scanned(UP, FIXED, (LOW, 1))], []),
+        ([Call("put", LOW, 1), scanned(ONE, FIXED)], []),
+        ([Call("put", LOW, 1), scanned(UP, FIXED)], ["missed", "stale-scan"]),
         (
             [
-                Call("rung", LOW, 1),
-                Call("rung", HIGH, 1, outcome="unknown"),
+                Call("put", LOW, 1),
+                Call("put", HIGH, 1, outcome="unknown"),
                 scanned(UP, FIXED, (LOW, 2)),
             ],
             ["out-of-order"],
         ),
         (
             [
-                Call("rung", LOW, 1, outcome="unknown"),
-                Call("rung", HIGH, 1, outcome="unknown"),
+                Call("put", LOW, 1, outcome="unknown"),
+                Call("put", HIGH, 1, outcome="unknown"),
                 scanned(UP, FIXED, (HIGH, 1)),
             ],
             ["out-of-order"],
@@ -163,34 +159,6 @@ def test_batches(calls: list[Call], expected: list[str]) -> None:
 )
 def test_conditional(calls: list[Call], expected: list[str]) -> None:
     assert names(ConditionalWorkload(), *calls) == expected
-
-
-@pytest.mark.parametrize(
-    ("links", "expected"),
-    [
-        ((1, 2, 0), []),
-        ((0, 2, 1), ["broken-ring"]),
-        ((1, 0, 2), ["broken-ring"]),
-        ((1, 2, 1), ["broken-ring"]),
-        ((1, None, 0), ["broken-ring"]),
-        ((1, 2, 3), ["broken-ring"]),
-    ],
-)
-def test_cycle(links: tuple[int | None, ...], expected: list[str]) -> None:
-    assert names(CycleWorkload(), Call("read", "r", None, links)) == expected
-
-
-@pytest.mark.parametrize(
-    ("answers", "expected"),
-    [
-        ((1, 2, 3), []),
-        ((1, 2, 2), ["counted-twice", "out-of-order"]),
-        ((1, 3, 2), ["out-of-order"]),
-    ],
-)
-def test_counter(answers: tuple[int, ...], expected: list[str]) -> None:
-    calls = [Call("increment", "k", 1, answer) for answer in answers]
-    assert names(CounterWorkload(), *calls) == expected
 
 
 def test_a_setting_that_there_is_not_is_refused() -> None:

@@ -26,10 +26,10 @@ def test_a_slow_cluster_leaves_some_outcomes_unknown_and_counts_exactly_once() -
 @pytest.mark.parametrize(
     ("kind", "anomaly"),
     [
-        (LostWrites, "counted-twice"),  # Two answers are the same sum.
+        (LostWrites, "duplicate-result"),
         (LostWrites, "lost-increment"),
-        (DoubleIncrements, "counted-twice"),
-        (RepeatedIncrements, "counted-twice"),
+        (DoubleIncrements, "extra-increment"),
+        (RepeatedIncrements, "extra-increment"),
     ],
 )
 def test_a_lie_is_noticed(kind: type[Liar], anomaly: str) -> None:

@@ -8,6 +8,7 @@ from multiraft.testing.workloads.batches import BatchesWorkload
 from multiraft.testing.workloads.conditional import ConditionalWorkload
 from multiraft.testing.workloads.cycle import CycleWorkload
 from multiraft.testing.workloads.freshness import FreshnessWorkload
+from multiraft.testing.workloads.list_append import ListAppendWorkload
 from multiraft.testing.workloads.scans import ScansWorkload
 from multiraft.testing.workloads.sets import SetsWorkload
 from tests.support import liars
@@ -26,7 +27,7 @@ CASES: list[tuple[type[Liar], Workload, str]] = [
     (liars.MissedRows, SetsWorkload(), "lost"),
     (liars.ForgottenDeletes, SetsWorkload(), "resurrected"),
     (liars.MissedRows, ScansWorkload(), "missed"),
-    (liars.DoubledRows, ScansWorkload(), "given-twice"),
+    (liars.DoubledRows, ScansWorkload(), "repeated"),
     (liars.MixedMoments, ScansWorkload(), "torn-pair"),
     (liars.MixedMoments, ScansWorkload(), "out-of-order"),
     (liars.StaleScans, ScansWorkload(), "stale-scan"),
@@ -35,12 +36,15 @@ CASES: list[tuple[type[Liar], Workload, str]] = [
     (liars.StaleReads, BatchesWorkload(), "torn"),
     (liars.StaleReads, BatchesWorkload(), "disorder"),
     (liars.StaleScans, BatchesWorkload(), "nonlinearizable"),
-    (liars.TornBatches, BankWorkload(), "total"),
-    (liars.LostWrites, BankWorkload(), "total"),
-    (liars.MixedMoments, BankWorkload(banks=1, think_s=0.02), "total"),
-    (liars.RepeatedBatches, BankWorkload(), "balance"),
-    (liars.TornBatches, CycleWorkload(), "broken-ring"),
-    (liars.MixedMoments, CycleWorkload(rings=1, think_s=0.02), "broken-ring"),
+    (liars.TornBatches, BankWorkload(), "wrong-total"),
+    (liars.LostWrites, BankWorkload(), "wrong-total"),
+    (liars.MixedMoments, BankWorkload(banks=1, think_s=0.02), "wrong-total"),
+    (liars.RepeatedBatches, BankWorkload(), "wrong-balance"),
+    (liars.LostWrites, ListAppendWorkload(), "lost-update"),
+    (liars.StaleReads, ListAppendWorkload(), "G-single-realtime"),
+    (liars.MixedMoments, ListAppendWorkload(think_s=0.02), "G-single-process"),
+    (liars.TornBatches, CycleWorkload(), "broken-cycle"),
+    (liars.MixedMoments, CycleWorkload(rings=1, think_s=0.02), "broken-cycle"),
 ]
 
 
