@@ -2,7 +2,8 @@
 
 Purpose
     Everything but engine, network and clock is production code. The methods hurt the cluster;
-    `until` lets time pass. All frames between stores pass a `Wiretap`.
+    `until` lets time pass. All frames between stores pass a `Wiretap`, and `Invariants` look at
+    everything.
 Invariants
     - One seed decides everything that is drawn here.
     - A store fails only if its member has an excuse, such as a disk that was made to fail: it is
@@ -33,6 +34,7 @@ from multiraft.ranges import bootstrap
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.sim.clock import VirtualClock
 from multiraft.sim.inspection import Inspection, Member
+from multiraft.sim.invariants import Invariants
 from multiraft.sim.loop import VirtualLoop
 from multiraft.sim.network import Conditions, Delay
 from multiraft.sim.process import Condition, Process, TransportOf
@@ -67,11 +69,13 @@ class Cluster(Inspection):
         self.conditions = Conditions(self.random)
         self.network = InprocNetwork(config.net, self.conditions.link)
         self.errors: list[BaseException] = []
-        self.wiretap = Wiretap()
+        self.wiretap = Wiretap(self.random)
         self.client_names: dict[str, None] = {}
         """Under which the clients' links are known."""
         self.snapshots_of_the_dead = 0
         self.members = {number: Member(number, loop) for number in range(1, nodes + 1)}
+        self.invariants = Invariants(self.running, loop.time)
+        self.wiretap.listeners.append(self.invariants.hear)
         addresses = tuple(NodeAddress(m.node_id, m.address) for m in self.members.values())
         for member in self.members.values():
             bootstrap.write(
@@ -97,9 +101,10 @@ class Cluster(Inspection):
         """
         member = self.members[number]
         assert member.node is None, f"{member.name} is up"
-        member.process = process = Process(member.name)
-        member.node = node = cast("Node", process.run(self._make_node, member, process))
         member.incarnation += 1
+        member.process = process = Process(member.name)
+        self.invariants.attach_disk(member)
+        member.node = node = cast("Node", process.run(self._make_node, member, process))
         starting = process.spawn(node.start(member.address))
         if await process.outlives(starting) and starting.exception() is not None:
             self.kill(number)
@@ -124,6 +129,7 @@ class Cluster(Inspection):
         store.outbox.send_frame = self.wiretap.splice(
             member.number, member.incarnation, store.outbox.send_frame
         )
+        self.invariants.attach(member, node)
         return node
 
     def _store_failed(self, member: Member, node: Node, error: BaseException) -> None:
@@ -135,16 +141,18 @@ class Cluster(Inspection):
     async def stop(self) -> None:
         """Stop every node in good order.
 
-        Fails if a store had failed before, or if the wiretap heard what must never be said.
+        Fails if a store had failed before, or if an invariant was violated.
         """
+        self.invariants.check()
         for member in self.members.values():
             if member.node is not None:
                 node, member.node = member.node, None
                 while member.process.is_frozen:
                     self._thaw(member)
+                self.wiretap.hang_up(member.number)
                 await member.process.spawn(node.stop())
         assert not self.errors, self.errors
-        assert not self.wiretap.violations, self.wiretap.violations
+        assert not self.invariants.violations, "\n".join(self.invariants.violations)
 
     # -- faults: processes -----------------------------------------------------------------------
 
@@ -159,6 +167,7 @@ class Cluster(Inspection):
         if member.process.is_frozen:
             self.network.rejoin(member.name)
         member.process.kill()
+        self.wiretap.hang_up(number)
         self.network.crash(member.name)
         unsynced = member.engine.unsynced_count
         member.engine.crash(self.random.randint(0, unsynced) if keep is None else keep)

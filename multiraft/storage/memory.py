@@ -215,6 +215,12 @@ class MemoryBatch:
         assert start <= end, "a range ends where it begins or after"
         self._add((family, start, None, end))
 
+    @property
+    def operations(self) -> "list[tuple[_Map, bytes, bytes | None, bytes | None]]":
+        """What a batch that is not written yet will do, as `consume` returns it."""
+        assert self._operations is not None, "a batch is written once"
+        return self._operations
+
     def consume(self) -> "list[tuple[_Map, bytes, bytes | None, bytes | None]]":
         """Return the operations (family, key, value, end of a range); the batch is used up."""
         operations = self._operations

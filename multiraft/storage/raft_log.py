@@ -36,9 +36,9 @@ from multiraft.raft.ready import HardState
 from multiraft.raft.storage import InitialState
 from multiraft.storage.engine import Batch, Engine
 
-_HARD_STATE = b"\x01"
+HARD_STATE = b"\x01"
 _TRUNCATION = b"\x02"
-_ENTRY = b"\x03"
+ENTRY = b"\x03"
 
 _HARD_STATE_FORMAT = struct.Struct(">QQQQQQ")
 _TRUNCATION_FORMAT = struct.Struct(">QQ")
@@ -76,7 +76,7 @@ class RangeLog:
         self.size_bytes = 0
         """Of all payloads: what truncation would win."""
         self._engine = engine
-        self._entry_prefix = _prefix(range_id) + _ENTRY
+        self._entry_prefix = _prefix(range_id) + ENTRY
         self._configuration = NO_CONFIGURATION
         self._applied_index = Index(0)
         self._start_at(Index(0), Term(0))
@@ -187,7 +187,7 @@ class RangeLog:
         """Record what the replica must not forget."""
         assert hard_state.term >= self.hard_state.term, "a term never falls"
         batch.put(
-            _prefix(self.range_id) + _HARD_STATE,
+            _prefix(self.range_id) + HARD_STATE,
             _HARD_STATE_FORMAT.pack(
                 hard_state.term,
                 hard_state.vote,
@@ -255,9 +255,9 @@ class RangeLog:
     def _load(self) -> None:
         engine, family = self._engine, self._engine.raft
         prefix = _prefix(self.range_id)
-        packed = engine.get(prefix + _HARD_STATE, family)
+        packed = engine.get(prefix + HARD_STATE, family)
         if packed is not None:
-            self.hard_state = _unpack_hard_state(packed)
+            self.hard_state = unpack_hard_state(packed)
         packed = engine.get(prefix + _TRUNCATION, family)
         if packed is not None:
             index, term = _TRUNCATION_FORMAT.unpack(packed)
@@ -345,7 +345,8 @@ def _decode(index: int, value: bytes) -> Entry:
     return Entry(Term(int.from_bytes(value[:8], "big")), Index(index), _KINDS[value[8]], value[9:])
 
 
-def _unpack_hard_state(packed: bytes) -> HardState:
+def unpack_hard_state(packed: bytes) -> HardState:
+    """Return a hard state from its record."""
     term, vote, commit_index, leader, leader_term, epoch = _HARD_STATE_FORMAT.unpack(packed)
     return HardState(
         Term(term),

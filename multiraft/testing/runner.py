@@ -305,7 +305,7 @@ def _broken(spec: Spec, seed: int, started: list[Run], error: BaseException) -> 
     problems = [f"the run broke off: {error!r}"]
     if started:
         problems += [repr(found) for found in started[0].cluster.errors]
-        problems += started[0].cluster.wiretap.violations
+        problems += started[0].cluster.invariants.violations
     return RunResult(spec.name, seed, tuple(problems), (), 0, {}, {}, (), 0.0, 0.0, 0, "broken")
 
 

@@ -4,33 +4,25 @@ Election safety, log matching, leader completeness, state machine safety, linear
 and leases: nothing is served under an older leader at or above the time a newer one started.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from multiraft.ids import Index, ReplicaId, Term
 from multiraft.raft.core import RaftCore
 from multiraft.raft.messages import Entry
 from multiraft.raft.ready import ReadState, Ready
 from multiraft.raft.role import Role
+from multiraft.sim.group_facts import GroupFacts
 from tests.support.raft_disk import Disk
 
 if TYPE_CHECKING:
     from tests.support.raft_simulation import Store
 
 
-class Committed(NamedTuple):
-    """An entry that some replica knew as committed, and the lowest term in which one did."""
-
-    entry: Entry
-    seen_in_term: Term
-
-
 class Checker:
     """One per run; raises AssertionError at the first violation."""
 
     def __init__(self) -> None:
-        self._leaders: dict[Term, tuple[ReplicaId, int]] = {}
-        self._entries: dict[tuple[Term, Index], tuple[Entry, Term | None]] = {}
-        self._committed: dict[Index, Committed] = {}
+        self._facts = GroupFacts()
         self._checksums: dict[Index, int] = {}
         self._proposed: dict[tuple[Term, Index], Entry] = {}
         self._reads: dict[int, Index] = {}
@@ -40,7 +32,7 @@ class Checker:
 
     @property
     def committed_last(self) -> Index:
-        return max(self._committed, default=Index(0))
+        return self._facts.committed_last
 
     def look(self, replica: ReplicaId, incarnation: int, core: RaftCore, clock: int) -> None:
         """Look at one replica after an event."""
@@ -50,21 +42,11 @@ class Checker:
         self._terms[replica, incarnation] = core.term
         if core.role is not Role.LEADER:
             return
-        leader = self._leaders.get(core.term)
-        if leader is None:
-            self._leaders[core.term] = (replica, incarnation)
-            self._leader_completeness(core)
+        facts = self._facts
+        if not facts.is_led(core.term):
+            _hold(facts.is_complete(core.term, core.first_index, core.log.term))
             self._lease_start(core.term, clock)
-        else:
-            assert leader == (replica, incarnation), f"election safety: two leaders in {core.term}"
-
-    def _leader_completeness(self, core: RaftCore) -> None:
-        for index, committed in self._committed.items():
-            if index >= core.first_index - 1 and committed.seen_in_term < core.term:
-                found = core.log.term(index)
-                assert found == committed.entry.term, (
-                    f"leader completeness: {core.replica_id}@{core.term} lacks {index}"
-                )
+        _hold(facts.leads(core.term, (replica, incarnation)))
 
     def saw_ready(self, replica: ReplicaId, core: RaftCore, ready: Ready, disk: Disk) -> None:
         """Look at what is about to be written and applied."""
@@ -75,15 +57,12 @@ class Checker:
                 prev_term = ready.snapshot.term
             else:
                 prev_term = disk.term(Index(entry.index - 1))
-            known = self._entries.setdefault((entry.term, entry.index), (entry, prev_term))
-            assert known == (entry, prev_term), f"log matching: {replica} at {entry.index}"
+            _hold(self._facts.writes(entry.term, entry.index, prev_term, entry))
             proposed = self._proposed.get((entry.term, entry.index))
             assert proposed in (None, entry), "an accepted proposal is never altered (S17)"
         for entry in ready.committed:
-            known_entry = self._committed.setdefault(entry.index, Committed(entry, core.term))
-            assert known_entry.entry == entry, f"state machine safety: {replica} at {entry.index}"
-            if core.term < known_entry.seen_in_term:
-                self._committed[entry.index] = Committed(entry, core.term)
+            _hold(self._facts.writes(entry.term, entry.index, None, entry))
+            _hold(self._facts.commits(entry.index, entry.term, core.term))
         if ready.hard_state is not None:
             applied = ready.committed[-1].index if ready.committed else core.applied_index
             assert ready.hard_state.commit_index >= applied, "commit is written before it applies"
@@ -129,3 +108,7 @@ class Checker:
         assert len(last) == 1, f"members differ at rest: {last}"
         [(last_index, machine)] = last
         assert last_index == machine.index >= self.committed_last, "everything committed is applied"
+
+
+def _hold(problem: str | None) -> None:
+    assert problem is None, problem

@@ -1,0 +1,167 @@
+"""What must hold at every moment of every run, whatever clients and faults do.
+
+Purpose
+    Look at each message that leaves a store, each batch that a disk takes, and each turn of a
+    store, and collect what should not be, as sentences, in `violations`. Costs follow what happens:
+    nothing here looks at an idle range.
+Invariants, kept by
+    - group_facts: election safety, log matching, leader completeness, state machine safety, votes;
+    - disk_watch: what was durable, said or acknowledged is still there after a crash;
+    - lease_watch: one leaseholder for a key, none after its release;
+    - contents_watch: replicas at one applied index hold the same.
+    A snapshot that entries could have replaced is no violation: it is counted.
+Ownership
+    Everything here only looks. One per simulated cluster, which attaches every life of its nodes.
+"""
+
+from collections.abc import Callable
+
+from multiraft.ids import RangeId, ReplicaId, Term
+from multiraft.node import Node
+from multiraft.raft import messages as raft
+from multiraft.raft.role import Role
+from multiraft.ranges import state
+from multiraft.ranges.messages import GroupEnvelope
+from multiraft.ranges.replica import Replica
+from multiraft.ranges.store import Store
+from multiraft.sim.contents_watch import ContentsWatch
+from multiraft.sim.disk_watch import DiskWatch
+from multiraft.sim.group_facts import GroupFacts
+from multiraft.sim.inspection import Member
+from multiraft.sim.lease_watch import LeaseWatch
+
+SAMPLE_INTERVAL_S = 0.25
+VIOLATIONS_MAX = 100
+
+
+class Invariants:
+    """See the module. `now` is the true time in seconds."""
+
+    def __init__(self, running: Callable[[], list[Member]], now: Callable[[], float]) -> None:
+        self.violations: list[str] = []
+        self.needless_snapshots: list[str] = []
+        self._running = running
+        self._now = now
+        self._sample_at = now() + SAMPLE_INTERVAL_S
+        self._facts: dict[RangeId, GroupFacts] = {}
+        self._led: dict[tuple[int, RangeId], tuple[int, Term]] = {}
+        self.disks = DiskWatch(self.facts, self.report)
+        self.leases = LeaseWatch(running, self.report)
+        self.contents = ContentsWatch(running, self.report)
+
+    def facts(self, range_id: RangeId) -> GroupFacts:
+        """Return what is known of a group."""
+        facts = self._facts.get(range_id)
+        if facts is None:
+            facts = self._facts[range_id] = GroupFacts()
+        return facts
+
+    def report(self, range_id: RangeId, problem: str | None) -> None:
+        """Add a violation, if it is one."""
+        if problem is not None and len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(f"{self._now():.3f}s r{range_id}: {problem}")
+
+    # -- what is looked at -----------------------------------------------------------------------
+
+    def attach_disk(self, member: Member) -> None:
+        """A node is about to start on its engine."""
+        self.disks.watch(
+            member.number,
+            member.engine,
+            lambda: None if member.node is None else member.node.store,
+        )
+
+    def attach(self, member: Member, node: Node) -> None:
+        """See every turn of a node that was just made, and the snapshots it begins."""
+        store = node.store
+        inner_turn, inner_send = store._turn, store.send_snapshot
+
+        def turn() -> None:
+            dirty = store._dirty
+            inner_turn()
+            for replica in dirty.values():
+                self.look(member, replica)
+            if self._now() >= self._sample_at:
+                self._sample()
+
+        def send_snapshot(replica: Replica, target: ReplicaId) -> None:
+            self._snapshot(store, replica, target)
+            inner_send(replica, target)
+
+        store._turn = turn  # type: ignore[method-assign]
+        store.send_snapshot = send_snapshot  # type: ignore[method-assign]
+
+    def hear(self, source: int, incarnation: int, _target: int, envelope: GroupEnvelope) -> None:
+        """Take in a message that leaves a store; `incarnation` is its sender's."""
+        self.disks.hear(source, envelope)
+        self.leases.hear(envelope)
+        message = envelope.message
+        if type(message) is raft.AppendEntries:
+            facts = self.facts(envelope.range_id)
+            self.report(envelope.range_id, facts.leads(message.term, (source, incarnation)))
+        elif type(message) is raft.RequestVote:
+            self._votes(envelope.range_id, envelope.source, message.term, envelope.source)
+        elif type(message) is raft.RequestVoteReply and message.granted:
+            self._votes(envelope.range_id, envelope.source, message.term, envelope.target)
+
+    def look(self, member: Member, replica: Replica) -> None:
+        """Look at a replica after a turn."""
+        core = replica.core
+        if core.role is not Role.LEADER:
+            return
+        range_id = replica.range_id
+        life = (member.incarnation, core.term)
+        if self._led.get((member.number, range_id)) != life:
+            self._led[member.number, range_id] = life
+            facts = self.facts(range_id)
+            self.report(range_id, facts.leads(core.term, (member.number, member.incarnation)))
+            log = core.log
+            self.report(range_id, facts.is_complete(core.term, log.first_index, log.term))
+        self.leases.look(member, replica)
+
+    def check(self) -> None:
+        """Look at everything at once: contents and leases. For quiet points and the end."""
+        self.leases.look_at_all()
+        self.contents.compare_all()
+
+    # -- its parts -------------------------------------------------------------------------------
+
+    def _sample(self) -> None:
+        self._sample_at = self._now() + SAMPLE_INTERVAL_S
+        self.leases.look_at_all()
+        self.contents.sample()
+
+    def _votes(self, range_id: RangeId, voter: ReplicaId, term: Term, candidate: ReplicaId) -> None:
+        self.report(range_id, self.facts(range_id).votes(voter, term, candidate))
+
+    def _snapshot(self, store: Store, replica: Replica, target: ReplicaId) -> None:
+        node = replica.node_of(target)
+        for member in self._running():
+            if member.number == node and self.could_follow(replica, member.up.store, target):
+                self.needless_snapshots.append(
+                    f"{self._now():.3f}s r{replica.range_id}: n{store.context.node_id} sends a "
+                    f"snapshot to n{node}, which could take entries"
+                )
+
+    def could_follow(self, leader: Replica, store: Store, target: ReplicaId) -> bool:
+        """Whether entries of the leader's log would do for the replica `target` on `store`."""
+        follower = store.replicas.get(leader.range_id)
+        if follower is not None and follower.descriptor is not None:
+            return (
+                follower.replica_id == target
+                and follower.core.commit_index >= leader.core.first_index - 1
+            )
+        # A split that the store has yet to apply may bring it, if entries do for the left range.
+        assert leader.descriptor is not None, "a leader is initialised"
+        left = store.map.at(leader.descriptor.start)
+        tombstone = state.read_tombstone(store.context.engine, leader.range_id)
+        if left is None or tombstone is not None:
+            return False
+        stores = [member.up.store for member in self._running()]
+        found = [s.replicas.get(left.range_id) for s in stores]
+        return any(
+            r is not None
+            and r.leaseholder is not None
+            and self.could_follow(r, store, left.replica_id)
+            for r in found
+        )
