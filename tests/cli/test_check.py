@@ -52,7 +52,9 @@ def test_many_anomalies_are_cut_off(terminal: Terminal, file: Path) -> None:
 
 
 def test_undecided_has_its_own_exit_code(terminal: Terminal, file: Path) -> None:
-    history_file.save(file, GOOD)
+    # A value that two wrote takes a search.
+    again = Operation(2, "a", "put", 1.5, "x", 1, None, 1.7, "ok")
+    history_file.save(file, (*GOOD, again))
     outcome = terminal.run("check", str(file), "--model", "register", "--steps", "1")
     assert outcome.exit_code == 9
     assert outcome.text.startswith("undecided  register")

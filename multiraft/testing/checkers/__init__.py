@@ -10,8 +10,8 @@
 
 What is where
     verdict.py    what a checker says
-    register.py   with effects.py (the model), linearization.py (the search), shrinking.py (the
-                  smallest explanation)
+    register.py   with effects.py (the model), zones.py (values with one writer need no search),
+                  linearization.py (the search), shrinking.py (the smallest explanation)
     listappend.py with appends.py (transactions), dependencies.py (what comes before what),
                   graph.py (cycles)
     counter.py, sets.py, bank.py, scans.py, cycle.py

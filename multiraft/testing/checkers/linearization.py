@@ -20,6 +20,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from multiraft.testing.checkers import zones
 from multiraft.testing.checkers.effects import (
     ADD,
     IMPOSSIBLE,
@@ -52,9 +53,6 @@ class Result(NamedTuple):
     """The operation whose return no order reaches."""
     states: tuple[Any, ...] = ()
     """What the key could hold right before that return."""
-
-
-EXPLAINED = Result(True)
 
 
 class _Item:
@@ -97,8 +95,14 @@ class _Point(NamedTuple):
 def search(actions: Sequence[Action], budget: Budget, *, look_ahead: bool = True) -> Result:
     """Look for an order, from an absent key on.
 
-    With `look_ahead` a dead end is seen before it is reached, so `stuck_at` may be early.
+    With `look_ahead` a dead end may be seen before it is reached, and `stuck_at` may be early or
+    missing.
     """
+    if look_ahead:
+        known = zones.judge(actions)
+        if known is not None:
+            budget.steps -= len(actions)
+            return Result(known)
     return _Search(actions, budget, look_ahead=look_ahead).run()
 
 
@@ -135,7 +139,7 @@ class _Search:
         while stack:
             point = stack.pop()
             if point.position == len(self._events):
-                return EXPLAINED
+                return Result(True)
             if point in tried:
                 continue
             tried.add(point)

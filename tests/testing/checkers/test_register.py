@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiraft.testing.checkers import effects, register
+from multiraft.testing.checkers import effects, linearization, register, zones
+from multiraft.testing.checkers.linearization import Budget
 from multiraft.testing.history import Operation, Outcome
 from multiraft.testing.history_file import BadHistoryError
 
@@ -304,6 +305,50 @@ def test_the_verdict_is_that_of_trying_all_orders(operations: list[Operation]) -
     for anomaly in verdict.anomalies:
         part = [o for o in operations if o.id in anomaly.operations]
         assert not _explained_by_some_order(part), "the part told proves nothing"
+
+
+@settings(max_examples=600, deadline=None)
+@given(small_histories())
+def test_zones_decide_nothing_that_trying_all_orders_does_not(operations: list[Operation]) -> None:
+    decided = zones.judge(effects.actions_of(operations))
+    assert decided in (None, _explained_by_some_order(operations))
+
+
+@st.composite
+def histories_of_unique_values(draw: st.DrawFn) -> list[Operation]:
+    operations = []
+    for number in range(1, draw(st.integers(2, 7))):
+        function = draw(st.sampled_from(["get", "get", "put", "cas"]))
+        start = draw(st.integers(0, 8))
+        end = start + draw(st.integers(0, 6))
+        outcome: Outcome = draw(st.sampled_from(OUTCOMES))
+        value = draw(st.sampled_from([None, 1, 2, 3, 4]))
+        argument = (value, number) if function == "cas" else number if function == "put" else None
+        answers: dict[str, Any] = {"get": value, "cas": True, "put": None}
+        result = answers[function] if outcome == "ok" else None
+        operations.append(
+            Operation(number, number, function, start, "x", argument, result, end, outcome)
+        )
+    return operations
+
+
+@settings(max_examples=1000, deadline=None)
+@given(histories_of_unique_values())
+def test_zones_decide_all_histories_of_unique_values(operations: list[Operation]) -> None:
+    decided = zones.judge(effects.actions_of(operations))
+    assert decided is _explained_by_some_order(operations)
+    found = linearization.search(effects.actions_of(operations), Budget(10**6), look_ahead=False)
+    assert found.explained is decided
+
+
+def test_a_hot_key_of_unique_values_is_judged_without_a_search() -> None:
+    writes = [done(i, "put", i, i + 40, i) for i in range(2_000)]
+    reads = [done(2_000 + i, "get", i + 5, i + 60, None, i) for i in range(2_000)]
+    assert register.check([*writes, *reads]).ok
+    stale = done(4_000, "get", 2_500, 2_501, None, 5)
+    last = done(4_001, "get", 2_400, 2_401, None, 1_999)
+    (anomaly,) = register.check([*writes, *reads, stale, last]).anomalies
+    assert len(anomaly.operations) <= 4
 
 
 def test_every_effect_that_observes_agrees_with_apply() -> None:
