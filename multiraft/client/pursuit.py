@@ -9,7 +9,9 @@ Invariants
     - While a range has no leader, the parts that wait for it make some thirty rounds a second
       between them, and all go on when the first is answered.
     - Every replica is tried before any is tried again, but for one that another calls the leader.
-    - After a round in which no replica could be reached, the range is looked up anew.
+    - After a round in which no majority of the replicas answered as such, the range is looked up
+      anew; not while a majority answers, for then there will be a leader among them, perhaps long
+      before the first range has one.
 """
 
 import asyncio
@@ -37,6 +39,7 @@ class Pursuit:
         "_hint",
         "_hops",
         "_is_probing",
+        "_members",
         "_part",
         "_pause_s",
         "_router",
@@ -49,6 +52,8 @@ class Pursuit:
         self._router = router
         self._part = part
         self._tried: set[NodeId] = set()
+        self._members: set[NodeId] = set()
+        """Who of those tried has a replica of the range that merely does not lead."""
         self._hint: NodeId | None = None
         self._hops = 0
         self._failures = 0
@@ -123,7 +128,7 @@ class Pursuit:
         return candidates[self._router.rng.below(len(candidates))] if candidates else None
 
     def _everybody_failed(self, target: CachedRange) -> errors.MultiraftError:
-        self._tried.clear()
+        self._begin_round()
         self._stale = target
         return self._part.call.last_error or errors.NodeUnavailableError(
             target=f"r{target.range_id}", reason="no replica answers"
@@ -143,6 +148,7 @@ class Pursuit:
         assert isinstance(error, errors.NotLeaseholderError), "dispatched by type"
         leader = error.leaseholder
         self._tried.add(node_id)
+        self._members.add(node_id)
         self._forget_leader(node_id)
         if leader is None or leader == node_id:
             self._end_round()
@@ -157,7 +163,7 @@ class Pursuit:
         assert isinstance(error, errors.RangeMismatchError), "dispatched by type"
         self._router.addressing.learn(error.descriptors)
         if self._knows_better():
-            self._tried.clear()  # Another range, with replicas of its own.
+            self._begin_round()  # Another range, with replicas of its own.
             return
         # This node knows no more than we do. Its range's other replicas may, or the records.
         self._tried.add(node_id)
@@ -183,8 +189,7 @@ class Pursuit:
     def _node_failed(self, _error: errors.MultiraftError, node_id: NodeId) -> None:
         self._tried.add(node_id)
         self._forget_leader(node_id)
-        if self._end_round():
-            self._stale = self._target
+        self._end_round()
 
     def _knows_better(self) -> bool:
         """Return whether any operation would now go elsewhere than it went, or be cut otherwise."""
@@ -202,16 +207,20 @@ class Pursuit:
         if known is not None and known.leader == node_id:
             known.leader = None
 
-    def _end_round(self) -> bool:
-        """If every replica has been tried: pause, then they may be tried again."""
-        target = self._target
-        if target is not None and any(
-            replica.node_id not in self._tried for replica in target.descriptor.replicas
-        ):
-            return False
+    def _begin_round(self) -> None:
         self._tried.clear()
+        self._members.clear()
+
+    def _end_round(self) -> None:
+        """If every replica has been tried: pause, then they may be tried again."""
+        assert self._target is not None, "a range was asked"
+        replicas = [replica.node_id for replica in self._target.descriptor.replicas]
+        if not self._tried.issuperset(replicas):
+            return
+        if 2 * len(self._members.intersection(replicas)) <= len(replicas):
+            self._stale = self._target
+        self._begin_round()
         self._pause_to_probe()
-        return True
 
     def _pause_to_probe(self) -> None:
         """Pause until it is this part's turn to ask whether the range has a leader again.

@@ -392,6 +392,28 @@ def test_a_range_that_is_known_is_reached_while_the_first_range_is_down() -> Non
     clients.run(main)
 
 
+def test_a_range_whose_replicas_answer_is_not_looked_up_where_nobody_does() -> None:
+    """One node led it and the first range; the first range is the later one to have a leader."""
+
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        began, lookups = bench.loop.time(), bench.db.status().lookups
+        bench.cluster.ranges[RangeId(1)].leader = N2
+        bench.cluster.hints = {N1: N2, N3: N2}
+        bench.cluster.stop(N2)
+
+        def elect() -> None:
+            bench.cluster.range_of(b"\x10a").leader = N3
+            bench.cluster.hints = {}
+
+        bench.loop.call_later(1.0, elect)
+        await bench.db.put(b"a", b"1")
+        assert bench.loop.time() - began < 1.1
+        assert bench.db.status().lookups == lookups
+
+    clients.run(main)
+
+
 # -- once, and only what is certain --------------------------------------------------------------
 
 
