@@ -232,6 +232,7 @@ class Node:
         if hello.node_id and hello.cluster_id:
             self.addresses.learn(hello.node_id, hello.address)
             self.store.add_peer(hello.node_id)
+            self._links.heard_from(hello.node_id)
         return self.welcome(), self._handlers[hello.connection_class](self, hello)
 
     def _requests_handler(self, hello: Hello) -> Callable[[Connection], Handler]:

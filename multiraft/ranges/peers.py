@@ -5,7 +5,9 @@ Purpose
     sent, since Raft and liveness repeat what matters.
 Invariants
     - Nothing is queued for a peer without a connection, so an unreachable peer costs no memory.
-    - At most one dial per peer and class is under way, with a growing pause between failures.
+    - At most one dial per peer and class is under way, with a growing pause between failures. A
+      peer that dials this node is up again, so the pause is over: it needs to be asked for support
+      before the next leader dies.
 """
 
 import asyncio
@@ -158,6 +160,14 @@ class PeerLinks:
             return
         self.frames_sent += 1
         connection.send(FrameKind.RAFT, payload)
+
+    def heard_from(self, peer: NodeId) -> None:
+        """`peer` has just connected to this node: dial it now, however often that failed before."""
+        link = self._links.get(peer)
+        if link is not None and link.connection is None:
+            link.failures = 0
+            link.retry_at = 0.0
+            self._dial_soon(link)
 
     def status(self) -> LinksStatus:
         """Return who is connected and what was sent."""
