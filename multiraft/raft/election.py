@@ -17,7 +17,7 @@ Source
 
 from typing import TYPE_CHECKING
 
-from multiraft.ids import NO_REPLICA, Index, ReplicaId, Term, Timestamp
+from multiraft.ids import NO_EPOCH, NO_REPLICA, Index, ReplicaId, Term, Timestamp
 from multiraft.raft import fortification, membership, quorum, replication
 from multiraft.raft.leadership import Leadership
 from multiraft.raft.messages import (
@@ -57,9 +57,23 @@ def tick(core: "RaftCore") -> None:
 def support_changed(core: "RaftCore") -> None:
     """Campaign soon, but not all groups at once, if this replica has just become free to."""
     could = core.could_campaign
-    core.could_campaign = timer_runs(core) and fortification.has_quorum_support(core)
+    core.could_campaign = (
+        timer_runs(core) and has_lost_leader(core) and fortification.has_quorum_support(core)
+    )
     if core.could_campaign and not could:
         _shorten_timer(core)
+
+
+def has_lost_leader(core: "RaftCore") -> bool:
+    """Return whether there is no leader as far as is known, or its store is taken for dead.
+
+    A follower that never came to fortify its leader is free, but has no reason to campaign.
+    """
+    return (
+        core.leader == NO_REPLICA
+        or core.leader == core.replica_id
+        or core.support.support_for(core.leader) == NO_EPOCH
+    )
 
 
 def _shorten_timer(core: "RaftCore") -> None:
@@ -89,11 +103,15 @@ def become_follower(core: "RaftCore", term: Term, leader: ReplicaId) -> None:
         core.matched_index = Index(0)
         core.acknowledge_to = NO_REPLICA
         core.hard_state_changed()
+    was_asking = core.role is not Role.FOLLOWER and not was_leading
     core.role = Role.FOLLOWER
     core.leader = leader
     core.votes = None
     core.release = None
-    core.restart_election_timer()
+    if was_asking and leader == NO_REPLICA:
+        _start_retry_timer(core)  # A newer term is no leader yet, and perhaps nobody's attempt.
+    else:
+        core.restart_election_timer()
     if was_leading and core.releasing is not None:
         fortification.send_releases(core)
 
@@ -214,17 +232,25 @@ def check_quorum(core: "RaftCore") -> None:
 
 
 def consider_pre_vote(core: "RaftCore", source: ReplicaId, message: PreVote) -> None:
-    """Answer whether this replica would vote so; nothing changes here (thesis 9.6)."""
+    """Answer whether this replica would vote so; that changes neither term nor vote (thesis 9.6).
+
+    But it tells a free replica whose log is better that the other is free, too, and cannot win: it
+    is time to ask for itself, even if it did so a moment ago when the other was still bound.
+    """
+    is_up_to_date = core.log.is_up_to_date(message.last_index, message.last_term)
     granted = (
         message.term > core.term
         and not fortification.is_bound(core)
-        and core.log.is_up_to_date(message.last_index, message.last_term)
+        and is_up_to_date
         and not _goes_first(core, source, message)
     )
     commit_term = core.log.term(core.commit_index)
     assert commit_term is not None, "the log is never truncated above the commit index"
     term = message.term if granted else core.term
     core.send(source, PreVoteReply(term, granted, core.commit_index, commit_term))
+    may_ask = core.role in (Role.FOLLOWER, Role.PRE_CANDIDATE) and has_lost_leader(core)
+    if may_ask and not is_up_to_date:
+        core.election_timeout = min(core.election_timeout, core.election_elapsed + 1)
 
 
 def learn_commit(core: "RaftCore", source: ReplicaId, message: PreVoteReply) -> None:
@@ -342,6 +368,7 @@ def hear_leader(core: "RaftCore", source: ReplicaId) -> None:
     """
     assert core.role is not Role.LEADER, "two leaders in one term"
     core.election_elapsed = 0
+    core.could_campaign = False
     if core.role is not Role.FOLLOWER:
         become_follower(core, core.term, source)
     if core.leader != source:

@@ -203,12 +203,14 @@ class Replica:
 
         It does if the leader is there, or whoever this replica is bound to, itself included: after
         a restart a former leader knows no leader. And a leader, or one that still has to release
-        its followers, waits for each of them.
+        its followers, waits for each of them; one that is free to campaign, for a quorum of them.
         """
         core, nodes = self.core, self._support.nodes
         if node in (nodes.get(core.leader), nodes.get(core.fortified_leader)):
             return True
-        waits_for_all = core.role is Role.LEADER or core.releasing is not None
+        waits_for_all = (
+            core.role is Role.LEADER or core.releasing is not None or core.needs_tick
+        )
         return waits_for_all and node in nodes.values()
 
     def submit(self, request: BatchRequest, reply: Reply) -> None:

@@ -42,6 +42,54 @@ def test_one_that_was_refused_does_not_stand_in_the_way_of_a_higher_one() -> Non
     assert cluster.leaders == [3]
 
 
+def test_the_better_log_asks_again_as_soon_as_the_other_shows_that_it_is_free() -> None:
+    """It was refused while the other was bound; the other, once free, cannot win."""
+    cluster = Cluster(voters(3))
+    cluster.elect(1)
+    cluster.isolate(3)
+    cluster.propose(1, "only at 2")
+    cluster.settle()
+    cluster.heal()
+    cluster[1].crash()
+    cluster.withdraw(1, 2)
+    cluster.tick(2, 1)
+    cluster.settle()
+    cluster.withdraw(1, 3)
+    cluster.tick(3, 1)
+    cluster.settle()
+    assert cluster.leaders == []
+    cluster.tick(2, 1)
+    cluster.settle()
+    assert cluster.leaders == [2]
+
+
+def test_an_attempt_that_a_newer_term_ends_is_made_again_soon() -> None:
+    """The term is of an attempt that failed: it brings no leader, so nobody else may try."""
+    cluster = without_leader()
+    cluster.isolate(2)
+    election.become_candidate(cluster[3].core, None)
+    cluster.settle()
+    cluster.heal()
+    assert cluster[2].core.term < cluster[3].core.term
+    cluster.tick(2, 1)
+    cluster.settle()
+    assert (cluster[2].core.term, cluster.leaders) == (cluster[3].core.term, [])
+    cluster.tick(2, RETRY_TICKS_MAX)
+    cluster.settle()
+    assert cluster.leaders == [2]
+
+
+def test_a_follower_that_was_never_fortified_asks_soon_when_its_leaders_store_is_dead() -> None:
+    cluster = Cluster(voters(3))
+    cluster.holding.append("Fortify 1>3")
+    cluster.elect(1)
+    cluster[1].crash()
+    cluster.withdraw(1, 2, 3)
+    cluster.tick(3, CONFIG.support_loss_jitter_ticks)
+    cluster.settle()
+    assert cluster.leaders == [3]
+
+
 def test_a_split_vote_is_tried_again_well_within_an_election_timeout() -> None:
     cluster = without_leader()
     for number in (2, 3):
