@@ -3,6 +3,7 @@
 Purpose
     Give the pure `Support` its HLC, its engine and its peers. One timer per store, whatever the
     number of groups; each interval costs one message and one reply per peer and one or two syncs.
+    A second timer runs only when a grant ends before the next beat, as when a peer has died.
 Invariants
     - Before a started store says anything, its wall clock has passed everything it ever asked for
       and every HLC at which it ended support; its HLC never goes back over a restart (S3).
@@ -106,6 +107,7 @@ class Liveness:
         self._running = False
         self._sync_under_way = False
         self._heartbeat_timer: asyncio.TimerHandle | None = None
+        self._expiry_timer: asyncio.TimerHandle | None = None
         self._flush_handle: asyncio.Handle | None = None
         self.support_for = self._support.support_for
         self.support_from = self._support.support_from
@@ -137,7 +139,7 @@ class Liveness:
     def stop(self) -> None:
         """Say nothing more. What was granted stays granted; peers withdraw when it runs out."""
         self._running = False
-        for handle in (self._heartbeat_timer, self._flush_handle):
+        for handle in (self._heartbeat_timer, self._expiry_timer, self._flush_handle):
             if handle is not None:
                 handle.cancel()
 
@@ -203,6 +205,26 @@ class Liveness:
             return
         self._tell(self._support.tick(self._hlc.now()))
         self._flush()
+        self._watch_expiry()
+
+    def _watch_expiry(self) -> None:
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+            self._expiry_timer = None
+        now = self._hlc.now()
+        until = self._support.next_expiry(now)
+        if until is not None and self._running:
+            ahead = max(0, until - now)
+            wait_s = hlc.to_us(Timestamp(ahead)) / 1e6 + _CLOCK_STEP_S
+            self._expiry_timer = asyncio.get_running_loop().call_later(
+                wait_s, self._or_fail, self._expire
+            )
+
+    def _expire(self) -> None:
+        self._expiry_timer = None
+        self._support.withdraw_expired(self._hlc.now())
+        self._flush()
+        self._watch_expiry()
 
     def _tell(self, changes: Changes) -> None:
         for node, change in changes:

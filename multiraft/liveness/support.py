@@ -14,12 +14,13 @@ Invariants
     - The end of an epoch, by withdrawal or by the asker's restart, is durable together with the HLC
       at which it came before anything here acts on it (S3).
     - Epochs belong to a pair; a start raises all of them (L3).
-    - After a gap between two ticks nothing is withdrawn for one further interval (L4).
+    - After a gap between two ticks nothing is withdrawn before the next tick (L4).
 Source
     CockroachDB's store liveness, the idea; safety rules S3, A6, L3, L4.
 
-No clock and no I/O: the caller passes its HLC in, calls `tick` once per heartbeat interval and
-`take_effects` after every call, writes what it gets, syncs, and then calls `synced`. Only one
+No clock and no I/O: the caller passes its HLC in, calls `tick` once per heartbeat interval,
+`withdraw_expired` when `next_expiry` has passed, and `take_effects` after every call, writes what it
+gets, syncs, and then calls `synced`. Only one
 Effects is under way at a time, so what piles up while a sync runs is at most one record and one
 message per peer.
 
@@ -90,6 +91,7 @@ class Support:
 
     __slots__ = (
         "_asked_until",
+        "_came_late",
         "_granted",
         "_in_flight",
         "_interval",
@@ -116,6 +118,8 @@ class Support:
         self._granted = dict(stored.granted)
         self._supported = {node: grant.epoch for node, grant in stored.granted if grant.until}
         self._ticked_at = hlc.ZERO
+        self._came_late = False
+        """Whether the last tick followed a gap."""
         self._in_flight: Effects | None = None
         # The three dicts are sets that keep their order.
         self._to_ask: dict[NodeId, None] = {}
@@ -171,15 +175,13 @@ class Support:
 
     def tick(self, hlc_now: Timestamp) -> Changes:
         """Let time pass: ask everybody again, withdraw and end what has expired."""
-        gap = hlc_now - self._ticked_at
+        # L4: after a pause, and at start, the renewals of our peers are still waiting to be read.
+        self._came_late = hlc_now - self._ticked_at > 2 * self._interval
         self._ticked_at = hlc_now
         self._to_ask.update((node, None) for node, pair in self._pairs.items() if pair.wanted)
-        # L4: after a pause, and at start, the renewals of our peers are still waiting to be read.
-        if gap > 2 * self._interval:
+        if self._came_late:
             return []
-        for node, grant in self._granted.items():
-            if grant.until and hlc_now > grant.until:
-                self._set_grant(node, Granted(Epoch(grant.epoch + 1), hlc.ZERO, hlc_now))
+        self._withdraw(hlc_now)
         changes: Changes = []
         for node, pair in self._pairs.items():
             if pair.held and hlc_now > pair.until:
@@ -187,6 +189,23 @@ class Support:
                 self.version += 1
                 changes.append((node, Change.SUPPORT_FROM_ENDED))
         return changes
+
+    def next_expiry(self, hlc_now: Timestamp) -> Timestamp | None:
+        """Return when `withdraw_expired` should be called before the next tick, or None.
+
+        Groups whose leader's store died wait for it: up to an interval less than for the tick.
+        """
+        next_tick = self._ticked_at + self._interval
+        if self._came_late or hlc_now > next_tick:
+            return None
+        untils = [grant.until for grant in self._granted.values() if grant.until]
+        until = min(untils, default=hlc.ZERO)
+        return until if hlc.ZERO < until < next_tick else None
+
+    def withdraw_expired(self, hlc_now: Timestamp) -> None:
+        """Withdraw what has expired since the tick, unless the next one is due: it looks at gaps (L4)."""
+        if not self._came_late and hlc_now <= self._ticked_at + self._interval:
+            self._withdraw(hlc_now)
 
     def take_effects(self, hlc_now: Timestamp) -> Effects | None:
         """Return what to do now; None when nothing is, or while the last Effects is not synced."""
@@ -244,6 +263,11 @@ class Support:
             # The asker's restart ends the old epoch just as a withdrawal does.
             ended_at = hlc_now if grant.until else grant.ended_at
             self._set_grant(node, Granted(request.epoch, request.until, ended_at))
+
+    def _withdraw(self, hlc_now: Timestamp) -> None:
+        for node, grant in self._granted.items():
+            if grant.until and hlc_now > grant.until:
+                self._set_grant(node, Granted(Epoch(grant.epoch + 1), hlc.ZERO, hlc_now))
 
     def _set_grant(self, node: NodeId, grant: Granted) -> None:
         before = self._granted.get(node, _NEVER_GRANTED)

@@ -555,6 +555,22 @@ async def test_a_pause_of_the_whole_machine_withdraws_nothing(loop: VirtualLoop)
 
 
 @on_virtual_time
+async def test_a_dead_store_loses_its_support_when_it_ends_and_not_with_the_next_beat(
+    loop: VirtualLoop,
+) -> None:
+    network = Network(loop, (NodeId(1), NodeId(2)))
+    asker, supporter = (Node(n, network, Disk(), VirtualClock(loop)) for n in network.cluster)
+    await asker.start()
+    await asyncio.sleep(HEARTBEAT_S / 2)  # The supporter's beats lie between the asker's.
+    await supporter.start()
+    await asyncio.sleep(SETTLED_S)
+    until = asker.liveness.support_from(supporter.node_id)[1]
+    asker.crash()
+    await until_true(loop, lambda: not supporter.liveness.support_for(asker.node_id))
+    assert 0 < hlc.to_us(Timestamp(supporter.hlc.wall() - until)) < 20_000
+
+
+@on_virtual_time
 async def test_a_clock_jump_within_the_offset_disturbs_nothing(loop: VirtualLoop) -> None:
     nodes = await start_cluster(loop, 3)
     await asyncio.sleep(SETTLED_S)

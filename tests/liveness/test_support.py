@@ -310,6 +310,38 @@ class TestSupporting:
         assert (B, Change.SUPPORT_FOR_WITHDRAWN) in core.synced(taken, at(1_610))
         assert core.support_for(B) == NO_EPOCH
 
+    def test_support_that_ends_between_two_ticks_is_withdrawn_then(self) -> None:
+        core = running()
+        core.receive(B, request(1, 1_100), at(1_010))
+        settle(core, 1_010)
+        assert core.next_expiry(at(1_010)) == at(1_100)
+        core.withdraw_expired(at(1_100))
+        assert core.take_effects(at(1_100)) is None, "not before the clock has passed the end"
+        core.withdraw_expired(at(1_101))
+        assert take(core, 1_101) == effects(None, ((B, granted(2, 0, 1_101)),))
+        assert core.next_expiry(at(1_101)) is None
+
+    def test_what_ends_after_the_next_tick_is_left_to_it(self) -> None:
+        core = running()
+        core.receive(B, request(1, 1_200), at(1_010))
+        assert core.next_expiry(at(1_010)) is None
+
+    def test_where_the_next_tick_is_late_only_that_withdraws(self) -> None:
+        """Rule L4: it sees how late it is, and that renewals may be waiting."""
+        core = running()
+        core.receive(B, request(1, 1_100), at(1_010))
+        settle(core, 1_010)
+        core.withdraw_expired(at(1_500))
+        assert core.next_expiry(at(1_500)) is None
+        core.tick(at(1_500))
+        core.withdraw_expired(at(1_501))
+        assert core.next_expiry(at(1_501)) is None
+        settle(core, 1_501)
+        assert core.support_for(B) == Epoch(1)
+        core.tick(at(1_700))
+        settle(core, 1_700)
+        assert core.support_for(B) == NO_EPOCH
+
     def test_support_given_again_keeps_the_time_of_the_last_withdrawal(self) -> None:
         core = running(stored(asked(900), (B, granted(4, 0, 800))))
         core.receive(B, request(4, 2_000), at(1_010))

@@ -72,7 +72,10 @@ class Store:
                 self.hlc.forward(self.floor)
                 self.core = self.opening
             return
-        self.core.tick(self.hlc.now())
+        if self.world.random.random() < 0.7:
+            self.core.tick(self.hlc.now())
+        else:
+            self.core.withdraw_expired(self.hlc.now())
         self.flush()
 
     def crash(self, *, keep_in_flight: bool) -> None:
