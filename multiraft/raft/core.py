@@ -66,6 +66,7 @@ class RaftCore:
         "handed_index",
         "hard_state_unwritten",
         "leader",
+        "leader_unheard",
         "leadership",
         "lease_version",
         "led_term",
@@ -125,6 +126,8 @@ class RaftCore:
 
         self.role = Role.FOLLOWER
         self.leader = NO_REPLICA
+        self.leader_unheard = False
+        """Whether `leader` is only what this replica knew before its restart."""
         self.leadership: Leadership | None = None
         self.led_term = Term(0)
         self.votes: dict[ReplicaId, bool] | None = None
@@ -151,6 +154,7 @@ class RaftCore:
         self.could_campaign = election.timer_runs(self) and fortification.has_quorum_support(self)
         if self.fortified_term == self.term and self.fortified_leader != replica_id:
             self.leader = self.fortified_leader
+            self.leader_unheard = True
 
     # --- What the host reads ------------------------------------------------------------------
 

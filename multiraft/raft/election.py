@@ -55,7 +55,13 @@ def tick(core: "RaftCore") -> None:
 
 
 def support_changed(core: "RaftCore") -> None:
-    """Campaign soon, but not all groups at once, if this replica has just become free to."""
+    """Campaign soon, but not all groups at once, if this replica has just become free to.
+
+    A replica that restarted bound may have been removed meanwhile, and nobody would tell it: a
+    leader does not talk to what is no member, and whoever is bound asks nobody for votes.
+    """
+    if core.leader_unheard and fortification.is_bound(core):
+        fortification.ask_still_leading(core)
     could = core.could_campaign
     core.could_campaign = (
         timer_runs(core) and has_lost_leader(core) and fortification.has_quorum_support(core)
@@ -369,6 +375,7 @@ def hear_leader(core: "RaftCore", source: ReplicaId) -> None:
     assert core.role is not Role.LEADER, "two leaders in one term"
     core.election_elapsed = 0
     core.could_campaign = False
+    core.leader_unheard = False
     if core.role is not Role.FOLLOWER:
         become_follower(core, core.term, source)
     if core.leader != source:

@@ -33,6 +33,7 @@ from multiraft.raft.messages import (
     Envelope,
     PreVote,
     ReleaseFortification,
+    StillLeading,
 )
 from multiraft.raft.ready import Ready, SnapshotMark
 from multiraft.raft.role import Role
@@ -55,6 +56,9 @@ DOUBT_INTERVAL_S = 0.2
 """A replica that sends clients away asks its leader this often at most whether it still leads."""
 DOUBT_MEMORY_S = 5.0
 """After this long without a client to send away the next one is the first again."""
+
+_ASKED_IN_VAIN = (PreVote, StillLeading)
+"""What a replica says that was removed and does not know it."""
 
 UNINITIALISED = AppliedState(Index(0), Term(0), RangeStats(), Timestamp(0))
 
@@ -284,14 +288,14 @@ class Replica:
     def step(self, source_node: NodeId, envelope: Envelope) -> None:
         """Take a Raft message of this group."""
         self._support.nodes[envelope.source] = source_node
-        if type(envelope.message) is PreVote:
+        if type(envelope.message) in _ASKED_IN_VAIN:
             self._tell_if_removed(source_node, envelope.source)
         self.core.step(envelope)
         if self.core.has_ready():
             self.context.mark_dirty(self)
 
     def _tell_if_removed(self, node: NodeId, replica_id: ReplicaId) -> None:
-        """A replica that was removed while it was away asks for votes: let it end at once."""
+        """If the asker was removed while it was away, let it end at once."""
         descriptor = self.descriptor
         if (
             self.leaseholder is not None

@@ -10,6 +10,7 @@ from multiraft.raft.messages import (
     ReleaseFortification,
     RequestVote,
     RequestVoteReply,
+    StillLeading,
 )
 from multiraft.raft.ready import Ready
 from multiraft.raft.role import Role
@@ -319,6 +320,17 @@ def test_a_restarted_replica_knows_the_leader_it_is_fortified_to() -> None:
     assert not replica.core.needs_tick
     replica.support.given[3] = Epoch(2)
     assert replica.core.needs_tick
+
+
+def test_a_replica_that_restarted_bound_asks_whether_its_leader_still_leads() -> None:
+    """It may have been removed: a leader says nothing to what is no member."""
+    replica = Replica(disk_with(voters(3), (2,), fortified=(3, 2, 1)))
+    replica.core.support_changed()
+    assert replica.settle() == [(3, StillLeading(Term(2)))]
+    replica.step(3, AppendEntries(Term(2), Index(1), Term(2), (), Index(0)))
+    replica.settle()
+    replica.core.support_changed()
+    assert replica.settle() == [], "it has heard"
 
 
 def test_elect_ends_with_a_leader_of_every_configuration_size() -> None:

@@ -65,7 +65,7 @@ async def remove_while_down(cluster: Cluster, db: Database) -> tuple[Member, Mem
 
 
 @cluster_test(nodes=4)
-async def test_a_replica_that_was_removed_while_its_node_was_down_ends_when_it_campaigns(
+async def test_a_replica_that_was_removed_while_its_node_was_down_ends_when_it_is_back(
     cluster: Cluster, db: Database
 ) -> None:
     leader, away = await remove_while_down(cluster, db)
