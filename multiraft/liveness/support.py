@@ -19,8 +19,8 @@ Source
     CockroachDB's store liveness, the idea; safety rules S3, A6, L3, L4.
 
 No clock and no I/O: the caller passes its HLC in, calls `tick` once per heartbeat interval,
-`withdraw_expired` when `next_expiry` has passed, and `take_effects` after every call, writes what it
-gets, syncs, and then calls `synced`. Only one
+`withdraw_expired` when `next_expiry` has passed, and `take_effects` after every call, writes what
+it gets, syncs, and then calls `synced`. Only one
 Effects is under way at a time, so what piles up while a sync runs is at most one record and one
 message per peer.
 
@@ -203,7 +203,10 @@ class Support:
         return until if hlc.ZERO < until < next_tick else None
 
     def withdraw_expired(self, hlc_now: Timestamp) -> None:
-        """Withdraw what has expired since the tick, unless the next one is due: it looks at gaps (L4)."""
+        """Withdraw what has expired since the tick.
+
+        Unless the next one is due: it finds out whether there was a gap (L4).
+        """
         if not self._came_late and hlc_now <= self._ticked_at + self._interval:
             self._withdraw(hlc_now)
 

@@ -76,8 +76,7 @@ def has_lost_leader(core: "RaftCore") -> bool:
     A follower that never came to fortify its leader is free, but has no reason to campaign.
     """
     return (
-        core.leader == NO_REPLICA
-        or core.leader == core.replica_id
+        core.leader in (NO_REPLICA, core.replica_id)
         or core.support.support_for(core.leader) == NO_EPOCH
     )
 

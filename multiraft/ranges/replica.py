@@ -212,9 +212,7 @@ class Replica:
         core, nodes = self.core, self._support.nodes
         if node in (nodes.get(core.leader), nodes.get(core.fortified_leader)):
             return True
-        waits_for_all = (
-            core.role is Role.LEADER or core.releasing is not None or core.needs_tick
-        )
+        waits_for_all = core.role is Role.LEADER or core.releasing is not None or core.needs_tick
         return waits_for_all and node in nodes.values()
 
     def submit(self, request: BatchRequest, reply: Reply) -> None:
