@@ -10,9 +10,9 @@ import pytest
 
 from multiraft.client.database import Database
 from multiraft.config import ClientConfig, Config, LivenessConfig
-from tests.support import virtual_loop
-from tests.support.cluster import Cluster
-from tests.support.virtual_loop import VirtualLoop
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.cluster import Cluster
+from multiraft.sim.loop import VirtualLoop
 
 CONFIG = Config(
     liveness=LivenessConfig(clock_offset_ms_max=10), client=ClientConfig(deadline_s=30.0)

@@ -4,7 +4,8 @@ import asyncio
 
 from multiraft.client.database import Database
 from multiraft.ids import NO_EPOCH, NodeId
-from tests.support.cluster import Cluster, cluster_test
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
 
 
 @cluster_test()
