@@ -563,7 +563,7 @@ async def test_a_dead_store_loses_its_support_when_it_ends_and_not_with_the_next
     await asker.start()
     await asyncio.sleep(HEARTBEAT_S / 2)  # The supporter's beats lie between the asker's.
     await supporter.start()
-    await asyncio.sleep(SETTLED_S)
+    await asyncio.sleep(SETTLED_S - HEARTBEAT_S / 4)  # No request is on its way.
     until = asker.liveness.support_from(supporter.node_id)[1]
     asker.crash()
     await until_true(loop, lambda: not supporter.liveness.support_for(asker.node_id))
