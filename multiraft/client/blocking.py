@@ -58,10 +58,17 @@ def connect(
 
 
 class Database:
-    """See the module; made by `connect`."""
+    """See the module; made by `connect`.
 
-    def __init__(self, inner: database.Database) -> None:
+    With `loop`, which another thread runs for longer than the database is open, there is no thread
+    of its own.
+    """
+
+    def __init__(
+        self, inner: database.Database, *, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self._inner = inner
+        self._borrowed = loop
         self._opened: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -84,6 +91,10 @@ class Database:
 
     def open(self) -> None:
         """Start the thread and reach a node."""
+        if self._borrowed is not None:
+            asyncio.run_coroutine_threadsafe(self._inner.open(), self._borrowed).result()
+            self._loop = self._borrowed
+            return
         self._thread.start()
         try:
             self._opened.result()
@@ -95,6 +106,9 @@ class Database:
         """Close the connections and end the thread. Calls under way end with StoppedError."""
         with self._lock:
             self._is_closing = True
+        if self._borrowed is not None:
+            asyncio.run_coroutine_threadsafe(self._inner.close(), self._borrowed).result()
+            return
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None and self._thread.is_alive():
             # When opening failed, the loop may end by itself just now.

@@ -53,7 +53,7 @@ CLUSTER_ID = "test-cluster"
 
 
 class Cluster(Inspection):
-    """See the module. Freezing needs a VirtualLoop; all else runs on any loop."""
+    """See the module. Runs on any loop; what a frozen node is on one with real time, see `freeze`."""
 
     def __init__(
         self,
@@ -73,6 +73,8 @@ class Cluster(Inspection):
         self.client_names: dict[str, None] = {}
         """Under which the clients' links are known."""
         self.snapshots_of_the_dead = 0
+        self._dying: dict[int, asyncio.Task[None]] = {}
+        """Nodes whose store failed on a loop with real time, where to end them takes a moment."""
         self.members = {number: Member(number, loop) for number in range(1, nodes + 1)}
         self.invariants = Invariants(self.running, loop.time)
         self.wiretap.listeners.append(self.invariants.hear)
@@ -107,7 +109,7 @@ class Cluster(Inspection):
         member.node = node = cast("Node", process.run(self._make_node, member, process))
         starting = process.spawn(node.start(member.address))
         if await process.outlives(starting) and starting.exception() is not None:
-            self.kill(number)
+            await self.crash(number)
             if not member.excuses:
                 starting.result()
 
@@ -135,14 +137,17 @@ class Cluster(Inspection):
     def _store_failed(self, member: Member, node: Node, error: BaseException) -> None:
         if not member.excuses:
             self.errors.append(error)
-        elif member.node is node:
+        elif member.node is node and isinstance(self.loop, VirtualLoop):
             self.kill(member.number)
+        elif member.node is node:
+            self._dying[member.number] = self.loop.create_task(self.crash(member.number))
 
     async def stop(self) -> None:
         """Stop every node in good order.
 
         Fails if a store had failed before, or if an invariant was violated.
         """
+        await asyncio.gather(*self._dying.values())
         self.invariants.check()
         for member in self.members.values():
             if member.node is not None:
@@ -184,7 +189,10 @@ class Cluster(Inspection):
         await self.start_node(number)
 
     def freeze(self, number: int) -> None:
-        """Stop a node as SIGSTOP does, between two callbacks; what is sent to it waits."""
+        """Stop a node as SIGSTOP does, between two callbacks; what is sent to it waits.
+
+        On a loop with real time its callbacks go on, but nothing it says or hears gets through.
+        """
         process = self.members[number].process
         if not process.is_frozen:
             self.isolate(number)
@@ -209,8 +217,10 @@ class Cluster(Inspection):
             self._thaw(member)
 
     def _thaw(self, member: Member) -> None:
-        assert isinstance(self.loop, VirtualLoop), "only virtual time stands still for one process"
-        self.loop.thaw(member.process)
+        if isinstance(self.loop, VirtualLoop):
+            self.loop.thaw(member.process)
+        else:
+            member.process.thaw()
         if not member.process.is_frozen:
             self.network.rejoin(member.name)
 
