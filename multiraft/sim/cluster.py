@@ -53,7 +53,7 @@ CLUSTER_ID = "test-cluster"
 
 
 class Cluster(Inspection):
-    """See the module. Runs on any loop; what a frozen node is on one with real time, see `freeze`."""
+    """See the module. Runs on any loop; `freeze` is weaker on one with real time."""
 
     def __init__(
         self,

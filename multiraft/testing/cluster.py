@@ -106,12 +106,13 @@ class Cluster:
             await database.close()
         await self.simulated.stop()
 
-    # -- looking -------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     @property
     def simulated(self) -> SimulatedCluster:
-        """The cluster below, with everything that this class has no name for: slow disks, lost
-        frames, single messages. It is internal: what it offers may change.
+        """The cluster below, for what has no name here: failing disks, lost frames.
+
+        It is internal: what it offers may change.
         """
         if self._simulated is None:
             raise MisuseError("the cluster is not started: use it with `async with`")
@@ -170,7 +171,7 @@ class Cluster:
         async with asyncio.timeout(within_s):
             await running.until_served()
 
-    # -- clients -------------------------------------------------------------------------------------
+    # -- clients -----------------------------------------------------------------------------------
 
     def connect(self, *, name: str = "client", **settings: Any) -> Database:  # noqa: ANN401
         """Return a database of this cluster, to be used with `async with`.
@@ -186,7 +187,7 @@ class Cluster:
         self._databases.append(database)
         return database
 
-    # -- faults: nodes -------------------------------------------------------------------------------
+    # -- faults: nodes -----------------------------------------------------------------------------
 
     async def crash(self, node: int) -> None:
         """Cut a node's power. Its connections break, and what it had not synced is lost.
@@ -238,7 +239,7 @@ class Cluster:
         member.excuses = [CLOCK] if seconds else []
         member.clock.step_wall(seconds - member.clock.offset_s())
 
-    # -- faults: network -----------------------------------------------------------------------------
+    # -- faults: network ---------------------------------------------------------------------------
 
     def partition(self, *groups: Iterable[int | str]) -> None:
         """Cut the network between the groups, until `heal`; within a group it works.
@@ -272,7 +273,7 @@ class Cluster:
         """Let every frame travel, and every sync of a disk take, that long from now on."""
         self._running().slow_down(link_s=link_s, sync_s=sync_s)
 
-    # -- ranges --------------------------------------------------------------------------------------
+    # -- ranges ------------------------------------------------------------------------------------
 
     async def split(self, key: bytes) -> None:
         """Split the range that holds `key`, so that one starts there.
@@ -282,11 +283,11 @@ class Cluster:
         """
         admin = self._database().admin
         _, right = await admin.split(key)
-        while all(
-            each.descriptor.range_id != right.range_id
-            for each in await admin.ranges(with_status=False)
-        ):
-            await asyncio.sleep(STEP_S)  # Its addressing record is written behind the split.
+        while True:
+            found = await admin.ranges(with_status=False)
+            if any(each.descriptor.range_id == right.range_id for each in found):
+                return
+            await asyncio.sleep(STEP_S)  # The addressing record is written behind the split.
 
     async def transfer(self, key: bytes, node: int) -> None:
         """Hand the range that holds `key` to a node; on return that node serves it.
@@ -304,7 +305,7 @@ class Cluster:
                     await admin.transfer(running.range_at(key).range_id, member.node_id)
                 await running.until(lambda: self.leader(key) is not None)
 
-    # -- inside --------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def _running(self) -> SimulatedCluster:
         if self._is_over:

@@ -12,7 +12,9 @@ Invariants
       effect on tests that do not ask for a fixture.
 """
 
+import importlib
 from collections.abc import AsyncGenerator, Generator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,8 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the asynchronous fixture with whoever runs asynchronous tests here."""
     fixture: Any = pytest.fixture
     if config.pluginmanager.hasplugin("asyncio"):
-        import pytest_asyncio
-
-        fixture = pytest_asyncio.fixture
-    asynchronous = type("", (), {"multiraft_cluster": staticmethod(fixture(multiraft_cluster))})()
-    config.pluginmanager.register(asynchronous, "multiraft-asynchronous")
+        fixture = importlib.import_module("pytest_asyncio").fixture
+    plugin: Any = ModuleType("multiraft_asynchronous_fixtures")
+    plugin.multiraft_cluster = fixture(multiraft_cluster)
+    config.pluginmanager.register(plugin)
