@@ -1,4 +1,4 @@
-"""The job queue on a cluster that is being hurt. Run it with `pytest docs/examples/test_jobs.py`."""
+"""The job queue on a cluster that is being hurt: `cd docs/examples; pytest`."""
 
 import asyncio
 
