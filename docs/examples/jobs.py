@@ -12,7 +12,7 @@ from multiraft.errors import ConditionFailedError, DeadlineExceededError, Outcom
 
 JOBS = b"jobs/"
 WAITING, DONE = b"waiting", b"done"
-CLAIM_S = 2.0
+CLAIM_S = 1.0
 
 
 @dataclass(frozen=True)

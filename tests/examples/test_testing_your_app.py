@@ -1,0 +1,77 @@
+"""The chapter on testing applications shows the example as it is, and the output it has."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLES = DOCS / "examples"
+CHAPTER = (DOCS / "testing-your-app.md").read_text()
+SHOWN = re.compile(r"<!-- (.+?) -->\n```\w*\n(.*?)\n```", re.DOTALL)
+FAILED = "test_jobs.py::test_every_job_is_paid_for_once[Queue]"
+
+
+def shown(title: str) -> str:
+    return dict(SHOWN.findall(CHAPTER))[title]
+
+
+def source(file: str, name: str) -> str:
+    """Return a function of an example as it is written, decorators included."""
+    text = (EXAMPLES / file).read_text()
+    node: ast.AST = ast.parse(text)
+    for part in name.split("."):
+        body = node.body  # type: ignore[attr-defined]
+        node = next(each for each in body if getattr(each, "name", None) == part)
+    assert isinstance(node, ast.AsyncFunctionDef), name
+    first = min(each.lineno for each in (node, *node.decorator_list))
+    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+
+
+def run(*what: str, seed: str | None = None) -> str:
+    """Return what pytest prints of the examples, as plain text of 80 columns."""
+    plain = {name: value for name, value in os.environ.items() if name != "MULTIRAFT_SEED"}
+    environment = plain | {"PYTHONPATH": str(DOCS.parent), "COLUMNS": "80", "NO_COLOR": "1"}
+    if seed is not None:
+        environment["MULTIRAFT_SEED"] = seed
+    options = ("-p", "no:cacheprovider", "-p", "no:randomly", "--tb=short")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *what],
+        cwd=EXAMPLES,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    return done.stdout.strip()
+
+
+def without_numbers(output: str) -> str:
+    """Leave out what another machine, or another version of the database, may change."""
+    one_job = re.sub(r"jobs/\d+(', '|, )?", "J", output)
+    return re.sub(r"J+", "J", re.sub(r"[\d.]+", "N", one_job))
+
+
+@pytest.mark.parametrize(
+    "title", [title for title, _ in SHOWN.findall(CHAPTER) if title.partition(": ")[1]]
+)
+def test_the_code_that_is_shown_is_the_code_that_runs(title: str) -> None:
+    file, _, name = title.partition(": ")
+    assert shown(title) == source(file, name)
+
+
+def test_the_planted_bug_is_found_the_fix_holds_and_the_failure_repeats() -> None:
+    output = run()
+    assert without_numbers(output) == without_numbers(shown("output of pytest"))
+    assert f"FAILED {FAILED}" in output
+    assert "1 failed, 3 passed" in output
+    errors = re.findall(r"^E .*", output, re.MULTILINE)
+    seed = re.search(r"MULTIRAFT_SEED=(\d+)", output)
+    assert seed is not None
+    again = run(FAILED, seed=seed[1])
+    assert re.findall(r"^E .*", again, re.MULTILINE) == errors
