@@ -17,18 +17,20 @@ FAILED = "test_jobs.py::test_every_job_is_paid_for_once[Queue]"
 
 
 def shown(title: str) -> str:
-    return dict(SHOWN.findall(CHAPTER))[title]
+    blocks: dict[str, str] = dict(SHOWN.findall(CHAPTER))
+    return blocks[title]
 
 
 def source(file: str, name: str) -> str:
     """Return a function of an example as it is written, decorators included."""
     text = (EXAMPLES / file).read_text()
-    node: ast.AST = ast.parse(text)
+    node: ast.Module | ast.ClassDef | ast.AsyncFunctionDef = ast.parse(text)
     for part in name.split("."):
-        body = node.body  # type: ignore[attr-defined]
-        node = next(each for each in body if getattr(each, "name", None) == part)
+        definitions = (ast.ClassDef, ast.AsyncFunctionDef)
+        inside = [each for each in node.body if isinstance(each, definitions)]
+        node = next(each for each in inside if each.name == part)
     assert isinstance(node, ast.AsyncFunctionDef), name
-    first = min(each.lineno for each in (node, *node.decorator_list))
+    first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
     return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
 
 

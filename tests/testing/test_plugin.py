@@ -3,6 +3,8 @@
 import importlib.util
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -40,9 +42,10 @@ async def test_it(cluster):
 def run(where: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
     (where / "test_given.py").write_text(text)
     (where / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    plugin = ("-p", "multiraft.testing.plugin", "-p", "no:cacheprovider")
+    # An installation with the entry point has loaded it already.
+    plugin = () if entry_points(group="pytest11", name="multiraft") else ("-p", PLUGIN)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *plugin, *options],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *plugin, *options],
         cwd=where,
         env={"PYTHONPATH": str(Path.cwd()), "PATH": ""},
         capture_output=True,
@@ -81,8 +84,13 @@ def test_a_simulated_test_that_fails_prints_what_repeats_it(tmp_path: Path) -> N
     assert "to repeat: MULTIRAFT_SEED=3 pytest 'test_given.py::test_it'" in done.stdout
 
 
+def test_pytest_finds_it_by_its_entry_point() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"multiraft": PLUGIN}
+
+
 def test_it_loads_no_node_and_no_engine() -> None:
-    program = "import sys, multiraft.testing.plugin; print(*sys.modules)"
+    program = f"import sys, {PLUGIN}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
     )
