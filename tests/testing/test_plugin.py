@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+PLUGIN = "multiraft.testing.plugin"
+NO_ASYNCIO = ("-p", "no:asyncio")
 TESTS = """
 import pytest
 
@@ -56,7 +58,7 @@ def run(where: Path, text: str, *options: str) -> subprocess.CompletedProcess[st
 
 
 def test_a_test_without_asyncio_gets_a_blocking_cluster(tmp_path: Path) -> None:
-    done = run(tmp_path, TESTS)
+    done = run(tmp_path, TESTS, *NO_ASYNCIO)
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
 
@@ -65,7 +67,7 @@ def test_a_test_without_asyncio_gets_a_blocking_cluster(tmp_path: Path) -> None:
     ("package", "mark", "options"),
     [
         ("pytest_asyncio", "asyncio", ("-o", "asyncio_default_fixture_loop_scope=function")),
-        ("anyio", "anyio", ("-p", "no:asyncio")),
+        ("anyio", "anyio", NO_ASYNCIO),
     ],
 )
 def test_an_asynchronous_test_gets_a_cluster_on_its_own_loop(
@@ -79,7 +81,7 @@ def test_an_asynchronous_test_gets_a_cluster_on_its_own_loop(
 
 
 def test_a_simulated_test_that_fails_prints_what_repeats_it(tmp_path: Path) -> None:
-    done = run(tmp_path, FAILING)
+    done = run(tmp_path, FAILING, *NO_ASYNCIO)
     assert "planted" in done.stdout
     assert "to repeat: MULTIRAFT_SEED=3 pytest 'test_given.py::test_it'" in done.stdout
 
