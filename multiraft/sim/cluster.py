@@ -79,12 +79,14 @@ class Cluster(Inspection):
         self.invariants = Invariants(self.running, loop.time)
         self.wiretap.listeners.append(self.invariants.hear)
         addresses = tuple(NodeAddress(m.node_id, m.address) for m in self.members.values())
+        # One for all, or replicas would begin with other rows where time passes meanwhile.
+        beginning = hlc.from_us(VirtualClock(loop).wall_us() - 1)
         for member in self.members.values():
             bootstrap.write(
                 member.engine,
                 Identity(CLUSTER_ID, member.node_id),
                 addresses,
-                hlc.from_us(member.clock.wall_us() - 1),
+                beginning,
             )
 
     # -- life ------------------------------------------------------------------------------------
