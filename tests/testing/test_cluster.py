@@ -321,14 +321,14 @@ async def test_a_cluster_that_does_not_run_says_so() -> None:
 async def test_a_broken_promise_fails_the_test() -> None:
     with pytest.raises(AssertionError, match="two leaders"):
         async with Cluster() as cluster:
-            cluster.simulated.wiretap.violations.append("two leaders")
+            cluster.simulated.invariants.violations.append("two leaders")
 
 
 @virtual
 async def test_a_broken_promise_does_not_hide_the_tests_own_failure() -> None:
     async def test() -> None:
         async with Cluster() as cluster:
-            cluster.simulated.wiretap.violations.append("two leaders")
+            cluster.simulated.invariants.violations.append("two leaders")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as caught:
