@@ -103,11 +103,39 @@ def search(actions: Sequence[Action], budget: Budget, *, look_ahead: bool = True
         if known is not None:
             budget.steps -= len(actions)
             return Result(known)
+        if any(action.effect.kind == MISMATCH for action in actions):
+            easier = _search_around_mismatches(actions, budget)
+            if easier is not None:
+                return easier
     return _Search(actions, budget, look_ahead=look_ahead).run()
 
 
+def _search_around_mismatches(actions: Sequence[Action], budget: Budget) -> Result | None:
+    """Try what is quick where conditions failed, or return None.
+
+    Failed conditions nearly always find a place. So without them there is mostly no order either;
+    and there mostly is one that does not keep writes back for their sake.
+    """
+    others = [action for action in actions if action.effect.kind != MISMATCH]
+    without = search(others, budget)
+    if not without.explained:
+        return without
+    share = Budget(budget.steps // 2)
+    budget.steps -= share.steps
+    carefree = _Search(actions, share, look_ahead=True, keeps_junk=False).run()
+    budget.steps += max(share.steps, 0)
+    return carefree if carefree.explained else None
+
+
 class _Search:
-    def __init__(self, actions: Sequence[Action], budget: Budget, *, look_ahead: bool) -> None:
+    def __init__(
+        self,
+        actions: Sequence[Action],
+        budget: Budget,
+        *,
+        look_ahead: bool,
+        keeps_junk: bool = True,
+    ) -> None:
         self._budget = budget
         items = [_Item(action) for action in actions]
         self._events = _events(items)
@@ -119,7 +147,10 @@ class _Search:
         self._last_observed: dict[Any, int] = {}
         self._last_written: dict[Any, int] = {}
         self._looks_ahead = look_ahead
-        self._junk_is_unnoticed = all(item.effect.kind != MISMATCH for item in items)
+        # A failed condition may need a write that nobody read, later than at the first chance.
+        self._junk_is_unnoticed = not keeps_junk or all(
+            item.effect.kind != MISMATCH for item in items
+        )
         for item in items:
             effect = item.effect
             if effect.kind == ADD and effect.expected is None:

@@ -51,7 +51,10 @@ def _is_unexplained(operations: Sequence[Operation], budget: Budget) -> bool:
 
 def shrink(operations: Sequence[Operation], budget: Budget) -> list[Operation]:
     """Return a part of `operations`, which no order explains, that no order explains either."""
-    kept = list(operations)
+    # Failed conditions are the costliest to explain, and seldom the reason.
+    kept = [operation for operation in operations if not _is_mismatch(operation)]
+    if not _is_unexplained(kept, budget):
+        kept = list(operations)
     while True:
         before = len(kept)
         kept = _without(kept, [o for o in kept if _only_looks(o)], budget)
@@ -76,10 +79,17 @@ def _without(kept: list[Operation], removable: list[Operation], budget: Budget) 
     return kept
 
 
+def _is_mismatch(operation: Operation) -> bool:
+    is_conditional = operation.function in effects.CONDITIONALS
+    return is_conditional and operation.outcome == "ok" and operation.result is False
+
+
 def _only_looks(operation: Operation) -> bool:
-    if operation.function in effects.CONDITIONALS:
-        return operation.outcome == "ok" and operation.result is False
-    return operation.function in effects.READS or operation.outcome == "failed"
+    return (
+        _is_mismatch(operation)
+        or operation.function in effects.READS
+        or operation.outcome == "failed"
+    )
 
 
 def _unobserved(operations: list[Operation]) -> list[Operation]:
