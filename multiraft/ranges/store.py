@@ -111,7 +111,7 @@ class Store:
         self.outbox = Outbox(hlc, send_frame)
         self._peers = {node_id}
         self._held = HeldMessages(config.ranges, clock)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self.snapshots = SnapshotSender(self)
         self.intake = SnapshotIntake(self)
         self.requests = 0
@@ -233,8 +233,8 @@ class Store:
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run a task of this store; an unexpected exception stops the store."""
         task = runtime.spawn(coroutine, name=name, on_error=self.fail)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     # -- requests --------------------------------------------------------------------------------
 
