@@ -58,6 +58,11 @@ class Lease:
             self._support_version = support_version
         return self._end
 
+    @property
+    def last_told(self) -> Timestamp:
+        """The end as `end` last told it, for observers: what is told is a promise (rule S4)."""
+        return self._end
+
     def covers(self, timestamp: Timestamp, offset_max: Timestamp) -> bool:
         """Return whether a request at `timestamp` may be served."""
         return timestamp + offset_max < self.end()

@@ -10,6 +10,7 @@ Invariants
       dead then, as its process would be. Any other failure, and whatever escapes a handler, is kept
       in `errors`.
     - Faults may overlap: what was frozen or isolated twice is free when both are undone.
+    - Whatever hurts the cluster is noted in its trace, if it has one.
 """
 
 import asyncio
@@ -32,13 +33,16 @@ from multiraft.net.transport import NodeAddress
 from multiraft.node import Node
 from multiraft.ranges import bootstrap
 from multiraft.ranges.bootstrap import USER_RANGE_ID
+from multiraft.sim import trace as events
 from multiraft.sim.clock import VirtualClock
 from multiraft.sim.inspection import Inspection, Member
 from multiraft.sim.invariants import Invariants
 from multiraft.sim.loop import VirtualLoop
 from multiraft.sim.network import Conditions, Delay
+from multiraft.sim.observer import Observer
 from multiraft.sim.process import Condition, Process, TransportOf
 from multiraft.sim.randomness import SeededRng
+from multiraft.sim.trace import Trace
 from multiraft.sim.wiretap import Wiretap
 from multiraft.storage.identity import Identity
 
@@ -62,6 +66,7 @@ class Cluster(Inspection):
         nodes: int = 3,
         config: Config = FAST,
         seed: int = 1,
+        trace: Trace | None = None,
     ) -> None:
         self.loop = loop
         self.config = config
@@ -76,7 +81,12 @@ class Cluster(Inspection):
         self._dying: dict[int, asyncio.Task[None]] = {}
         """Nodes whose store failed on a loop with real time, where to end them takes a moment."""
         self.members = {number: Member(number, loop) for number in range(1, nodes + 1)}
-        self.invariants = Invariants(self.running, loop.time)
+        self.trace = trace
+        self._observer: Observer | None = None
+        if trace is not None:
+            trace.bind(loop)
+            self._observer = Observer(trace, self.members)
+        self.invariants = Invariants(self.running, loop.time, self._violated)
         self.wiretap.listeners.append(self.invariants.hear)
         addresses = tuple(NodeAddress(m.node_id, m.address) for m in self.members.values())
         # One for all, or replicas would begin with other rows where time passes meanwhile.
@@ -106,6 +116,7 @@ class Cluster(Inspection):
         member = self.members[number]
         assert member.node is None, f"{member.name} is up"
         member.incarnation += 1
+        self.note(number, events.Started(member.incarnation))
         member.process = process = Process(member.name)
         self.invariants.attach_disk(member)
         member.node = node = cast("Node", process.run(self._make_node, member, process))
@@ -116,7 +127,7 @@ class Cluster(Inspection):
                 starting.result()
 
     def _make_node(self, member: Member, process: Process) -> Node:
-        transport = InprocTransport(self.network, member.name, self.errors.append)
+        transport = InprocTransport(self.network, member.name, self._erred)
         node = Node(
             Identity(CLUSTER_ID, member.node_id),
             member.engine,
@@ -129,20 +140,35 @@ class Cluster(Inspection):
             lambda failed: self._store_failed(member, node, failed.result()),
             context=contextvars.Context(),
         )
-        store = node.store
-        store.outbox.send_frame = self.wiretap.splice(
-            member.number, member.incarnation, store.outbox.send_frame
-        )
+        send = node.store.outbox.send_frame
+        if self._observer is not None:
+            send = self._observer.carrying(member.number, node, send)
+        send = self.wiretap.splice(member.number, member.incarnation, send)
+        if self._observer is not None:
+            send = self._observer.saying(member.number, send)
+        node.store.outbox.send_frame = send
         self.invariants.attach(member, node)
         return node
 
     def _store_failed(self, member: Member, node: Node, error: BaseException) -> None:
         if not member.excuses:
-            self.errors.append(error)
+            self._erred(error)
         elif member.node is node and isinstance(self.loop, VirtualLoop):
             self.kill(member.number)
         elif member.node is node:
             self._dying[member.number] = self.loop.create_task(self.crash(member.number))
+
+    def _erred(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self._violated(f"{type(error).__name__}: {error}")
+
+    def _violated(self, text: str) -> None:
+        self.note(events.WORLD, events.Violation(text))
+
+    def note(self, number: int, what: events.What) -> None:
+        """Note an event at a node, or of the world, in the trace if there is one."""
+        if self.trace is not None:
+            self.trace.note(number, what)
 
     async def stop(self) -> None:
         """Stop every node in good order.
@@ -154,6 +180,7 @@ class Cluster(Inspection):
         for member in self.members.values():
             if member.node is not None:
                 node, member.node = member.node, None
+                self.note(member.number, events.Stopped())
                 while member.process.is_frozen:
                     self._thaw(member)
                 self.wiretap.hang_up(member.number)
@@ -177,8 +204,12 @@ class Cluster(Inspection):
         self.wiretap.hang_up(number)
         self.network.crash(member.name)
         unsynced = member.engine.unsynced_count
-        member.engine.crash(self.random.randint(0, unsynced) if keep is None else keep)
+        kept = self.random.randint(0, unsynced) if keep is None else keep
+        member.engine.crash(kept)
         member.engine = member.engine.reopen()
+        self.note(number, events.Crashed(max(0, unsynced - kept)))
+        if self._observer is not None:
+            self._observer.ended(number)
 
     async def crash(self, number: int, *, keep: int | None = None) -> None:
         """As `kill`, on any loop; on one with real time, the node's tasks are cancelled."""
@@ -195,10 +226,11 @@ class Cluster(Inspection):
 
         On a loop with real time its callbacks go on, but nothing it says or hears gets through.
         """
-        process = self.members[number].process
-        if not process.is_frozen:
-            self.isolate(number)
-        process.freeze()
+        member = self.members[number]
+        if not member.process.is_frozen:
+            self.network.isolate(member.name)
+            self.note(number, events.Frozen())
+        member.process.freeze()
 
     def freeze_when(self, number: int, condition: Condition) -> None:
         """Stop a node before its first callback at which `condition()` holds."""
@@ -225,6 +257,7 @@ class Cluster(Inspection):
             member.process.thaw()
         if not member.process.is_frozen:
             self.network.rejoin(member.name)
+            self.note(member.number, events.Thawed())
 
     # -- faults: network and disks ---------------------------------------------------------------
 
@@ -233,20 +266,43 @@ class Cluster(Inspection):
         self.conditions.delay = Delay(link_s)
         for member in self.members.values():
             member.sync_delay_s = sync_s
+        detail = f"each sync takes {sync_s:g} s, each way {link_s:g} s"
+        self.note(events.WORLD, events.Fault("slow disks and links", detail))
+
+    def cut(self, source: int, target: int) -> None:
+        """Hold what one node sends to another from now on; the other way still works."""
+        self.network.cut(f"n{source}", f"n{target}")
+        self.note(source, events.LinkCut(source, target))
+
+    def heal(self, source: int, target: int) -> None:
+        """Undo `cut`: what was held arrives."""
+        self.network.heal(f"n{source}", f"n{target}")
+        self.note(source, events.LinkHealed(source, target))
 
     def isolate(self, number: int) -> None:
         """Cut a node off from everybody, clients included."""
         self.network.isolate(f"n{number}")
+        self.note(number, events.Isolated())
 
     def rejoin(self, number: int) -> None:
         """Undo `isolate`."""
         self.network.rejoin(f"n{number}")
+        self.note(number, events.Rejoined())
 
     def break_connections(self, number: int) -> None:
         """Break every connection between a node and the others, losing what travels."""
-        for other in self.members.values():
-            if other.number != number:
-                self.network.break_connections(f"n{number}", other.name)
+        self._break(number, tuple(other for other in self.members if other != number))
+
+    def reset(self, one: int, other: int) -> None:
+        """Break every connection between two nodes, losing what travels."""
+        self._break(one, (other,))
+
+    def _break(self, number: int, others: tuple[int, ...]) -> None:
+        for other in others:
+            self.network.break_connections(f"n{number}", f"n{other}")
+        self.note(number, events.ConnectionsBroken(others))
+        if self._observer is not None:
+            self._observer.broken(number, others)
 
     # -- clients ---------------------------------------------------------------------------------
 
@@ -266,7 +322,7 @@ class Cluster(Inspection):
             self.config, client=msgspec.structs.replace(self.config.client, **settings)
         )
         self.client_names[name] = None
-        transport = InprocTransport(self.network, name, self.errors.append)
+        transport = InprocTransport(self.network, name, self._erred)
         return multiraft.connect(
             *(m.address for m in self.members.values()),
             settings=config,

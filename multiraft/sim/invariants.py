@@ -35,9 +35,15 @@ VIOLATIONS_MAX = 100
 
 
 class Invariants:
-    """See the module. `now` is the true time in seconds."""
+    """See the module. `now` is the true time in seconds; `tell` hears of each violation."""
 
-    def __init__(self, running: Callable[[], list[Member]], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        running: Callable[[], list[Member]],
+        now: Callable[[], float],
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._tell = tell
         self.violations: list[str] = []
         self.needless_snapshots: list[str] = []
         self._running = running
@@ -60,6 +66,7 @@ class Invariants:
         """Add a violation, if it is one."""
         if problem is not None and len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(f"{self._now():.3f}s r{range_id}: {problem}")
+            self._tell(f"r{range_id}: {problem}")
 
     # -- what is looked at -----------------------------------------------------------------------
 

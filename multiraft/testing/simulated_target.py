@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from multiraft.client.database import Database
 from multiraft.sim.cluster import Cluster
+from multiraft.sim.trace import WORLD
+from multiraft.sim.trace import Fault as FaultNoted
 
 Observer = Callable[[str, str], None]
 
@@ -55,11 +57,11 @@ class SimulatedTarget:
 
     async def cut(self, a: int, b: int) -> None:
         """See Target."""
-        self.simulated.network.cut(f"n{a}", f"n{b}")
+        self.simulated.cut(a, b)
 
     async def heal(self, a: int, b: int) -> None:
         """See Target."""
-        self.simulated.network.heal(f"n{a}", f"n{b}")
+        self.simulated.heal(a, b)
 
     async def isolate(self, n: int) -> None:
         """See Target."""
@@ -71,7 +73,7 @@ class SimulatedTarget:
 
     async def reset(self, a: int, b: int) -> None:
         """See Target."""
-        self.simulated.network.break_connections(f"n{a}", f"n{b}")
+        self.simulated.reset(a, b)
 
     async def sleep(self, seconds: float) -> None:
         """See Target."""
@@ -80,6 +82,7 @@ class SimulatedTarget:
     def note(self, fault: str, detail: str) -> None:
         """See Target."""
         self.faults[fault] += 1
+        self.simulated.note(WORLD, FaultNoted(fault, detail))
         self._observe(fault, detail)
 
     async def heal_all(self) -> None:
