@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -87,11 +88,15 @@ def replay(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="SPEC", help="A name or a TOML file.")],
     seed: Annotated[int, typer.Argument(metavar="SEED")],
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write the run as a page to step through."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Run one seed again and tell everything about it. Exit status 1 if it failed."""
     session = Session(context, json=json)
-    result = runner.run(spec.load(name), seed)
+    result = runner.run(spec.load(name), seed, trace)
     if session.json:
         session.write_json(msgspec.to_builtins(result))
     else:
@@ -105,7 +110,10 @@ def replay(
             f"recovered in {result.recovered_s:.3f}"
         )
         session.out.print(f"digest:   {result.digest} of {result.callbacks} callbacks")
-        session.out.print(f"verdicts: {'; '.join(str(v) for v in result.verdicts) or 'none'}")
+        if trace is not None:
+            session.out.print(f"trace:    {trace}")
+        for verdict in result.verdicts:
+            session.out.print(f"verdict:  {verdict}", markup=False)
     if not result.ok:
         raise typer.Exit(1)
 

@@ -18,10 +18,10 @@ import gc
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
-import xxhash
 
 from multiraft import errors
 from multiraft.client.database import Database
@@ -30,11 +30,13 @@ from multiraft.sim import buggify, network
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.loop import StuckError, VirtualLoop
 from multiraft.sim.process import Process
+from multiraft.sim.trace import Trace
+from multiraft.testing import trace_page
 from multiraft.testing.checkers import Verdict
 from multiraft.testing.faults import Fault
-from multiraft.testing.history import History
 from multiraft.testing.simulated_target import SimulatedTarget
 from multiraft.testing.spec import Spec
+from multiraft.testing.traced_history import TracedHistory
 from multiraft.testing.workloads import ClientRun, Workload
 
 LINKS = {
@@ -79,16 +81,18 @@ class RunResult(msgspec.Struct, frozen=True):
 class _Clients:
     """The clients of one workload, and what they were told."""
 
-    def __init__(self, workload: Workload, history: History) -> None:
+    def __init__(self, workload: Workload, history: TracedHistory) -> None:
         self.workload = workload
         self.history = history
         self.tasks: list[asyncio.Task[None]] = []
+        self.verdicts: tuple[Verdict, ...] = ()
 
 
 class Run:
     """See the module. Used once."""
 
-    def __init__(self, spec: Spec, seed: int, loop: VirtualLoop) -> None:
+    def __init__(self, spec: Spec, seed: int, loop: VirtualLoop, trace: Trace) -> None:
+        self.trace = trace
         self.spec = spec
         self.seed = seed
         self.loop = loop
@@ -98,10 +102,13 @@ class Run:
         if spec.buggify:
             self.config, self.drawn = buggify.draw(self.config, self.random)
         self.cluster = Cluster(
-            loop, nodes=spec.nodes, config=self.config, seed=self.random.randrange(1 << 30)
+            loop,
+            nodes=spec.nodes,
+            config=self.config,
+            seed=self.random.randrange(1 << 30),
+            trace=trace,
         )
         self.problems: list[str] = []
-        self.verdicts: list[Verdict] = []
         self._groups: list[_Clients] = []
         self._is_over = False
         self._recovered_s = 0.0
@@ -132,7 +139,8 @@ class Run:
         async with contextlib.AsyncExitStack() as connections:
             number = 0
             for workload in self.spec.workload:
-                clients = _Clients(workload, History(self.loop.time))
+                history = TracedHistory(self.loop.time, self.trace, workload.name)
+                clients = _Clients(workload, history)
                 self._groups.append(clients)
                 await workload.set_up(admin, self._generator())
                 for _ in range(workload.clients):
@@ -236,10 +244,19 @@ class Run:
                 await clients.workload.finish(admin, clients.history)
             except errors.MultiraftError as error:
                 self.problems.append(f"a healed cluster refused the last reads: {error!r}")
-            for verdict in clients.workload.check(clients.history):
-                self.verdicts.append(verdict)
+            clients.verdicts = clients.workload.check(clients.history)
+            for verdict in clients.verdicts:
                 if not verdict.ok:
                     self.problems.append(str(verdict))
+
+    def marks(self) -> tuple[trace_page.Mark, ...]:
+        """Return the anomalies found, for the page of the trace."""
+        return tuple(
+            mark
+            for clients in self._groups
+            for verdict in clients.verdicts
+            for mark in clients.history.marks(verdict.anomalies)
+        )
 
     # -- odds and ends ---------------------------------------------------------------------------
 
@@ -255,17 +272,14 @@ class Run:
 
     def _result(self, target: SimulatedTarget) -> RunResult:
         outcomes: Counter[str] = Counter()
-        digest = xxhash.xxh3_64()
         for clients in self._groups:
             for operation in clients.history:
                 outcomes[operation.outcome] += 1
-                digest.update(msgspec.msgpack.encode(_plain(operation)))
-        digest.update(f"{self.loop.callbacks} {self.loop.time()!r}".encode())
         return RunResult(
             spec=self.spec.name,
             seed=self.seed,
             problems=tuple(self.problems),
-            verdicts=tuple(self.verdicts),
+            verdicts=tuple(v for clients in self._groups for v in clients.verdicts),
             operations=sum(outcomes.values()),
             outcomes=dict(sorted(outcomes.items())),
             faults=dict(sorted(target.faults.items())),
@@ -273,21 +287,21 @@ class Run:
             virtual_s=self.loop.time(),
             recovered_s=self._recovered_s,
             callbacks=self.loop.callbacks,
-            digest=digest.hexdigest(),
+            digest=self.trace.digest(),
         )
 
 
-def _plain(operation: msgspec.Struct) -> Any:  # noqa: ANN401
-    return msgspec.to_builtins(operation, builtin_types=(bytes,))
+def run(spec: Spec, seed: int, page: Path | None = None) -> RunResult:
+    """Run `spec` with `seed` to its end. Never raises for what the database does wrong.
 
-
-def run(spec: Spec, seed: int) -> RunResult:
-    """Run `spec` with `seed` to its end. Never raises for what the database does wrong."""
+    Writes the run as a page to look at to `page`, if that is given; raises OSError if it cannot.
+    """
+    trace = Trace(keep=page is not None)
     loop = VirtualLoop(limit_s=10_000, scheduling=random.Random(f"scheduling/{seed}"))
     started: list[Run] = []
 
     async def main() -> RunResult:
-        started.append(Run(spec, seed, loop))
+        started.append(Run(spec, seed, loop, trace))
         return await started[0].execute()
 
     with _without_collector(), asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -297,7 +311,12 @@ def run(spec: Spec, seed: int) -> RunResult:
             result = runner.run(main())
         except (StuckError, AssertionError, errors.MultiraftError) as error:
             result = _broken(spec, seed, started, error)
-    return msgspec.structs.replace(result, problems=(*result.problems, *unhandled))
+    result = msgspec.structs.replace(result, problems=(*result.problems, *unhandled))
+    if page is not None:
+        marks = started[0].marks() if started else ()
+        summary = "\n".join(result.problems) or "nothing was wrong"
+        trace_page.write(page, trace, f"{spec.name}, seed {seed}", summary, marks=marks)
+    return result
 
 
 def _broken(spec: Spec, seed: int, started: list[Run], error: BaseException) -> RunResult:
