@@ -23,6 +23,7 @@ class VirtualClock:
         self._loop = loop
         self._wall_us = wall_us
         self._rate = rate
+        self._granularity_us = 1
 
     def monotonic(self) -> float:
         """Return the loop's time."""
@@ -30,7 +31,12 @@ class VirtualClock:
 
     def wall_us(self) -> int:
         """Return what this node's wall clock shows now."""
-        return self._wall_us + round(self._loop.time() * self._rate * 1e6)
+        shown = self._wall_us + round(self._loop.time() * self._rate * 1e6)
+        return shown - shown % self._granularity_us
+
+    def coarsen(self, granularity_us: int) -> None:
+        """Show whole multiples of that only: in between the clock stands still."""
+        self._granularity_us = granularity_us
 
     def step_wall(self, seconds: float) -> None:
         """Set the wall clock forward, or back if negative."""

@@ -22,6 +22,7 @@ from typing import Any, cast
 import msgspec
 
 import multiraft
+from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.config import ClientConfig, Config, RaftConfig
 from multiraft.ids import RangeId, Timestamp
@@ -119,7 +120,12 @@ class Cluster(Inspection):
         self.note(number, events.Started(member.incarnation))
         member.process = process = Process(member.name)
         self.invariants.attach_disk(member)
-        member.node = node = cast("Node", process.run(self._make_node, member, process))
+        try:
+            member.node = node = cast("Node", process.run(self._make_node, member, process))
+        except errors.StoreFailedError:
+            if member.excuses:
+                return
+            raise
         starting = process.spawn(node.start(member.address))
         if await process.outlives(starting) and starting.exception() is not None:
             await self.crash(number)

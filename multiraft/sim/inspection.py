@@ -1,5 +1,7 @@
 """What an observer who sees every node at once can tell of a simulated cluster."""
 
+from collections.abc import Callable
+
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import encoding, keys
 from multiraft.model.descriptor import RangeDescriptor
@@ -13,6 +15,8 @@ from multiraft.sim.clock import HasTime, VirtualClock
 from multiraft.sim.process import Process
 from multiraft.storage.memory import MemoryEngine
 
+SyncTrouble = Callable[[], float]
+
 
 class Member:
     """One node of the cluster, up or down; the engine and the clock outlive the node."""
@@ -23,14 +27,21 @@ class Member:
         self.address = f"{self.name}:7000"
         self.clock = VirtualClock(loop)
         self.sync_delay_s = 0.0
-        """How long each sync of its disk takes."""
-        self.engine = MemoryEngine(sync_delay_s=lambda: self.sync_delay_s)
+        """How long each sync of its disk takes, as long as nothing is wrong with it."""
+        self.sync_troubles: dict[SyncTrouble, None] = {}
+        """Each says how much longer a sync takes that begins now."""
+        self.engine = MemoryEngine(sync_delay_s=self._sync_s)
         self.node: Node | None = None
         self.process = Process(self.name)
         self.incarnation = 0
         """How often the node was started."""
         self.excuses: list[str] = []
         """Why its store may stop, or not start: its disk or clock was made to fail."""
+        self.clock_is_wrong = False
+        """Whether a fault has its clock in hand: one at a time."""
+
+    def _sync_s(self) -> float:
+        return self.sync_delay_s + sum(trouble() for trouble in self.sync_troubles)
 
     @property
     def up(self) -> Node:

@@ -2,11 +2,13 @@
 
 Purpose
     The semantics of storage/engine.py without a disk, and what a disk does on its bad days: crashes
-    that lose a suffix of the unsynced batches, slow syncs, failing writes and syncs, no space.
+    that lose a suffix of the unsynced batches, slow syncs, failing writes and syncs, no space,
+    damaged values.
 Invariants
     - Each batch that is not synced keeps what it overwrote, so that a crash can undo any suffix.
     - A view, and a scan, sees the state as of its creation: while one lives, writes save what they
       overwrite into its overlay. So a view costs nothing to make and nothing when nobody writes.
+    - A damaged value fails its checksum: whoever reads it gets CorruptionError, never the value.
 Source
     Undo logs are the oldest form of recovery; copying the maps for each view was slower from a few
     hundred keys on.
@@ -109,14 +111,14 @@ class MemoryEngine:
         """As Engine.get."""
         if self._error is not None:
             raise self._error
-        value: bytes | None = family.newest.get(key)
-        return value
+        return _checked(key, family.newest.get(key))
 
     def first(self, start: bytes, end: bytes, family: Family) -> tuple[bytes, bytes] | None:
         """As Engine.first."""
         if self._error is not None:
             raise self._error
         for key in family.newest.irange(start, end, (True, False)):
+            _checked(key, family.newest[key])
             return key, family.newest[key]
         return None
 
@@ -144,6 +146,11 @@ class MemoryEngine:
     def unsynced_count(self) -> int:
         """How many batches a crash may lose."""
         return len(self._unsynced)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a write or a sync has failed, so that its store must stop."""
+        return isinstance(self._error, errors.StoreFailedError)
 
     @property
     def synced_count(self) -> int:
@@ -187,9 +194,37 @@ class MemoryEngine:
         """Let the sync that ends next report StoreFailedError, and everything after it."""
         self._next_sync_error = errors.StoreFailedError(reason=reason)
 
+    def limit(self, free_bytes: int | None) -> None:
+        """Leave so much space from now on; None: as much as anybody could want."""
+        space = _UNLIMITED_BYTES if free_bytes is None else self._used_bytes + free_bytes
+        self.capacity_bytes = space
+
+    def damage(self, index: int) -> None:
+        """Flip bits in one value: `index`, modulo their number, counts those of both families."""
+        families: tuple[_Map, _Map] = (self.raft, self.data)
+        index %= sum(len(family.newest) for family in families)
+        for family in families:
+            if index < len(family.newest):
+                key, value = family.newest.peekitem(index)
+                family.newest[key] = _Damaged(value)
+                return
+            index -= len(family.newest)
+
+    def mend(self) -> None:
+        """Read rightly again what was damaged: the fault was on the way from the disk."""
+        families: tuple[_Map, _Map] = (self.raft, self.data)
+        for family in families:
+            for key, value in family.newest.items():
+                if type(value) is _Damaged:
+                    family.newest[key] = bytes(value)
+
     def _stop(self, what: str) -> None:
         self._syncer.close()
         self._error = errors.StoppedError(what=what)
+
+
+class _Damaged(bytes):
+    """A value whose checksum does not fit. It holds what was written, for `mend`."""
 
 
 class MemoryBatch:
@@ -243,8 +278,7 @@ class MemoryView:
 
     def get(self, key: bytes, family: Family) -> bytes | None:
         """As View.get."""
-        value: bytes | None = family.as_of(self._overlay(family), key)
-        return value
+        return _checked(key, family.as_of(self._overlay(family), key))
 
     def scan(
         self, start: bytes, end: bytes, family: Family, *, reverse: bool = False
@@ -331,7 +365,7 @@ def _scan(
         if overlay.old:
             keys = _merged(overlay, keys, low, high, bounds, reached, reverse=reverse)
         for key in keys:
-            value = family.as_of(overlay, key)
+            value = _checked(key, family.as_of(overlay, key))
             if value is not None:
                 yield key, value
         if reached is None:
@@ -360,6 +394,12 @@ def _merged(
         high, include_high = reached, True
     saved = overlay.old.irange(low, high, (include_low, include_high))
     return sorted({*keys, *saved}, reverse=reverse)
+
+
+def _checked(key: bytes, value: bytes | None) -> bytes | None:
+    if type(value) is _Damaged:
+        raise errors.CorruptionError(reason=f"the value at {key.hex()} fails its checksum")
+    return value
 
 
 def _size(key: bytes, value: bytes | None) -> int:

@@ -180,3 +180,48 @@ def test_overlays_go_with_those_who_needed_them() -> None:
     del scan
     view.close()
     assert engine.data._overlays == []
+
+
+def test_a_damaged_value_is_never_returned_until_it_is_mended_or_overwritten() -> None:
+    engine = numbered(1)
+    view = engine.view()
+    engine.damage(0)
+    key, family = b"0", engine.data
+    reads = (
+        lambda: engine.get(key, family),
+        lambda: engine.first(b"", b"\xff", family),
+        lambda: list(engine.scan(b"", b"\xff", family)),
+        lambda: view.get(key, family),
+        lambda: list(view.scan(b"", b"\xff", family)),
+    )
+    for read in reads:
+        with pytest.raises(errors.CorruptionError, match="checksum"):
+            read()
+    engine.mend()
+    for read in reads:
+        assert read()
+    engine.damage(0)
+    batch = engine.new_batch()
+    batch.put(key, b"new", family)
+    engine.write(batch)
+    assert engine.get(key, family) == b"new"
+
+
+def test_a_crash_that_loses_the_overwriting_batch_brings_the_damage_back() -> None:
+    engine = numbered(1)
+    engine.damage(0)
+    batch = engine.new_batch()
+    batch.put(b"0", b"new", engine.data)
+    engine.write(batch)
+    engine.crash(keep=1)
+    opened = engine.reopen()
+    with pytest.raises(errors.CorruptionError):
+        opened.get(b"0", opened.data)
+
+
+def test_a_limit_leaves_so_much_space_and_can_be_lifted() -> None:
+    engine = numbered(1)
+    engine.limit(10)
+    assert engine.free_bytes() == 10
+    engine.limit(None)
+    assert engine.free_bytes() > 1 << 40
