@@ -7,6 +7,13 @@ other: each takes the cluster as it finds it and leaves behind nothing that it d
 
 from typing import get_args
 
+from multiraft.testing.faults.clocks import (
+    ClockDrift,
+    ClockJump,
+    ClockOffset,
+    ClockStrobe,
+    CoarseClock,
+)
 from multiraft.testing.faults.cuts import (
     Bridge,
     Isolate,
@@ -18,6 +25,15 @@ from multiraft.testing.faults.cuts import (
     ResetStorm,
     Ring,
     SwizzleClog,
+)
+from multiraft.testing.faults.disks import (
+    BitRot,
+    FullDisk,
+    PowerCut,
+    SlowSyncs,
+    StalledSyncs,
+    SyncError,
+    WriteError,
 )
 from multiraft.testing.faults.fault import Fault
 from multiraft.testing.faults.freezes import Freeze, FreezeLeader, FreezeTwo
@@ -32,6 +48,7 @@ from multiraft.testing.faults.kills import (
     RestartStorm,
 )
 from multiraft.testing.faults.links import HeavyTail, Loss, NarrowLinks, ResetClients, SlowLinks
+from multiraft.testing.faults.operations import ChangeReplicas, Split, Transfer
 
 AnyFault = (
     KillOne
@@ -60,6 +77,21 @@ AnyFault = (
     | HeavyTail
     | NarrowLinks
     | Loss
+    | SlowSyncs
+    | StalledSyncs
+    | WriteError
+    | SyncError
+    | FullDisk
+    | BitRot
+    | PowerCut
+    | ClockOffset
+    | ClockDrift
+    | ClockStrobe
+    | CoarseClock
+    | ClockJump
+    | Split
+    | Transfer
+    | ChangeReplicas
 )
 """What a `[[fault]]` table may be, told by its `kind`."""
 

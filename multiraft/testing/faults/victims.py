@@ -4,7 +4,7 @@ import asyncio
 import random
 
 from multiraft import errors
-from multiraft.ids import RangeId
+from multiraft.model.descriptor import RangeDescriptor
 from multiraft.sim.cluster import Cluster
 from multiraft.testing.target import Target
 
@@ -44,21 +44,21 @@ async def draw_leader(target: Target, rng: random.Random) -> list[int]:
 async def _ask_for_leader(target: Target, rng: random.Random) -> list[int]:
     try:
         async with asyncio.timeout(ASK_S):
-            ranges = await target.db.admin.ranges()
+            found = await target.db.admin.ranges()
     except (TimeoutError, errors.MultiraftError):
         return []
-    leader = rng.choice(ranges).leader
+    leader = rng.choice(found).leader
     return [leader] if leader in target.numbers else []
 
 
-async def draw_range(target: Target, rng: random.Random) -> RangeId | None:
-    """Return a random range, or None if the cluster cannot tell which it has."""
+async def ranges(target: Target) -> list[RangeDescriptor]:
+    """Return all ranges, or none if the cluster cannot tell which it has."""
     try:
         async with asyncio.timeout(ASK_S):
-            ranges = await target.db.admin.ranges(with_status=False)
+            found = await target.db.admin.ranges(with_status=False)
     except (TimeoutError, errors.MultiraftError):
-        return None
-    return rng.choice(ranges).descriptor.range_id
+        return []
+    return [info.descriptor for info in found]
 
 
 async def draw_key(target: Target, rng: random.Random) -> bytes | None:

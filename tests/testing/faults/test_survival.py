@@ -10,28 +10,9 @@ from multiraft.testing.faults import ALL, Fault
 from multiraft.testing.simulated_target import SimulatedTarget
 from tests.support.cluster import cluster_test
 from tests.support.histories import Counters, KeySet
+from tests.support.hurting import nobody_is_hurt, tag_of
 
 EPISODES = 2
-
-
-def tag_of(kind: type[Fault]) -> str:
-    return str(kind.__struct_config__.tag)
-
-
-def nobody_is_hurt(cluster: Cluster) -> bool:
-    return (
-        len(cluster.running()) == len(cluster.members)
-        and not any(cluster.is_frozen(n) for n in cluster.members)
-        and not any(member.excuses for member in cluster.members.values())
-        and not cluster.conditions.troubles
-        and not any(
-            cluster.network.is_cut(a.name, b.name)
-            for a in cluster.members.values()
-            for b in cluster.members.values()
-        )
-    )
-
-
 FIVE_NODES = ("kill-minority", "freeze-two", "partition", "bridge", "ring")
 """With three nodes these are special cases."""
 CASES = [(3, kind) for kind in ALL] + [(5, kind) for kind in ALL if tag_of(kind) in FIVE_NODES]
