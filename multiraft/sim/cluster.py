@@ -119,13 +119,15 @@ class Cluster(Inspection):
         member.incarnation += 1
         self.note(number, events.Started(member.incarnation))
         member.process = process = Process(member.name)
-        self.invariants.attach_disk(member)
         try:
+            self.invariants.attach_disk(member)
             member.node = node = cast("Node", process.run(self._make_node, member, process))
         except errors.StoreFailedError:
-            if member.excuses:
-                return
-            raise
+            if not member.excuses:
+                raise
+            member.engine.close()
+            member.engine = member.engine.reopen()
+            return
         starting = process.spawn(node.start(member.address))
         if await process.outlives(starting) and starting.exception() is not None:
             await self.crash(number)
