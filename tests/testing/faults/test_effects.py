@@ -270,15 +270,15 @@ def test_a_power_cut_keeps_what_it_says(keep: str, kept: int) -> None:
         engine = member.engine
         for number in range(3):
             batch = engine.new_batch()
-            batch.put(b"\xff%d" % number, b"", engine.raft)
+            batch.put(b"\xff%d" % number, b"", engine.data)
             engine.write(batch)
         fault = msgspec.convert({"kind": "power-cut", "keep": [keep], "all_chance": 1}, PowerCut)
         episode = begin(fault, target, rng)
         await asyncio.sleep(0)
-        found = [member.engine.get(b"\xff%d" % n, member.engine.raft) for n in range(3)]
+        found = [member.engine.get(b"\xff%d" % n, member.engine.data) for n in range(3)]
         assert len(found) - found.count(None) == kept
         batch = member.engine.new_batch()
-        batch.delete_range(b"\xff", b"\xff\xff", member.engine.raft)
+        batch.delete_range(b"\xff", b"\xff\xff", member.engine.data)
         member.engine.write(batch)
         await episode
 
