@@ -12,6 +12,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = DOCS / "examples"
 CHAPTER = (DOCS / "testing-your-app.md").read_text()
+README = (DOCS.parent / "README.md").read_text()
 SHOWN = re.compile(r"<!-- (.+?) -->\n```\w*\n(.*?)\n```", re.DOTALL)
 FAILED = "test_jobs.py::test_every_job_is_paid_for_once[Queue]"
 
@@ -77,3 +78,11 @@ def test_the_planted_bug_is_found_the_fix_holds_and_the_failure_repeats() -> Non
     assert seed is not None
     again = run(FAILED, seed=seed[1])
     assert re.findall(r"^E .*", again, re.MULTILINE) == errors
+
+
+def test_the_example_of_the_readme_passes(tmp_path: Path) -> None:
+    example = re.search(r"```python\n(from multiraft.testing .*?)```", README, re.DOTALL)
+    assert example is not None
+    (tmp_path / "test_visits.py").write_text(example[1])
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -q\n")
+    assert "1 passed" in run(str(tmp_path), seed="1")
