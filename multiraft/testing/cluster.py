@@ -52,8 +52,8 @@ class Cluster:
 
     `seed` decides all that is drawn: election timeouts, what a crash leaves, `random`. On a loop
     with virtual time (`run_simulated`, `simulated`) it decides the whole run. `config` replaces the
-    nodes' settings. A cluster starts with `async with`, once; that takes about a third of a second
-    of the loop's time, most of which is the first election.
+    nodes' settings. A cluster starts with `async with`, once; that takes about a quarter of a
+    second of the loop's time, nearly all of it the first election.
     """
 
     def __init__(self, nodes: int = 3, *, seed: int = 1, config: Config = SETTINGS) -> None:

@@ -69,8 +69,8 @@ def test_the_code_that_is_shown_is_the_code_that_runs(title: str) -> None:
 
 
 def test_the_planted_bug_is_found_the_fix_holds_and_the_failure_repeats() -> None:
-    output = run()
-    assert without_numbers(output) == without_numbers(shown("output of pytest"))
+    output = run("test_jobs.py")
+    assert without_numbers(output) == without_numbers(shown("output of test_jobs.py"))
     assert f"FAILED {FAILED}" in output
     assert "1 failed, 3 passed" in output
     errors = re.findall(r"^E .*", output, re.MULTILINE)
@@ -78,6 +78,13 @@ def test_the_planted_bug_is_found_the_fix_holds_and_the_failure_repeats() -> Non
     assert seed is not None
     again = run(FAILED, seed=seed[1])
     assert re.findall(r"^E .*", again, re.MULTILINE) == errors
+
+
+def test_a_checker_finds_the_stale_reads_of_a_cache() -> None:
+    for output in (run("test_cache.py"), shown("output of test_cache.py")):
+        assert "nonlinearizable: no order of these operations on b'k'" in output
+        assert "FAILED test_cache.py::test_everybody_sees_what_was_written[cached]" in output
+        assert "1 failed, 1 passed" in output
 
 
 def test_the_example_of_the_readme_passes(tmp_path: Path) -> None:
