@@ -141,7 +141,7 @@ class Pursuit:
         if node_id is None:
             self._pause_to_probe()
             return
-        handler = _LESSONS.get(type(error), Pursuit._node_failed)
+        handler = LESSONS.get(type(error), Pursuit._node_failed)
         handler(self, error, node_id)
 
     def _not_leaseholder(self, error: errors.MultiraftError, node_id: NodeId) -> None:
@@ -250,7 +250,7 @@ class Pursuit:
         self._pause_s = (most_ms + self._router.rng.below(most_ms)) / 2_000
 
 
-_LESSONS: dict[
+LESSONS: dict[
     type[errors.MultiraftError], Callable[[Pursuit, errors.MultiraftError, NodeId], None]
 ] = {
     errors.NotLeaseholderError: Pursuit._not_leaseholder,
