@@ -98,14 +98,21 @@ class Pursuit:
         """Find the range of every operation, and leave to others what is not in the first one's."""
         part, stale = self._part, self._stale
         self._stale = None
-        groups: dict[int, list[int]] = {}
-        targets: dict[int, CachedRange] = {}
-        for index, operation in zip(part.indices, part.operations, strict=True):
+        found: list[CachedRange] = []
+        for operation in part.operations:
             key, before = self._router.anchor(part.call, operation)
             target = await self._router.addressing.find(
                 key, part.call.deadline, before=before, stale=stale
             )
             stale = None  # One look-up tells what has changed.
+            found.append(target)
+        # While the later ones were awaited, others may have learned of a split. What one range
+        # holds must not be taken apart, so all are looked up again in one state of the cache.
+        groups: dict[int, list[int]] = {}
+        targets: dict[int, CachedRange] = {}
+        for index, operation, earlier in zip(part.indices, part.operations, found, strict=True):
+            key, before = self._router.anchor(part.call, operation)
+            target = self._router.addressing.cached(key, before=before) or earlier
             targets[target.range_id] = target
             groups.setdefault(target.range_id, []).append(index)
         (first, mine), *others = groups.items()

@@ -167,6 +167,34 @@ def test_a_part_whose_range_was_split_is_cut_and_keeps_its_id() -> None:
     clients.run(main)
 
 
+def test_a_split_that_is_learned_during_a_look_up_does_not_take_a_batch_apart() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        home = bench.cluster.range_of(keys.PLAIN + b"j")
+        is_hidden = True
+
+        def intercept(_node: NodeId, request: BatchRequest) -> Plan:
+            if is_hidden and request.range_id == home.descriptor.range_id:
+                return refusal(errors.RangeNotFoundError(range_id=request.range_id, node_id=_node))
+            return Plan(drop_request=is_hidden and isinstance(request.operations[0], Scan))
+
+        bench.cluster.intercept = intercept
+        batch = Batch().put(b"j", b"1").put(b"k", b"1", expected=b"0")
+        writing = asyncio.create_task(bench.db.batch(batch))
+        await asyncio.sleep(0.5)  # The look-up is under way, and will not be answered.
+        right = bench.cluster.split(b"j")
+        bench.router.learn([home.descriptor, right.descriptor])
+        bench.cluster.requests.clear()
+        await asyncio.sleep(1.0)
+        is_hidden = False
+        with pytest.raises(errors.ConditionFailedError):
+            await writing
+        assert await bench.db.get(b"j") is None
+        assert {len(request.operations) for _, request in bench.cluster.sent(Put)} == {2}
+
+    clients.run(main)
+
+
 def test_a_key_is_found_while_its_addressing_record_is_missing() -> None:
     async def main(bench: Bench) -> None:
         bench.cluster.split(b"d", update_meta=False)
