@@ -1,8 +1,9 @@
 """How long writes stall when a leader is killed, or told to stop: `python bench/failover.py`.
 
-Three durable nodes with default settings, four callers that write without a pause. A stall is the
-longest time that one caller waited for an answer around the event; a restart is from the start of
-the process to its first promise to serve.
+Three durable nodes with default settings, four callers that write without a pause, or with
+`--ranges` one caller in each of so many ranges, with a pause between writes. A stall is the longest
+time that one caller waited for an answer around the event; a restart is from the start of the
+process to its first promise to serve.
 """
 
 import argparse
@@ -25,21 +26,25 @@ from multiraft.client.database import Database, connect
 
 CALLERS = 4
 SETTLED_S = 0.5
+PAUSE_S = 0.25
+"""Of callers in many ranges: so that what is measured is not how busy they are."""
 
 
 class Stalls:
     """Callers that write, and the longest wait of any of them since it was last asked."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, callers: int, pause_s: float) -> None:
         self._db = db
+        self._callers = callers
+        self._pause_s = pause_s
         self._longest_s = 0.0
-        self._tasks = [asyncio.create_task(self._write(number)) for number in range(CALLERS)]
+        self._tasks = [asyncio.create_task(self._write(number)) for number in range(callers)]
 
     async def around(self, event: Callable[[], Awaitable[None]]) -> float:
         """Return the longest wait from right before `event` to well after writes go on."""
         self._longest_s = 0.0
         await event()
-        await asyncio.gather(*(self._db.put(b"probe%d" % n, b"") for n in range(CALLERS)))
+        await asyncio.gather(*(self._db.put(b"key%d" % n, b"") for n in range(self._callers)))
         await asyncio.sleep(SETTLED_S)
         return self._longest_s
 
@@ -55,24 +60,27 @@ class Stalls:
             began = loop.time()
             await self._db.put(b"key%d" % number, b"value")
             self._longest_s = max(self._longest_s, loop.time() - began)
+            await asyncio.sleep(self._pause_s)
 
 
 async def leader_of(db: Database, cluster: LocalCluster) -> NodeProcess:
-    """Return the node that leads the users' range."""
+    """Return the node that leads most ranges of the users."""
     while True:
-        leader = (await db.admin.ranges())[-1].leader
+        leader = statistics.mode([r.leader for r in (await db.admin.ranges())[1:]])
         for node in cluster.nodes:
             if node.node_id == leader and node.is_running:
                 return node
         await asyncio.sleep(0.05)
 
 
-async def measure(rounds: int) -> dict[str, list[float]]:
+async def measure(rounds: int, ranges: int) -> dict[str, list[float]]:
     """Kill, restart, and stop leaders in good order, so many times each."""
     loop = asyncio.get_running_loop()
     found: dict[str, list[float]] = {"SIGKILL": [], "SIGTERM": [], "restart": []}
     async with cluster_process.temporary() as cluster, connect(*cluster.addresses) as db:
-        stalls = Stalls(db)
+        for number in range(1, ranges):
+            await db.admin.split(b"key%d" % number)
+        stalls = Stalls(db, max(CALLERS, ranges), PAUSE_S if ranges > 1 else 0.0)
         for end, name in ((cluster.kill_node, "SIGKILL"), (cluster.stop_node, "SIGTERM")):
             for _ in range(rounds):
                 await asyncio.sleep(SETTLED_S)
@@ -89,8 +97,9 @@ def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
-    rounds = parser.parse_args().rounds
-    found = runtime.run(measure(rounds))
+    parser.add_argument("--ranges", type=int, default=1)
+    arguments = parser.parse_args()
+    found = runtime.run(measure(arguments.rounds, arguments.ranges))
     table = Table("milliseconds", "least", "median", "most", "times")
     for name, values in found.items():
         shown = (min(values), statistics.median(values), max(values))
