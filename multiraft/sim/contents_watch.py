@@ -78,13 +78,9 @@ def digest(member: Member, replica: Replica) -> int:
     """Return a hash of descriptor and rows."""
     descriptor = replica.descriptor
     assert descriptor is not None, "an initialised replica"
-    hasher = xxhash.xxh3_64(msgspec.msgpack.encode(descriptor))
     view = member.engine.view()
     try:
-        for key, value in snapshot.rows_of(view, member.engine.data, descriptor):
-            hasher.update(b"%d %d " % (len(key), len(value)))
-            hasher.update(key)
-            hasher.update(value)
+        rows = list(snapshot.rows_of(view, member.engine.data, descriptor))
     finally:
         view.close()
-    return hasher.intdigest()
+    return xxhash.xxh3_64_intdigest(msgspec.msgpack.encode((descriptor, rows)))

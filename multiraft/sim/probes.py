@@ -2,18 +2,24 @@
 
 Purpose
     A test that never reaches a situation says nothing about it. Each probe names one, and counts.
-    The tables are in probes_raft and probes_ranges, how they are noticed in probing.
+    The tables are in probes_raft, probes_support, probes_ranges and probes_requests; how a situation
+    is noticed is in probing.
 """
 
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
 
-from multiraft.sim import probes_raft, probes_ranges
+from multiraft.sim import probes_raft, probes_ranges, probes_requests, probes_support
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.probing import Probe, Watching
 
-PROBES: tuple[Probe, ...] = (*probes_raft.PROBES, *probes_ranges.PROBES)
+PROBES: tuple[Probe, ...] = (
+    *probes_raft.PROBES,
+    *probes_support.PROBES,
+    *probes_ranges.PROBES,
+    *probes_requests.PROBES,
+)
 
 
 class Counts:
