@@ -2,8 +2,8 @@
 
 Purpose
     A test that never reaches a situation says nothing about it. Each probe names one, and counts.
-    The tables are in probes_raft, probes_support, probes_ranges and probes_requests; how a situation
-    is noticed is in probing.
+    The tables are in probes_raft, probes_support, probes_ranges and probes_requests; how they are
+    noticed is in probing.
 """
 
 import contextlib
@@ -27,24 +27,39 @@ class Counts:
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter({probe.name: 0 for probe in PROBES})
+        self._watching = Watching(PROBES, self.seen)
+        self.hear = self._watching.hear
+        """A listener of the cluster's wiretap."""
 
     @property
     def reached(self) -> tuple[str, ...]:
         """The names of what was seen at all, in the order of the tables."""
         return tuple(name for name, count in self.seen.items() if count)
 
+    def end(self) -> None:
+        """Count no more."""
+        self._watching.end()
+
 
 @contextlib.contextmanager
-def install(cluster: Cluster) -> Iterator[Counts]:
-    """Count while the body runs; enter before the nodes start, which keep bound methods.
+def counting() -> Iterator[Counts]:
+    """Count while the body runs; whoever makes a cluster in it lets `hear` listen.
 
     One at a time: functions are wrapped for the whole process.
     """
     counts = Counts()
-    watching = Watching(PROBES, counts.seen)
-    cluster.wiretap.listeners.append(watching.hear)
     try:
         yield counts
     finally:
-        cluster.wiretap.listeners.remove(watching.hear)
-        watching.end()
+        counts.end()
+
+
+@contextlib.contextmanager
+def install(cluster: Cluster) -> Iterator[Counts]:
+    """As `counting`, for one cluster; enter before its nodes start, which keep bound methods."""
+    with counting() as counts:
+        cluster.wiretap.listeners.append(counts.hear)
+        try:
+            yield counts
+        finally:
+            cluster.wiretap.listeners.remove(counts.hear)

@@ -26,7 +26,7 @@ import msgspec
 from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.ids import RangeId
-from multiraft.sim import buggify, network
+from multiraft.sim import buggify, network, probes
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.loop import StuckError, VirtualLoop
 from multiraft.sim.process import Process
@@ -66,6 +66,8 @@ class RunResult(msgspec.Struct, frozen=True):
     """How long after the last fault everything was served and equal again."""
     callbacks: int
     digest: str
+    probes: dict[str, int] = {}
+    """How often each rare situation was reached, by the names of multiraft.sim.probes."""
 
     @property
     def ok(self) -> bool:
@@ -302,16 +304,23 @@ def run(spec: Spec, seed: int, page: Path | None = None) -> RunResult:
 
     async def main() -> RunResult:
         started.append(Run(spec, seed, loop, trace))
+        started[0].cluster.wiretap.listeners.append(counts.hear)
         return await started[0].execute()
 
-    with _without_collector(), asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with (
+        _without_collector(),
+        probes.counting() as counts,
+        asyncio.Runner(loop_factory=lambda: loop) as runner,
+    ):
         unhandled: list[str] = []
         loop.set_exception_handler(lambda _, context: unhandled.append(_told(context)))
         try:
             result = runner.run(main())
         except (StuckError, AssertionError, errors.MultiraftError) as error:
             result = _broken(spec, seed, started, error)
-    result = msgspec.structs.replace(result, problems=(*result.problems, *unhandled))
+    result = msgspec.structs.replace(
+        result, problems=(*result.problems, *unhandled), probes=dict(counts.seen)
+    )
     if page is not None:
         marks = started[0].marks() if started else ()
         summary = "\n".join(result.problems) or "nothing was wrong"
