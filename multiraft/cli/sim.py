@@ -3,9 +3,8 @@
 A run is decided by its spec and its seed. What fails prints the line that repeats it.
 """
 
-import concurrent.futures
-import itertools
 import multiprocessing
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,15 +130,20 @@ def _seeds(text: str) -> range:
 
 
 def _run_all(wanted: list[tuple[Spec, int]], jobs: int) -> Iterator[RunResult]:
+    """Yield the results in the order of `wanted`; leaving early ends what still runs."""
     if jobs == 1:
-        yield from itertools.starmap(runner.run, wanted)
+        yield from map(_run_one, wanted)
         return
-    processes = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=processes) as pool:
-        try:
-            yield from pool.map(runner.run, *zip(*wanted, strict=True), chunksize=1)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with multiprocessing.get_context("spawn").Pool(jobs, _leave_interrupts_to_parent) as pool:
+        yield from pool.imap(_run_one, wanted)
+
+
+def _run_one(wanted: tuple[Spec, int]) -> RunResult:
+    return runner.run(*wanted)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _show_failure(session: Session, result: RunResult) -> None:
@@ -167,6 +171,13 @@ def _show_sums(session: Session, results: list[RunResult]) -> None:
     for result in results:
         faults.update(result.faults)
     session.out.print(f"faults: {_counts(dict(sorted(faults.items())))}")
+    probes: Counter[str] = Counter()
+    for result in results:
+        probes.update(result.probes)
+    unseen = [name for name, seen in probes.items() if not seen]
+    session.out.print(f"rare situations: {len(probes) - len(unseen)} of {len(probes)} reached")
+    if unseen:
+        session.out.print(f"not reached: {', '.join(unseen)}")
 
 
 def _counts(counted: dict[str, int]) -> str:

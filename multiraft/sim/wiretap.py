@@ -71,7 +71,7 @@ class Wiretap:
                 for envelope in kept:
                     for hear in self.listeners:
                         hear(node, incarnation, target, envelope)
-                if self.tricks is not HONEST:
+                if self.tricks != HONEST:
                     kept = self._hurt(node, target, frame, kept)
                 if len(kept) < len(frame.envelopes):
                     payload = messages.encode(msgspec.structs.replace(frame, envelopes=tuple(kept)))

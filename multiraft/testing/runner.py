@@ -119,6 +119,7 @@ class Run:
         """Do all of it."""
         cluster, spec = self.cluster, self.spec
         cluster.conditions.delay = LINKS[spec.link]
+        cluster.wiretap.tricks = spec.messages
         for member in cluster.members.values():
             off_us = self.random.randint(-spec.clock_offset_ms, spec.clock_offset_ms) * 1_000
             member.clock.step_wall(off_us / 1e6)

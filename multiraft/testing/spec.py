@@ -17,6 +17,7 @@ from multiraft import config as configuration
 from multiraft import errors
 from multiraft.config import Config
 from multiraft.sim.cluster import FAST
+from multiraft.sim.wiretap import HONEST, Tricks
 from multiraft.testing.faults import AnyFault
 from multiraft.testing.workloads import AnyWorkload
 
@@ -42,6 +43,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     clock_offset_ms: int = 10
     """Each node's clock is off by up to this much, either way."""
     buggify: bool = True
+    messages: Tricks = HONEST
+    """How likely a Raft message comes twice, or late."""
     no_snapshots: bool = False
     """Whether a snapshot sent at all is a violation."""
     config: dict[str, dict[str, Any]] = {}
