@@ -121,6 +121,10 @@ class InprocNetwork:
             if end.source == name:
                 end.crash()
 
+    def callers_of(self, name: str) -> list[str]:
+        """Return who has a connection to `name`, in the order in which they made their first."""
+        return list(dict.fromkeys(end.source for end in self._ends if end.destination == name))
+
     def is_cut(self, source: str, destination: str) -> bool:
         """Return whether frames of that direction are held."""
         return (

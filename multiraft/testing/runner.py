@@ -33,7 +33,7 @@ from multiraft.sim.process import Process
 from multiraft.sim.trace import Trace
 from multiraft.testing import trace_page
 from multiraft.testing.checkers import Verdict
-from multiraft.testing.faults import Fault
+from multiraft.testing.faults import Fault, victims
 from multiraft.testing.simulated_target import SimulatedTarget
 from multiraft.testing.spec import Spec
 from multiraft.testing.traced_history import TracedHistory
@@ -125,7 +125,7 @@ class Run:
             member.clock.step_wall(off_us / 1e6)
             member.sync_delay_s = self.random.choice(SYNC_DELAYS_S)
         await cluster.start()
-        async with cluster.connect(name="admin") as admin:
+        async with cluster.connect(name=victims.ADMIN) as admin:
             target = SimulatedTarget(cluster, admin)
             for key in spec.splits:
                 await admin.admin.split(key.encode())

@@ -34,7 +34,7 @@ from tests.support.cluster import cluster_test
 
 SHORT_LOGS = msgspec.structs.replace(
     FAST,
-    ranges=RangesConfig(log_keep_bytes=200, log_bytes_max=2_000, snapshot_chunk_bytes=1_000),
+    ranges=RangesConfig(log_keep_bytes=256, log_bytes_max=2_000, snapshot_chunk_bytes=1_000),
 )
 """Every few writes the log is truncated, so whoever misses some needs a snapshot."""
 

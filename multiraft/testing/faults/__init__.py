@@ -47,6 +47,7 @@ from multiraft.testing.faults.kills import (
     KillOne,
     RestartStorm,
 )
+from multiraft.testing.faults.late_requests import LateRequests
 from multiraft.testing.faults.links import HeavyTail, Loss, NarrowLinks, ResetClients, SlowLinks
 from multiraft.testing.faults.operations import ChangeReplicas, Split, Transfer
 
@@ -73,6 +74,7 @@ AnyFault = (
     | Reset
     | ResetStorm
     | ResetClients
+    | LateRequests
     | SlowLinks
     | HeavyTail
     | NarrowLinks

@@ -9,6 +9,8 @@ from multiraft.sim.cluster import Cluster
 from multiraft.testing.target import Target
 
 ASK_S = 2.0
+ADMIN = "admin"
+"""The name of the client in a simulated network that faults themselves use: it is left alone."""
 """How long a hurt cluster may take to tell who leads, or which keys it has."""
 KEYS_MAX = 200
 
