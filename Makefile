@@ -1,5 +1,6 @@
 # make demo    set up, then run the main job: a three-node cluster that is loaded, split and hurt
 # make test    set up, then run every check and test
+# make soak    hurt clusters of real processes for MINUTES, and check every answer
 # make mutants the product with one safety rule disabled at a time: what notices it
 # make lint    format, lint, types, layers
 # make bench   micro benchmarks, then throughput of a local three-node cluster
@@ -7,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format unit simulation integration bench mutants clean
+.PHONY: demo test lint format unit simulation integration soak bench mutants clean
 
 demo: .venv/.installed
 	$(BIN)/multiraft demo
@@ -46,6 +47,11 @@ mutants: .venv/.installed-dev
 
 integration: .venv/.installed-dev
 	$(BIN)/pytest -m integration
+
+MINUTES ?= 10
+
+soak: .venv/.installed-dev
+	$(BIN)/multiraft torture --minutes $(MINUTES)
 
 bench: .venv/.installed-dev
 	$(BIN)/pytest -q bench/bench_*.py --benchmark-only --benchmark-columns=median,iqr,ops

@@ -29,6 +29,7 @@ from multiraft.cli import (
 )
 from multiraft.cli.demo.command import demo
 from multiraft.cli.session import DEFAULT_ADDRESSES, Environment, JsonOption, Session
+from multiraft.cli.torture.command import torture
 
 EPILOG = (
     "Exit status: 0 done; 1 the answer is no; 2 wrong command line; 3 nobody answered in time; "
@@ -127,6 +128,7 @@ for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 
+app.command(rich_help_panel="Prove it")(torture)
 app.add_typer(sim.app, name="sim", rich_help_panel="Prove it")
 
 

@@ -11,22 +11,20 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
-import xxhash
 
 import multiraft
-from multiraft import config, errors, runtime
+from multiraft import errors, runtime
 from multiraft.cli import cluster_process
 from multiraft.cli.cluster_process import LocalCluster, NodeProcess
+from multiraft.cli.torture import replicas
 from multiraft.client.database import Database
 from multiraft.ids import NodeId, RangeId
 from multiraft.model.descriptor import RangeDescriptor, ReplicaKind
-from multiraft.ranges import snapshot, state
-from multiraft.storage.rocks import RocksEngine
 
 T = TypeVar("T")
 
@@ -146,27 +144,16 @@ async def leader_of(db: Database, cluster: LocalCluster, range_id: RangeId) -> N
 
 async def settle(db: Database, cluster: LocalCluster) -> int:
     """Return, once nobody writes, when all replicas have applied the same; how many ranges."""
-    ranges = 0
+    ranges: int | None = None
 
     async def agree() -> bool:
         nonlocal ranges
-        infos = await db.admin.ranges(with_status=False)
-        ranges = len(infos)
-        return all([await _is_settled(db, info.descriptor) for info in infos])
+        ranges = await replicas.settled(db)
+        return ranges is not None
 
     await until_async(agree, "all replicas have applied the same")
+    assert ranges is not None
     return ranges
-
-
-async def _is_settled(db: Database, descriptor: RangeDescriptor) -> bool:
-    found = [
-        await db.admin.replica_status(descriptor.range_id, replica.node_id)
-        for replica in descriptor.replicas
-    ]
-    seen = {
-        (status["applied_index"], status["log_last_index"]) if status else None for status in found
-    }
-    return len(seen) == 1 and None not in seen
 
 
 def peak_bytes(process: NodeProcess) -> int:
@@ -210,34 +197,6 @@ def failure_of(*arguments: str, environment: dict[str, str] | None = None) -> Fa
 # -- what is on disk -------------------------------------------------------------------------------
 
 
-class StoredRange(NamedTuple):
-    """One replica on disk: where it is, and a digest of everything in its span."""
-
-    directory: Path
-    descriptor: RangeDescriptor
-    applied: state.AppliedState
-    digest: str
-
-
-def stored_ranges(directory: Path) -> Iterator[StoredRange]:
-    """Yield all replicas of a node that does not run."""
-    engine = RocksEngine.open(directory, config.StorageConfig())
-    try:
-        for found in state.stored_replicas(engine):
-            if found.state is None:
-                continue
-            digest = xxhash.xxh3_128()
-            view = engine.view()
-            for key, value in snapshot.rows_of(view, engine.data, found.state.descriptor):
-                digest.update(len(key).to_bytes(4, "big") + key + value)
-            view.close()
-            yield StoredRange(
-                directory, found.state.descriptor, found.state.applied, digest.hexdigest()
-            )
-    finally:
-        engine.close()
-
-
 async def check_replicas_agree(db: Database, cluster: LocalCluster) -> int:
     """Kill all nodes when all have applied the same, and compare what they have, byte by byte.
 
@@ -245,28 +204,12 @@ async def check_replicas_agree(db: Database, cluster: LocalCluster) -> int:
     """
     ranges = await settle(db, cluster)
     await kill(cluster, cluster.nodes)
-    pairs = compare(node.directory for node in cluster.nodes)
-    assert pairs >= ranges, f"{pairs} pairs of replicas of {ranges} ranges were at one index"
+    found = replicas.compare(node.directory for node in cluster.nodes)
+    assert not found.differences, found.differences
+    assert found.pairs >= ranges, (
+        f"{found.pairs} pairs of replicas of {ranges} ranges were at one index"
+    )
     return ranges
-
-
-def compare(directories: Iterable[Path]) -> int:
-    """Compare replicas of one range at one applied index; return how many pairs there were."""
-    seen: dict[tuple[RangeId, int], StoredRange] = {}
-    compared = 0
-    for directory in directories:
-        for found in stored_ranges(directory):
-            where = (found.descriptor.range_id, int(found.applied.index))
-            other = seen.setdefault(where, found)
-            if other is found:
-                continue
-            compared += 1
-            name = f"r{where[0]} at index {where[1]} in {other.directory} and {directory}"
-            assert found.descriptor == other.descriptor, f"descriptors differ: {name}"
-            assert found.digest == other.digest, f"data differs: {name}"
-            assert found.applied.stats == other.applied.stats, f"statistics differ: {name}"
-            assert found.applied.clock_floor == other.applied.clock_floor, f"floors differ: {name}"
-    return compared
 
 
 def voters(descriptor: RangeDescriptor) -> list[NodeId]:
