@@ -3,7 +3,8 @@
 Purpose
     Implement transport.Transport with the fewest system calls and copies that Python allows.
 Invariants
-    - Frames queued in one loop iteration leave in one write.
+    - A frame leaves when it is sent, in one write. Who has several for one peer in one iteration of
+      the loop makes one of them: the event loop would otherwise have to come round once more.
     - What waits to be sent is bounded: a peer that lets `send_buffer_bytes_max` pile up is closed.
     - A stranger costs at most one partial Hello and one timer, for `handshake_timeout_ms`.
     - Every socket is closed in the end, however `connect` and `close` are interrupted: a goodbye
@@ -37,8 +38,6 @@ class TcpConnection(ConnectionEnd, asyncio.Protocol):
     ) -> None:
         super().__init__(loop, config, side)
         self._parser = frames.FrameParser(greeting_bytes_max)
-        self._parts: list[bytes] = []
-        self._parts_bytes = 0
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -46,35 +45,19 @@ class TcpConnection(ConnectionEnd, asyncio.Protocol):
         """See transport.Connection."""
         if self._transport is None:
             return 0
-        return self._parts_bytes + self._transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size()
 
     def send(self, kind: FrameKind, payload: bytes) -> None:
         """See transport.Connection."""
-        if self.ended:
+        transport, config = self._transport, self._config
+        if self.ended or transport is None:
             return
-        size = len(payload)
-        assert size <= self._config.frame_bytes_max, "a frame is over the limit of every receiver"
-        parts = self._parts
-        if not parts:
-            self._loop.call_soon(self._flush)
-        parts.append(frames.header(kind, payload))
-        parts.append(payload)
-        self._parts_bytes += frames.HEADER_BYTES + size
-        if self._parts_bytes > self._config.send_buffer_bytes_max:
-            self._flush()
-
-    def _flush(self) -> None:
-        transport = self._transport
-        if transport is None or not self._parts:
-            return
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self._parts_bytes = 0
-        transport.write(data)
-        if transport.get_write_buffer_size() > self._config.send_buffer_bytes_max:
+        assert len(payload) <= config.frame_bytes_max, "a frame is over the limit of every receiver"
+        transport.write(frames.encode(kind, payload))
+        if transport.get_write_buffer_size() > config.send_buffer_bytes_max:
             self.end(
                 f"slow reader: {transport.get_write_buffer_size()} bytes wait to be sent, at most "
-                f"{self._config.send_buffer_bytes_max} may"
+                f"{config.send_buffer_bytes_max} may"
             )
             self.abort()
 
@@ -121,8 +104,6 @@ class TcpConnection(ConnectionEnd, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
         self._transport = None
-        self._parts.clear()
-        self._parts_bytes = 0
         reason = "the connection was closed" if exc is None else f"the connection broke: {exc}"
         # With TLS 1.3 a certificate that is refused shows only here, after the TLS handshake.
         error = errors.ProtocolError(reason=reason) if isinstance(exc, ssl.SSLError) else None
@@ -134,7 +115,6 @@ class TcpConnection(ConnectionEnd, asyncio.Protocol):
             self._transport.abort()
 
     def _hang_up(self) -> None:
-        self._flush()
         transport = self._transport
         if transport is None or transport.is_closing():
             return

@@ -100,7 +100,7 @@ class Connection(Protocol):
         ...
 
     def send(self, kind: FrameKind, payload: bytes) -> None:
-        """Queue a frame; never blocks. On a broken connection it does nothing.
+        """Send a frame; never blocks. On a broken connection it does nothing.
 
         The caller bounds what it queues by looking at `buffered_bytes`; a connection over the
         configured limit is closed as a slow reader.
