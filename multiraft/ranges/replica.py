@@ -323,14 +323,17 @@ class Replica:
     # -- the turn --------------------------------------------------------------------------------
 
     def collect(self, turn: Turn) -> None:
-        """Put what the core wants done into the turn."""
+        """Put what the core wants done into the turn; what is committed, for `apply`."""
         core = self.core
         if core.has_ready():
             self._carry_out(turn, core.take_ready(tell_commit=False))
         self.staged = None
-        self._follow_role()
         if core.commit_untold:
             self._store.owe_commit(self)
+
+    def follow_core(self) -> None:
+        """Begin or end to serve as the core begins or ends to lead, what is committed applied."""
+        self._follow_role()
         self._look_at_log()
 
     def tell_commit(self, turn: Turn) -> None:
@@ -349,7 +352,7 @@ class Replica:
             self.log.set_hard_state(batch, ready.hard_state)
             turn.writes = True
         if ready.committed:
-            self._apply(turn, ready.committed)
+            turn.committed.append((self, ready.committed))
         if ready.must_sync or ready.messages_after_sync:
             turn.to_sync.append((self, self.core, ready))
         for envelope in ready.messages:
@@ -379,7 +382,10 @@ class Replica:
 
     # -- applying --------------------------------------------------------------------------------
 
-    def _apply(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
+    def apply(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
+        """Put the effects of committed entries, in the log's order, into the batch of `turn`."""
+        if self.destroyed:
+            return
         leaseholder = self.leaseholder
         for entry in entries:
             proposal = None

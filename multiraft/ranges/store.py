@@ -2,12 +2,14 @@
 
 Purpose
     Whatever gives a replica work marks it dirty; one turn per loop iteration then handles all dirty
-    replicas together: take every Ready, write one engine batch, send one frame per
-    peer, ask for one sync, answer. So cost follows work: an idle range is not looked at.
+    replicas together: take every Ready, send one frame per peer, write one engine batch, ask for
+    one sync, apply, answer. So cost follows work: an idle range is not looked at.
 Invariants
-    - Messages of a turn leave after its batch is written; those that vouch for durability leave
-      when the sync that covers the batch is done, and a sync releases exactly the Readys of the
-      turns it covers (rules A1, S14).
+    - Messages of a turn that vouch for durability leave when the sync that covers its batch is
+      done, and a sync releases exactly the Readys of the turns it covers; the others, all of a term
+      that is durable here, leave before the batch is written (rules A1, S14).
+    - Effects are written behind the entries of the same turn, in a batch of their own, while the
+      disk syncs those; nobody is told of an effect before.
     - A message for a range that a split not yet applied here will bring is held, so no replica is
       made that would make the leader send a snapshot.
     - A failed write or sync, or a broken invariant, stops the store at once (rule S15).
@@ -509,17 +511,29 @@ class Store:
             if not replica.destroyed:
                 replica.collect(turn)
         self._tell_commits(turn)
-        if turn.writes:
-            engine.write(turn.batch)
-        if turn.to_sync or turn.synced:
-            self.syncs += 1
-            engine.sync(partial(self._synced, turn))
-        for action in turn.after_write:
+        self.outbox.flush()  # Peers work while this store writes.
+        self._write(turn)
+        applying = Turn(engine.new_batch())
+        for replica, entries in turn.committed:
+            replica.apply(applying, entries)
+        for replica in dirty.values():
+            if not replica.destroyed:
+                replica.follow_core()
+        self._write(applying)
+        for action in applying.after_write:
             action()
         for replica in dirty.values():
             self._follow_timer(replica)
         self.outbox.flush()
         self.turns += 1
+
+    def _write(self, turn: Turn) -> None:
+        """Write the batch, and ask for a sync if anything waits for one."""
+        if turn.writes:
+            self.context.engine.write(turn.batch)
+        if turn.to_sync or turn.synced:
+            self.syncs += 1
+            self.context.engine.sync(partial(self._synced, turn))
 
     def owe_commit(self, replica: Replica) -> None:
         """Members of the group lack only the newest commit index: tell them soon (rule L2).

@@ -1,7 +1,8 @@
-"""What one turn of a store gathers from all dirty replicas before it touches the disk.
+"""What a store gathers from all dirty replicas for one batch: what is to be logged, or applied.
 
 Invariants
-    - Everything gathered goes into one engine batch, written once.
+    - Everything gathered goes into one engine batch, written once; what is committed is gathered
+      into a second one, written behind the first.
     - What happened in memory because of applied commands becomes visible only after that write:
       it is queued in `after_write`, in order.
     - A sync releases exactly the Readys taken in the turns it covers (rule A1).
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from multiraft.raft.core import RaftCore
+from multiraft.raft.messages import Entry
 from multiraft.raft.ready import Ready
 from multiraft.storage.engine import Batch
 
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Turn:
-    """One turn's harvest."""
+    """One batch of a turn, and what depends on it."""
 
-    __slots__ = ("after_write", "batch", "synced", "to_sync", "writes")
+    __slots__ = ("after_write", "batch", "committed", "synced", "to_sync", "writes")
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -29,6 +31,8 @@ class Turn:
         """Whether anything was put into `batch`."""
         self.to_sync: list[tuple[Replica, RaftCore, Ready]] = []
         """Readys to confirm to their cores once the batch is durable."""
+        self.committed: list[tuple[Replica, tuple[Entry, ...]]] = []
+        """To be applied in the batch behind this one, in order."""
         self.after_write: list[Callable[[], None]] = []
         self.synced: list[Callable[[], None]] = []
         """To be called once the batch is durable, after the cores were told."""
