@@ -25,7 +25,7 @@ from typing import Any
 from multiraft import errors, runtime
 from multiraft.client.router import Router
 from multiraft.config import Config
-from multiraft.ids import NO_EPOCH, NodeId, RangeId, ReplicaId
+from multiraft.ids import NO_EPOCH, Index, NodeId, RangeId, ReplicaId
 from multiraft.liveness.heartbeats import Liveness
 from multiraft.liveness.messages import LivenessMessage
 from multiraft.liveness.support import Change
@@ -107,7 +107,7 @@ class Store:
         self._lease_waiters: dict[RangeId, Replica] = {}
         self._turn_scheduled = False
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._commits_owed: dict[RangeId, Replica] = {}
+        self._commits_owed: dict[RangeId, tuple[Replica, Index]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._tell_all_commits = False
         self.outbox = Outbox(hlc, send_frame)
@@ -541,16 +541,22 @@ class Store:
         Under load the next append carries it; without load, a few milliseconds of waiting save
         two messages and their answers for every write.
         """
-        self._commits_owed[replica.range_id] = replica
+        self._commits_owed.setdefault(replica.range_id, (replica, replica.core.commit_index))
         if self._commit_timer is None and not self._failed:
             self._commit_timer = asyncio.get_running_loop().call_later(
                 COMMIT_DELAY_S, self._commits_are_due
             )
 
     def _commits_are_due(self) -> None:
+        """Tell them, unless all are newer than the timer: then an append may still come in time."""
         self._commit_timer = None
-        self._tell_all_commits = True
-        self._schedule_turn()
+        owing = [(r, since) for r, since in self._commits_owed.values() if r.core.commit_untold]
+        if any(replica.core.commit_index == since for replica, since in owing):
+            self.tell_commits_now()
+            return
+        self._commits_owed = {}
+        for replica, _ in owing:
+            self.owe_commit(replica)
 
     def tell_commits_now(self) -> None:
         """Somebody waits for followers to apply, as after a split: do not delay."""
@@ -561,7 +567,7 @@ class Store:
         if self._tell_all_commits:
             self._tell_all_commits = False
             owed, self._commits_owed = self._commits_owed, {}
-            for replica in owed.values():
+            for replica, _ in owed.values():
                 if not replica.destroyed:
                     replica.tell_commit(turn)
 
@@ -616,11 +622,10 @@ class Store:
     # -- time and support ------------------------------------------------------------------------
 
     def _follow_timer(self, replica: Replica) -> None:
-        if not replica.destroyed and replica.core.needs_tick:
-            self._ticking[replica.range_id] = replica
+        ticking, range_id = self._ticking, replica.range_id
+        if range_id not in ticking and not replica.destroyed and replica.core.needs_tick:
+            ticking[range_id] = replica
             self._start_ticking()
-        else:
-            self._ticking.pop(replica.range_id, None)
 
     def _start_ticking(self) -> None:
         if self._tick_timer is None and not self._failed:
@@ -630,8 +635,11 @@ class Store:
 
     def _tick(self) -> None:
         self._tick_timer = None
-        for replica in list(self._ticking.values()):
-            replica.tick()
+        for range_id, replica in list(self._ticking.items()):
+            if replica.core.needs_tick:
+                replica.tick()
+            else:
+                del self._ticking[range_id]
         self._look_again()
         if self._ticking or self._lease_waiters:
             self._start_ticking()
