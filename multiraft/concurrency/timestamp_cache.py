@@ -82,8 +82,11 @@ class TimestampCache:
 
     def max_read(self, key: bytes) -> Read:
         """Return the latest read of `key` and its owner."""
-        read = later(self._younger.read(key), self._older.read(key))
-        return later(read, (self._low_water, SHARED))
+        read = (self._low_water, SHARED)
+        for generation in (self._younger, self._older):
+            if generation.latest > self._low_water:
+                read = later(read, generation.read(key))
+        return read
 
     def write_floor(self, key: bytes, owner: bytes = SHARED) -> Timestamp:
         """Return the smallest timestamp that a write of `key` by `owner` may take."""

@@ -136,7 +136,8 @@ class Leaseholder:
         self._submit(request, reply, 0.0)
 
     def _submit(self, request: BatchRequest, reply: Reply, deadline: float) -> None:
-        if not self.may_serve(self.context.hlc.now()):
+        # A first look, so that it waits for no latch in vain: what counts is asked under them.
+        if not self.may_serve(self.context.hlc.last):
             self.wait(request, reply, deadline)
             return
         operations = request.operations
@@ -183,32 +184,31 @@ class Leaseholder:
         limit_ms = hlc.to_us(clock.offset_max) // 1_000
         return errors.ClockOffsetError(ahead_ms=ahead_ms, limit_ms=limit_ms)
 
-    def _objection(self, request: BatchRequest) -> errors.MultiraftError | None:
-        """Return why `request` cannot be evaluated here, or None. Asked after every wait."""
+    def _objection(self, latch: Latch) -> errors.MultiraftError | None:
+        """Return why what `latch` covers cannot be served here, or None. Asked after every wait."""
         if self._ended:
             return self.lost()
-        if type(request.operations[0]) is Scan:
-            for scan in _scans(request):
-                error = self._replica.mismatch(scan.start, scan.end)
-                if error is not None:
-                    return error
-            return None
-        for operation in validation.points(request):
-            error = self._replica.mismatch(operation.key, None)
+        for start, end in latch.read_spans:
+            error = self._replica.mismatch(start, end)
+            if error is not None:
+                return error
+        for key in latch.write_points or latch.read_points:
+            error = self._replica.mismatch(key, None)
             if error is not None:
                 return error
         return None
 
     # -- evaluation ------------------------------------------------------------------------------
 
-    def read(self, request: BatchRequest) -> BatchReply | None:
+    def read(self, pending: "PendingRead") -> BatchReply | None:
         """Evaluate a part that only reads, under its latches.
 
         Returns None when the part has to wait: for a renewal of the lease (rule L5), or for the
         clock to reach a scan's timestamp, or what its client has been told before; both came from
         nodes whose clocks are a little ahead. So a scan shows whatever its client knows of.
         """
-        error = self._objection(request)
+        request = pending.request
+        error = self._objection(pending.latch)
         if error is not None:
             return self.context.refusal(error)
         clock = self.context.hlc
@@ -244,7 +244,8 @@ class Leaseholder:
         Returns the reply if the part is settled at once, None if it was proposed or has to wait.
         """
         request = pending.request
-        error = self._objection(request) or self._backpressure(request)
+        keys = pending.latch.write_points
+        error = self._objection(pending.latch) or self._backpressure(request)
         if error is not None:
             return self.context.refusal(error)
         clock = self.context.hlc
@@ -256,8 +257,10 @@ class Leaseholder:
                 return self.context.refusal(ahead)
             pending.step_back()
             return None
-        for operation in validation.points(request):
-            timestamp = max(timestamp, self.cache.write_floor(operation.key, SHARED))
+        for key in keys:
+            floor = self.cache.write_floor(key, SHARED)
+            if floor > timestamp:  # noqa: PLR1730 - max() takes three times as long
+                timestamp = floor
         clock.forward(timestamp)
         reader = self.context.reader
         result_bytes_max = self.context.config.limits.batch_bytes_max
@@ -277,8 +280,8 @@ class Leaseholder:
             pending.answer = self.context.refusal(evaluation.error)
         if evaluation.write_set.is_empty:
             # What was read to come to this answer must not change below its timestamp.
-            for operation in validation.points(request):
-                self.cache.add_point(operation.key, timestamp, SHARED)
+            for key in keys:
+                self.cache.add_point(key, timestamp, SHARED)
             return pending.answer
         effects = evaluation.write_set.effects()
         pending.write_set = evaluation.write_set
@@ -335,7 +338,7 @@ class Leaseholder:
 class _Pending:
     """A part that was submitted, until it is answered."""
 
-    __slots__ = ("_deadline", "_holder", "_latch", "reply", "request")
+    __slots__ = ("_deadline", "_holder", "latch", "reply", "request")
 
     def __init__(
         self,
@@ -346,26 +349,26 @@ class _Pending:
         deadline: float,
     ) -> None:
         self._holder = holder
-        self._latch = latch
+        self.latch = latch
         self._deadline = deadline
         self.request = request
         self.reply = reply
 
     def start(self) -> None:
         """Take the latches, and go on when they are granted."""
-        if self._holder.latches.acquire(self._latch, self._granted):
+        if self._holder.latches.acquire(self.latch, self._granted):
             self._granted()
 
     def step_back(self) -> None:
         """Release the latches, and wait for something else than them."""
-        self._holder.latches.release(self._latch)
+        self._holder.latches.release(self.latch)
         self._holder.wait(self.request, self.reply, self._deadline)
 
     def _granted(self) -> None:
         raise NotImplementedError
 
     def _finish(self, answer: BatchReply) -> None:
-        self._holder.latches.release(self._latch)
+        self._holder.latches.release(self.latch)
         self.reply(answer)
 
 
@@ -375,7 +378,7 @@ class PendingRead(_Pending):
     __slots__ = ()
 
     def _granted(self) -> None:
-        answer = self._holder.read(self.request)
+        answer = self._holder.read(self)
         if answer is None:
             self.step_back()
         else:
@@ -387,17 +390,9 @@ class PendingWrite(_Pending):
 
     __slots__ = ("answer", "write_set")
 
-    def __init__(
-        self,
-        holder: Leaseholder,
-        request: BatchRequest,
-        reply: Reply,
-        latch: Latch,
-        deadline: float,
-    ) -> None:
-        super().__init__(holder, request, reply, latch, deadline)
-        self.answer: BatchReply | None = None
-        self.write_set: WriteSet | None = None
+    answer: BatchReply
+    write_set: WriteSet
+    """What was evaluated: both are there once the part is proposed."""
 
     def _granted(self) -> None:
         settled = self._holder.write(self)
@@ -406,8 +401,6 @@ class PendingWrite(_Pending):
 
     def applied(self) -> None:
         """The write set is in the engine."""
-        assert self.answer is not None, "a proposed part has its answer ready"
-        assert self.write_set is not None, "a proposed part has a write set"
         for observe in self._holder.observers:
             observe(self.write_set)
         self._finish(self.answer)

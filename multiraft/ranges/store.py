@@ -262,7 +262,7 @@ class Store:
                 self.admin.tell_of_node(reply)
             else:
                 reply(self.context.refusal(self._elsewhere(request)))
-        elif isinstance(request.operations[0], ADMIN):
+        elif type(request.operations[0]) in ADMIN:
             self.admin.submit(replica, request.operations[0], reply)
         else:
             replica.submit(request, reply)

@@ -37,7 +37,10 @@ ID_BYTES = 16
 
 def only_reads(operations: tuple[Operation, ...]) -> bool:
     """Return whether no operation writes."""
-    return all(type(operation) is Get for operation in operations)
+    for operation in operations:  # noqa: SIM110 - all() takes three times as long
+        if type(operation) is not Get:
+            return False
+    return True
 
 
 def points(request: BatchRequest) -> tuple[PointOperation, ...]:

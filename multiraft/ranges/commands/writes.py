@@ -15,6 +15,8 @@ Write-once
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from multiraft import errors
 from multiraft.ids import Timestamp
 from multiraft.model import encoding, keys
@@ -42,7 +44,7 @@ from multiraft.ranges.commands import validation
 DONE = PutResult()
 
 
-class Evaluation(NamedTuple):
+class Evaluation(msgspec.Struct, frozen=True, gc=False):
     """What a part leads to. An empty `write_set` means that nothing is to be replicated."""
 
     results: tuple[Result, ...]
