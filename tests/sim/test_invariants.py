@@ -95,6 +95,7 @@ async def test_two_votes_in_one_term(cluster: Cluster, db: Database) -> None:
 async def test_a_leader_without_a_committed_entry(cluster: Cluster, db: Database) -> None:
     leader = await leader_of(cluster, db)
     replica = leader.replica()
+    await cluster.until(lambda: not replica.core.commit_untold)  # It has no more to say.
     facts = cluster.invariants.facts(USER_RANGE_ID)
     missing = Index(replica.core.last_index + 1)
     facts.commits(missing, replica.core.term, Term(1))
