@@ -49,6 +49,7 @@ class RaftCore:
     __slots__ = (
         "acknowledge_to",
         "applied_index",
+        "attempts_undecided",
         "commit_index",
         "commit_untold",
         "config",
@@ -130,6 +131,7 @@ class RaftCore:
         """Whether `leader` is only what this replica knew before its restart."""
         self.leadership: Leadership | None = None
         self.led_term = Term(0)
+        self.attempts_undecided = 0
         self.votes: dict[ReplicaId, bool] | None = None
         self.release: Release | None = None
         self.releasing: fortification.Releasing | None = None

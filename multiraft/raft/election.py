@@ -87,8 +87,14 @@ def _shorten_timer(core: "RaftCore") -> None:
 
 
 def _start_retry_timer(core: "RaftCore") -> None:
-    """Between two attempts: long enough for the others to have theirs first."""
-    jitter = core.config.support_loss_jitter_ticks
+    """Between two attempts: long enough for the others to have theirs first.
+
+    Twice as long after every attempt that ended undecided, up to an election timeout: where votes
+    take long to be synced and sent, elections would be cut short for ever.
+    """
+    config = core.config
+    doublings = max(0, core.attempts_undecided - 1)
+    jitter = min(config.support_loss_jitter_ticks << doublings, config.election_timeout_ticks)
     core.election_elapsed = 0
     core.election_timeout = 1 + jitter + core.draw(jitter)
 
@@ -148,6 +154,7 @@ def campaign(core: "RaftCore") -> bool:
     if not may_campaign(core):
         return False
     core.role = Role.PRE_CANDIDATE
+    core.attempts_undecided += 1
     core.leader = NO_REPLICA
     core.votes = {core.replica_id: True}
     core.release = None
@@ -192,6 +199,7 @@ def become_leader(core: "RaftCore") -> None:
     assert core.vote == core.replica_id, "a leader has voted for itself in its term"
     assert core.led_term < core.term, "no replica becomes leader twice in one term (rule S1)"
     core.led_term = core.term
+    core.attempts_undecided = 0
     core.role = Role.LEADER
     core.leader = core.replica_id
     core.votes = None
@@ -357,6 +365,7 @@ def _count_votes(core: "RaftCore") -> None:
 
 def _give_up(core: "RaftCore") -> None:
     core.role = Role.FOLLOWER
+    core.attempts_undecided = 0
     core.votes = None
     core.release = None
     _start_retry_timer(core)
@@ -373,6 +382,7 @@ def hear_leader(core: "RaftCore", source: ReplicaId) -> None:
     """
     assert core.role is not Role.LEADER, "two leaders in one term"
     core.election_elapsed = 0
+    core.attempts_undecided = 0
     core.could_campaign = False
     core.leader_unheard = False
     if core.role is not Role.FOLLOWER:

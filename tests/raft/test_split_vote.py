@@ -100,3 +100,19 @@ def test_a_split_vote_is_tried_again_well_within_an_election_timeout() -> None:
     cluster.tick(2, RETRY_TICKS_MAX)
     cluster.settle()
     assert cluster.leaders == [2]
+
+
+def test_candidates_wait_longer_each_time_that_an_election_ends_undecided() -> None:
+    """Votes that take longer than the retry timer would never be counted."""
+    cluster = without_leader()
+    cluster.isolate(2)
+    core = cluster[2].core
+    waits: list[int] = []
+    for _ in range(5):
+        cluster.tick(2, core.election_timeout - core.election_elapsed)
+        cluster[2].turn()
+        waits.append(core.election_timeout)
+    jitter, longest = CONFIG.support_loss_jitter_ticks, CONFIG.election_timeout_ticks
+    assert 1 + jitter <= waits[0] < 1 + 2 * jitter
+    assert 1 + 2 * jitter <= waits[1] < 1 + 4 * jitter
+    assert all(1 + longest <= wait < 1 + 2 * longest for wait in waits[2:])
