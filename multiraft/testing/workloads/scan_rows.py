@@ -4,7 +4,10 @@ Anomalies
     wrong-value   a fixed key that changed
     torn-pair     two halves that were written at once, of different moments
     out-of-order  rungs of different moments
-    stale-scan    a rung as it was before something that was acknowledged before the scan began
+    stale-scan    a rung as it was before a height that its client was told of before it scanned
+
+What another client was told a moment before may be missing where a scan goes over several ranges
+whose clocks differ: that takes the uncertainty intervals of transactions (rule S13).
 """
 
 import bisect
@@ -12,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from multiraft.testing.checkers import Anomaly
 from multiraft.testing.checkers.scans import Span
-from multiraft.testing.history import Operation
+from multiraft.testing.history import Operation, Process
 
 Rows = tuple[tuple[str, int], ...]
 
@@ -79,14 +82,15 @@ class _Ladders:
 
     def __init__(self, writes: Iterable[Operation]) -> None:
         self._rungs: dict[str, dict[int, str]] = {}
-        self._ends: dict[str, list[float]] = {}
-        self._heights: dict[str, list[int]] = {}
+        self._told: dict[tuple[Process, str], tuple[list[float], list[int]]] = {}
+        """By client and rung: when it was told of which height."""
         for write in writes:
             ladder, _, number = write.key.rpartition("/")[2].rpartition("-")
             self._rungs.setdefault(ladder, {})[int(number)] = write.key
             if write.outcome == "ok":
-                self._ends.setdefault(write.key, []).append(write.deadline)
-                self._heights.setdefault(write.key, []).append(write.argument)
+                ends, heights = self._told.setdefault((write.process, write.key), ([], []))
+                ends.append(write.deadline)
+                heights.append(write.argument)
 
     def judge(self, scan: _Scan) -> Iterator[Anomaly]:
         """Look at each ladder as the scan found it."""
@@ -102,9 +106,10 @@ class _Ladders:
                 yield from self._missed(scan, key)
 
     def _missed(self, scan: _Scan, key: str) -> Iterator[Anomaly]:
-        written = bisect.bisect_left(self._ends.get(key, []), scan.operation.invoked)
+        ends, heights = self._told.get((scan.operation.process, key), ([], []))
+        written = bisect.bisect_left(ends, scan.operation.invoked)
         if written and scan.covers(key):
-            least, found = self._heights[key][written - 1], scan.values.get(key, 0)
+            least, found = heights[written - 1], scan.values.get(key, 0)
             if found < least:
                 story = f"{key} had been raised to {least}, but is {found}"
                 yield scan.anomaly("stale-scan", story)
