@@ -6,10 +6,11 @@ Purpose
 Invariants, of each replica
     - In one life the applied index never falls, nor do term and commit index; a vote is not changed
       within its term. Over a restart the same holds of what had been synced.
+    - No leader commits by counting what is older than its term (Figure 8 of the paper).
     - Nothing is applied but what is committed, and all replicas have the same applied state,
       statistics included, at an index.
-    - After a restart it has at least the term in which it spoke, and every committed entry that it
-      had acknowledged (rule S14).
+    - After a restart it has at least the term in which it spoke, the vote that it gave in that
+      term, and every committed entry that it had acknowledged (rule S14).
 """
 
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from multiraft.raft import messages as raft
 from multiraft.raft.ready import HardState
 from multiraft.ranges import state
 from multiraft.ranges.messages import GroupEnvelope
+from multiraft.ranges.replica import Replica
 from multiraft.ranges.state import AppliedState, StoredReplica
 from multiraft.ranges.store import Store
 from multiraft.sim.group_facts import GroupFacts
@@ -45,10 +47,11 @@ _APPLIED_KEPT_MAX = 4_096
 class _Promises:
     """What one replica has said that a crash must not make untrue."""
 
-    __slots__ = ("acknowledged", "term")
+    __slots__ = ("acknowledged", "term", "vote")
 
     def __init__(self) -> None:
         self.term = Term(0)
+        self.vote = (Term(0), ReplicaId(0))
         self.acknowledged = (Term(0), Index(0))
 
 
@@ -157,7 +160,17 @@ class DiskWatch:
         self._unsynced[number][range_id] = (replica.replica_id, new)
         low = Index(0) if old is None else old.commit_index
         if new.commit_index > low:
+            self._count_rightly(number, replica, new.commit_index)
             self._commits(range_id, replica.log, low, new)
+
+    def _count_rightly(self, number: int, replica: Replica, index: Index) -> None:
+        """Look at a commit index that rose, where a leader is the first to know of it."""
+        leadership = replica.core.leadership
+        if leadership is None or index >= leadership.noop_index:
+            return
+        if index not in self._facts(replica.range_id).committed:
+            problem = f"n{number} committed {index}, of an older term than it leads, by counting"
+            self._report(replica.range_id, problem)
 
     def _commits(self, range_id: RangeId, log: RangeLog, low: Index, new: HardState) -> None:
         facts = self._facts(range_id)
@@ -207,6 +220,10 @@ class DiskWatch:
         if promises is None:
             promises = self._promises[speaker] = _Promises()
         promises.term = max(promises.term, message.term)
+        if type(message) is raft.RequestVote:
+            promises.vote = max(promises.vote, (message.term, envelope.source))
+        elif type(message) is raft.RequestVoteReply and message.granted:
+            promises.vote = max(promises.vote, (message.term, envelope.target))
         if type(message) is raft.AppendEntriesReply and message.accepted:
             acknowledged = (message.term, message.match_index)
             promises.acknowledged = max(promises.acknowledged, acknowledged)
@@ -234,10 +251,16 @@ class DiskWatch:
         promises = self._promises.get((number, range_id, replica_id))
         if promises is None:
             return
-        term = log.hard_state.term
+        term, vote = log.hard_state.term, log.hard_state.vote
         if term < promises.term:
             self._report(
                 range_id, f"n{number} spoke in term {promises.term} and restarted in {term}"
+            )
+        if term == promises.vote[0] and vote != promises.vote[1]:
+            self._report(
+                range_id,
+                f"n{number} voted in term {term} for {promises.vote[1]} and restarted with the "
+                f"vote {vote}",
             )
         facts = self._facts(range_id)
         problem = facts.lost(promises.acknowledged, log.first_index(), log.term)
