@@ -1,6 +1,7 @@
-"""Run every mutant through the spec that must catch it: `python -m tests.mutants [NAME...]`.
+"""Run every mutant through what must catch it: `python -m tests.mutants [NAME...]`.
 
-Prints a table; exit status 1 if one survived. `--jobs` runs so many side by side.
+Prints a table; exit status 1 if one survived. `--jobs` runs so many side by side, `--markdown`
+prints the table as docs/testing.md has it.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,38 +22,76 @@ from multiraft.testing.runner import RunResult
 from tests.mutants import mutants
 from tests.mutants.mutants import Mutant
 
+COLUMNS = ("rule", "mutant", "spec or test", "caught at seed", "by")
+
 
 class Outcome(msgspec.Struct, frozen=True):
     """What became of one mutant."""
 
     mutant: Mutant
-    seed: int | None
-    """The first seed that failed; None: it survived."""
+    is_caught: bool
+    seed: int
+    """The first seed that failed; 0 if none did, or if a test is to catch it."""
     told: str
 
-    @property
-    def is_caught(self) -> bool:
-        """Whether it was."""
-        return self.seed is not None
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Return a row of the table."""
+        mutant, seed = self.mutant, f"{self.seed} of {self.mutant.seeds}"
+        if mutant.test:
+            seed = "by the test"
+        if not self.is_caught:
+            seed = "SURVIVED"
+        where = mutant.spec or "test: " + mutant.test.removeprefix("tests/")
+        return mutant.rule, mutant.name, where, seed, self.told
 
 
 def try_one(mutant: Mutant, seeds: int) -> Outcome:
-    """Simulate the mutant until a seed fails. Raises RuntimeError if it cannot even run."""
+    """Find out whether it is noticed. Raises RuntimeError if it cannot even run."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as directory:
         mutant.make(Path(directory))
-        command = [sys.executable, "-m", "multiraft", "sim", "run", mutant.spec]
-        command += ["--seeds", f"1..{seeds}", "--json"]
-        environment = os.environ | {"PYTHONPATH": directory}
-        done = subprocess.run(
-            command, cwd=directory, env=environment, capture_output=True, check=False
-        )
-        if done.returncode not in (0, 1):
-            raise RuntimeError(f"{mutant.name} did not run: {done.stderr.decode()[-2_000:]}")
-        results = msgspec.convert(orjson.loads(done.stdout), list[RunResult])
-        for result in results:
-            if not result.ok:
-                return Outcome(mutant, result.seed, result.problems[0].splitlines()[0])
-        return Outcome(mutant, None, f"survived {len(results)} runs")
+        return _test(mutant, directory) if mutant.test else _simulate(mutant, seeds, directory)
+
+
+def _simulate(mutant: Mutant, seeds: int, directory: str) -> Outcome:
+    """Simulate it until a seed fails."""
+    arguments = ["multiraft", "sim", "run", mutant.spec, "--seeds", f"1..{seeds}", "--json"]
+    done = _run(mutant, arguments, directory)
+    results = msgspec.convert(orjson.loads(done), list[RunResult])
+    for result in results:
+        if not result.ok:
+            return Outcome(mutant, True, result.seed, result.problems[0].splitlines()[0])
+    return Outcome(mutant, False, 0, f"survived {len(results)} runs")
+
+
+def _test(mutant: Mutant, directory: str) -> Outcome:
+    """Run the test that must fail."""
+    arguments = ["pytest", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    told = _run(mutant, [*arguments, mutant.test], directory).decode()
+    failed = [line for line in told.splitlines() if line.startswith("FAILED")]
+    reason = failed[0].partition(" - ")[2] if failed else "the test passed"
+    return Outcome(mutant, bool(failed), 0, reason or "the test failed")
+
+
+def _run(mutant: Mutant, arguments: Sequence[str], directory: str) -> bytes:
+    environment = os.environ | {"PYTHONPATH": directory}
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, check=False)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{mutant.name} did not run: {done.stderr.decode()[-2_000:]}")
+    return done.stdout
+
+
+def _print(outcomes: Sequence[Outcome], *, as_markdown: bool) -> None:
+    rows = [(*outcome.cells()[:4], outcome.told[:80]) for outcome in outcomes]
+    if as_markdown:
+        print("| " + " | ".join(COLUMNS[:4]) + " |\n" + "| --- " * 4 + "|")
+        for rule, name, where, seed, _ in rows:
+            print(f"| {rule} | `{name}` | {where} | {seed} |")
+        return
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=200).print(table)
 
 
 def main() -> int:
@@ -60,20 +100,18 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="only these mutants")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seeds", type=int, help="instead of the number in the table")
+    parser.add_argument("--markdown", action="store_true", help="the table for docs/testing.md")
     options = parser.parse_args()
     wanted = [m for m in mutants.load() if not options.names or m.name in options.names]
-    table = Table("rule", "mutant", "spec", "caught at seed", "by")
-    survived = 0
+    outcomes: list[Outcome] = []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for outcome in pool.map(lambda m: try_one(m, options.seeds or m.seeds), wanted):
-            mutant = outcome.mutant
-            survived += not outcome.is_caught
-            seed = f"{outcome.seed} of {mutant.seeds}" if outcome.is_caught else "SURVIVED"
-            table.add_row(mutant.rule, mutant.name, mutant.spec, seed, outcome.told[:80])
-            print(f"{mutant.name}: {seed}", file=sys.stderr, flush=True)
-    Console(width=200).print(table)
-    print(f"{len(wanted) - survived} caught, {survived} survived")
-    return 1 if survived else 0
+            outcomes.append(outcome)
+            print(f"{outcome.mutant.name}: {outcome.cells()[3]}", file=sys.stderr, flush=True)
+    _print(outcomes, as_markdown=options.markdown)
+    caught = sum(outcome.is_caught for outcome in outcomes)
+    print(f"{caught} caught, {len(outcomes) - caught} survived", file=sys.stderr)
+    return 0 if caught == len(outcomes) else 1
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A rule that no test misses is a rule that anybody may delete. Each entry of `rules.toml` names a
 rule, the lines that implement it, what stands there instead in the mutant, and the spec whose
-simulation must fail within so many seeds.
+simulation must fail within so many seeds. For a rule whose breaking schedule a random cluster
+hardly plays, it names the test that plays it, and that must fail, instead.
 """
 
 import shutil
@@ -24,22 +25,36 @@ class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before: str
     """The lines that implement it; they stand exactly once in the file."""
     after: str
-    spec: str
-    seeds: int
+    more: tuple[tuple[str, str], ...] = ()
+    """Further lines of the file, and what stands there instead: two lines may keep one rule."""
+    spec: str = ""
+    seeds: int = 0
     """Within how many seeds, counted from 1, the spec must fail."""
+    test: str = ""
+    """Instead of a spec: the test that must fail, as pytest names it."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless it says who must notice it."""
+        if bool(self.test) == bool(self.spec) or bool(self.spec) != (self.seeds > 0):
+            raise ValueError(f"{self.name}: needs either a spec and seeds, or a test")
 
     def source(self) -> str:
         """Return the mutated file. Raises ValueError if the lines are not there exactly once."""
         text = (ROOT / self.file).read_text()
-        found = text.count(self.before)
-        if found != 1:
-            raise ValueError(f"{self.name}: the lines stand {found} times in {self.file}, not once")
-        return text.replace(self.before, self.after)
+        for before, after in ((self.before, self.after), *self.more):
+            found = text.count(before)
+            if found != 1:
+                raise ValueError(f"{self.name}: lines stand {found} times in {self.file}, not once")
+            text = text.replace(before, after)
+        return text
 
     def make(self, directory: Path) -> None:
-        """Write the whole mutated package into `directory`."""
+        """Write the whole mutated package into `directory`, and the tests if one must fail."""
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "multiraft", directory / "multiraft", ignore=ignored)
+        if self.test:
+            shutil.copytree(ROOT / "tests", directory / "tests", ignore=ignored)
+            shutil.copy(ROOT / "pyproject.toml", directory)
         (directory / self.file).write_text(self.source())
 
 
