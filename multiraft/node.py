@@ -65,6 +65,8 @@ FILES_OF_THE_STORE = 2_048
 class NodeSettings(msgspec.Struct, frozen=True):
     """What one process is told. `join` names nodes of a running cluster.
 
+    Others reach the node at `advertise`; empty: where it listens.
+
     A directory that holds no node yet joins that cluster or, with `join` empty and `bootstrap`, is
     the first of a new one.
     """
@@ -74,6 +76,12 @@ class NodeSettings(msgspec.Struct, frozen=True):
     join: tuple[str, ...] = ()
     bootstrap: bool = False
     config: Config = Config()
+    advertise: str = ""
+
+    @property
+    def told(self) -> str:
+        """The address that other nodes and clients are told."""
+        return self.advertise or self.listen
 
 
 class Node:
@@ -99,6 +107,7 @@ class Node:
         self._hlc = HybridClock(clock, config.liveness.clock_offset_ms_max)
         self._started_at = clock.monotonic()
         self._listener: Listener | None = None
+        self._advertised = ""
         self.addresses = AddressBook(bootstrap.read_nodes(engine), self._addresses_changed)
         self.store = Store(
             me.node_id,
@@ -113,23 +122,26 @@ class Node:
 
     @property
     def address(self) -> str:
-        """Where the node listens."""
+        """Where others reach the node."""
         assert self._listener is not None, "the node is started"
-        return self._listener.address
+        return self._advertised or self._listener.address
 
-    async def start(self, listen: str) -> None:
+    async def start(self, listen: str, *, advertise: str = "") -> None:
         """Listen at `listen` and take part. On return requests are served, or forwarded to be.
+
+        Others are told `advertise`, if that is not where it listens.
 
         Raises StartupError, CorruptionError.
         """
         self._listener = await self._transport.listen(listen, self._accept)
-        self.addresses.learn(self.me.node_id, self._listener.address)
+        self._advertised = advertise
+        self.addresses.learn(self.me.node_id, self.address)
         self._links = PeerLinks(
             self._transport,
             self.addresses,
             self.me.node_id,
             self.me.cluster_id,
-            self._listener.address,
+            self.address,
             self._clock,
             self._rng,
             self._link_lost,
@@ -374,11 +386,11 @@ async def start_node(settings: NodeSettings) -> Node:
         if me is not None:
             await joining.check_same_cluster(transport, settings.join, me)
         elif settings.join:
-            me = await joining.join(engine, transport, settings.join, settings.listen)
+            me = await joining.join(engine, transport, settings.join, settings.told)
         else:
             me = _found_cluster(engine, settings, clock)
         node = Node(me, engine, transport, clock, rng, config)
-        await node.start(settings.listen)
+        await node.start(settings.listen, advertise=settings.advertise)
     except BaseException:
         engine.close()
         raise
@@ -410,7 +422,7 @@ def _found_cluster(engine: Engine, settings: NodeSettings, clock: Clock) -> Iden
             f"{settings.directory} holds no node: join a cluster, or start a new one"
         )
     me = Identity(str(uuid.uuid4()), NodeId(1))
-    nodes = (NodeAddress(me.node_id, settings.listen),)
+    nodes = (NodeAddress(me.node_id, settings.told),)
     bootstrap.write(engine, me, nodes, timestamps.from_us(clock.wall_us()))
     return me
 

@@ -67,7 +67,8 @@ class Manifest(msgspec.Struct, frozen=True):
 class NodeProcess:
     """One node. `number` counts from 1 and is the node's place in the cluster, not its ID.
 
-    With `join`, the addresses of running nodes, a new directory joins their cluster.
+    With `join`, the addresses of running nodes, a new directory joins their cluster. It listens at
+    `address`, and tells others `advertise` if that is given.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class NodeProcess:
         config_file: Path,
         *,
         join: Sequence[str] = (),
+        advertise: str | None = None,
     ) -> None:
         self.number = number
         self.directory = directory
@@ -86,6 +88,7 @@ class NodeProcess:
         self.node_id: int | None = None
         self._config_file = config_file
         self._join = tuple(join)
+        self._advertise = advertise
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
 
@@ -134,6 +137,7 @@ class NodeProcess:
             *(sys.executable, "-m", "multiraft", "--json"),
             *(("join", *self._join) if self._join else ("start",)),
             *("--stop-when-stdin-closes", "--data", str(self.directory), "--listen", self.address),
+            *(() if self._advertise is None else ("--advertise", self._advertise)),
             *("--config", str(self._config_file)),
         )
 
@@ -209,19 +213,31 @@ class NodeProcess:
 
 
 class LocalCluster:
-    """Several nodes under one directory. Enter it to start them; leaving it ends them all."""
+    """Several nodes under one directory. Enter it to start them; leaving it ends them all.
+
+    They listen at `addresses`, and are reached at `advertised` if that is another list.
+    """
 
     def __init__(
         self,
         directory: Path,
         addresses: Sequence[str],
         *,
+        advertised: Sequence[str] = (),
         on_end: Callable[[NodeProcess, int], None] | None = None,
     ) -> None:
         self.directory = directory
         self.nodes = [
-            NodeProcess(number, directory / f"node{number}", address, directory / "config.toml")
-            for number, address in enumerate(addresses, start=1)
+            NodeProcess(
+                number,
+                directory / f"node{number}",
+                address,
+                directory / "config.toml",
+                advertise=advertise,
+            )
+            for number, (address, advertise) in enumerate(
+                zip(addresses, advertised or [None] * len(addresses), strict=True), start=1
+            )
         ]
         self._on_end = on_end
         self._watches: dict[int, asyncio.Task[None]] = {}
@@ -280,7 +296,7 @@ class LocalCluster:
 
 
 def create(directory: Path, addresses: Sequence[str]) -> None:
-    """Make the directories of a new cluster that will listen at `addresses`."""
+    """Make the directories of a new cluster whose nodes will be reached at `addresses`."""
     # Imported late: only who makes a cluster needs the storage engine.
     from multiraft import node
 

@@ -28,6 +28,14 @@ DataOption = Annotated[
 ListenOption = Annotated[
     str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients and nodes reach it.")
 ]
+AdvertiseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--advertise",
+        metavar="HOST:PORT",
+        help="Where they reach it if that is another address: behind NAT, or in a container.",
+    ),
+]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings as TOML.")
 ]
@@ -49,6 +57,7 @@ def start(
     context: typer.Context,
     data: DataOption,
     listen: ListenOption = DEFAULT_LISTEN,
+    advertise: AdvertiseOption = None,
     config_file: ConfigOption = None,
     unsafe_no_fsync: NoFsyncOption = False,
     stop_when_stdin_closes: StdinOption = False,
@@ -61,7 +70,7 @@ def start(
     Session(context, json=json)
     _watch_parent(stop_when_stdin_closes)
     settings = read_config(config_file, unsafe_no_fsync=unsafe_no_fsync)
-    _run(data, listen, (), settings)
+    _run(data, listen, advertise, (), settings)
 
 
 def join(
@@ -71,6 +80,7 @@ def join(
     ],
     data: DataOption,
     listen: ListenOption = DEFAULT_LISTEN,
+    advertise: AdvertiseOption = None,
     config_file: ConfigOption = None,
     unsafe_no_fsync: NoFsyncOption = False,
     stop_when_stdin_closes: StdinOption = False,
@@ -82,7 +92,7 @@ def join(
         check_address(address)
     _watch_parent(stop_when_stdin_closes)
     settings = read_config(config_file, unsafe_no_fsync=unsafe_no_fsync)
-    _run(data, listen, tuple(existing), settings)
+    _run(data, listen, advertise, tuple(existing), settings)
 
 
 def read_config(path: Path | None, *, unsafe_no_fsync: bool = False) -> config.Config:
@@ -112,11 +122,19 @@ def _check_names(given: dict[str, Any]) -> None:
                 raise ValueError(f"[{part}] has no {name!r}; it has {', '.join(known)}")
 
 
-def _run(data: Path, listen: str, existing: tuple[str, ...], settings: config.Config) -> None:
+def _run(
+    data: Path,
+    listen: str,
+    advertise: str | None,
+    existing: tuple[str, ...],
+    settings: config.Config,
+) -> None:
     # Imported late: the commands of a client need no storage engine and start faster without.
     from multiraft import node
 
     check_address(listen)
+    if advertise is not None:
+        check_address(advertise)
     runtime.run(
         node.run_node(
             node.NodeSettings(
@@ -125,6 +143,7 @@ def _run(data: Path, listen: str, existing: tuple[str, ...], settings: config.Co
                 join=existing,
                 bootstrap=not existing,
                 config=settings,
+                advertise=advertise or "",
             )
         )
     )

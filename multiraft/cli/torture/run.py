@@ -23,7 +23,8 @@ import multiraft
 from multiraft import errors
 from multiraft.cli import cluster_process
 from multiraft.cli.cluster_process import LocalCluster, NodeProcess
-from multiraft.cli.torture import replicas
+from multiraft.cli.torture import proxy, replicas
+from multiraft.cli.torture.cuts import Cuts
 from multiraft.cli.torture.target import ProcessTarget
 from multiraft.client.database import Database
 from multiraft.testing.checkers import Verdict
@@ -113,13 +114,21 @@ class TortureRun:
     async def execute(self) -> TortureResult:
         """Do all of it."""
         began = asyncio.get_running_loop().time()
-        addresses = cluster_process.free_addresses(self.spec.nodes)
+        listening = cluster_process.free_addresses(2 * self.spec.nodes)
+        addresses = [listening.pop() for _ in range(self.spec.nodes)]  # those of the proxies
         cluster_process.create(self.directory, addresses)
         with (self.directory / "config.toml").open("a") as file:
             file.write(_as_toml(self.spec.config))
-        cluster = LocalCluster(self.directory, addresses, on_end=self._node_ended)
-        async with cluster, multiraft.connect(*addresses, deadline_s=PATIENCE_S) as admin:
-            target = ProcessTarget(cluster, admin)
+        cuts = Cuts()
+        cluster = LocalCluster(
+            self.directory, listening, advertised=addresses, on_end=self._node_ended
+        )
+        async with (
+            proxy.in_front_of(listening, addresses, cuts) as proxies,
+            cluster,
+            multiraft.connect(*addresses, deadline_s=PATIENCE_S) as admin,
+        ):
+            target = ProcessTarget(cluster, admin, proxies, cuts)
             self.faults = target.faults
             try:
                 for key in self.spec.splits:

@@ -11,9 +11,12 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from collections.abc import Sequence
 
 from multiraft import errors
 from multiraft.cli.cluster_process import LocalCluster, NodeProcess
+from multiraft.cli.torture.cuts import Cuts
+from multiraft.cli.torture.proxy import Proxy
 from multiraft.client.database import Database
 from multiraft.sim.cluster import Cluster
 
@@ -25,11 +28,15 @@ class ProcessTarget:
 
     simulated: Cluster | None = None
 
-    def __init__(self, cluster: LocalCluster, db: Database) -> None:
+    def __init__(
+        self, cluster: LocalCluster, db: Database, proxies: Sequence[Proxy], cuts: Cuts
+    ) -> None:
         self.db = db
         self.faults: Counter[str] = Counter()
         """How often each was done."""
         self._cluster = cluster
+        self._proxies = proxies
+        self._cuts = cuts
         self._frozen: Counter[int] = Counter()
         self._starting: dict[int, asyncio.Task[None]] = {}
         self._killed_at_start: set[int] = set()
@@ -87,23 +94,24 @@ class ProcessTarget:
 
     async def cut(self, a: int, b: int) -> None:
         """See Target."""
-        raise NotImplementedError
+        self._cuts.cut(a, b)
 
     async def heal(self, a: int, b: int) -> None:
         """See Target."""
-        raise NotImplementedError
+        self._cuts.heal(a, b)
 
     async def isolate(self, n: int) -> None:
         """See Target."""
-        raise NotImplementedError
+        self._cuts.isolate(n)
 
     async def rejoin(self, n: int) -> None:
         """See Target."""
-        raise NotImplementedError
+        self._cuts.rejoin(n)
 
     async def reset(self, a: int, b: int) -> None:
         """See Target."""
-        raise NotImplementedError
+        for source, target in ((a, b), (b, a)):
+            self._proxies[target - 1].reset(source)
 
     async def sleep(self, seconds: float) -> None:
         """See Target."""
