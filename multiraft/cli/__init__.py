@@ -11,7 +11,7 @@
     local            a cluster of processes, run by cluster_process
     check            whether a recorded history can be
     sim              runs of the whole cluster in simulation
-    torture          runs of real processes that are killed and stopped
+    torture          runs of real processes that are killed, stopped and cut off
     bench, demo      measured runs, with measure and workload
 
 A command turns its arguments into calls of `multiraft.client`, and results into text or JSON on

@@ -88,7 +88,7 @@ class NodeProcess:
         self.node_id: int | None = None
         self._config_file = config_file
         self._join = tuple(join)
-        self._advertise = advertise
+        self.advertised = advertise or address
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
 
@@ -137,7 +137,7 @@ class NodeProcess:
             *(sys.executable, "-m", "multiraft", "--json"),
             *(("join", *self._join) if self._join else ("start",)),
             *("--stop-when-stdin-closes", "--data", str(self.directory), "--listen", self.address),
-            *(() if self._advertise is None else ("--advertise", self._advertise)),
+            *(() if self.advertised == self.address else ("--advertise", self.advertised)),
             *("--config", str(self._config_file)),
         )
 
@@ -236,7 +236,7 @@ class LocalCluster:
                 advertise=advertise,
             )
             for number, (address, advertise) in enumerate(
-                zip(addresses, advertised or [None] * len(addresses), strict=True), start=1
+                zip(addresses, advertised or addresses, strict=True), start=1
             )
         ]
         self._on_end = on_end

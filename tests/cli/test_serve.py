@@ -53,10 +53,11 @@ def test_a_node_that_cannot_start_ends_with_6_and_one_line(
 
 
 @pytest.mark.parametrize("command", [("start",), ("join", "127.0.0.1:7400")])
-def test_a_malformed_listen_address_is_refused(
-    terminal: Terminal, tmp_path: Path, command: tuple[str, ...]
+@pytest.mark.parametrize("option", ["--listen", "--advertise"])
+def test_a_malformed_address_of_its_own_is_refused(
+    terminal: Terminal, tmp_path: Path, command: tuple[str, ...], option: str
 ) -> None:
-    data = ("--data", str(tmp_path / "n1"), "--listen", "here")
+    data = ("--data", str(tmp_path / "n1"), option, "here")
     outcome = terminal.run(*command, *data)
     assert outcome.exit_code == 2
     assert "HOST:PORT" in outcome.notes

@@ -11,6 +11,9 @@ from multiraft import errors
 from multiraft.cli import cluster_process
 from multiraft.cli.cluster_process import NodeProcess
 from multiraft.cli.failure import ExitCode
+from multiraft.cli.torture import proxy
+from multiraft.cli.torture.cuts import Cuts
+from multiraft.ids import NodeId
 from tests.support import processes
 from tests.support.processes import failure_of
 
@@ -73,6 +76,38 @@ def test_a_port_in_use_is_named_and_the_directory_starts_at_another(tmp_path: Pa
         await node.stop()
 
     processes.run(start_again())
+
+
+def test_nodes_are_reached_where_they_advertise_and_not_where_they_listen(tmp_path: Path) -> None:
+    async def main() -> None:
+        listening = cluster_process.free_addresses(4)
+        advertised = [listening.pop(), listening.pop()]
+        config_file = tmp_path / "config.toml"
+        config_file.write_text(cluster_process.CONFIG_TEXT)
+        first, second = (
+            NodeProcess(
+                number,
+                tmp_path / f"node{number}",
+                listening[number - 1],
+                config_file,
+                join=advertised[: number - 1],
+                advertise=advertised[number - 1],
+            )
+            for number in (1, 2)
+        )
+        async with proxy.in_front_of(listening, advertised, Cuts()):
+            try:
+                await first.start()
+                await second.start()
+                async with multiraft.connect(advertised[1]) as db:
+                    for number in (1, 2):
+                        status = await db.admin.node_status(NodeId(number))
+                        assert status["address"] == advertised[number - 1]
+            finally:
+                await second.stop()
+                await first.stop()
+
+    processes.run(main())
 
 
 def test_joining_nobody_fails_and_leaves_nothing_in_the_way(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from multiraft.cli.torture.run import TortureResult, TortureRun
+from multiraft.testing.faults.cuts import IsolateLeader, OneWayCut, Partition, Reset
 from multiraft.testing.faults.freezes import FreezeLeader
 from multiraft.testing.faults.kills import KillAll, KillOne
 from multiraft.testing.spec import Spec
@@ -31,6 +32,19 @@ DEATHS_AND_STOPS = Spec(
     ),
 )
 
+SEPARATIONS = Spec(
+    name="separations",
+    about="Ways are cut and connections break.",
+    seconds=20.0,
+    workload=(RegisterWorkload(clients=6), CounterWorkload(clients=4)),
+    fault=(
+        Partition(every_s=(1.0, 3.0), cut_s=(0.1, 3.0)),
+        OneWayCut(every_s=(1.0, 4.0), cut_s=(0.1, 3.0)),
+        IsolateLeader(every_s=(1.0, 4.0), cut_s=(0.1, 3.0)),
+        Reset(every_s=(0.5, 2.0)),
+    ),
+)
+
 
 def tortured(spec: Spec, directory: Path) -> TortureResult:
     """Return what a run of `spec` showed; nothing may have been wrong."""
@@ -46,6 +60,12 @@ def test_nodes_that_die_and_stop_answer_nothing_wrong(tmp_path: Path) -> None:
     result = tortured(DEATHS_AND_STOPS, tmp_path / "run")
     assert result.faults["kill-one"], "no node was killed"
     assert result.faults["kill-all"], "never all at once"
+
+
+def test_nodes_that_are_cut_off_answer_nothing_wrong(tmp_path: Path) -> None:
+    result = tortured(SEPARATIONS, tmp_path / "run")
+    assert result.faults["partition"], "no way was cut"
+    assert result.faults["reset"], "no connection was broken"
 
 
 def test_an_interrupt_leaves_no_process_and_no_directory(tmp_path: Path) -> None:

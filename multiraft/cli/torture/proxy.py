@@ -93,12 +93,12 @@ class Proxy:
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(pipe.pump(reader, node_writer, pipe.source, self.number))
                 pumps.create_task(pipe.pump(node_reader, writer, self.number, pipe.source))
-            pipe.end()
+            await pipe.end()
         except* OSError:
             pass  # one side broke, so the other does
         finally:
             del self._pipes[pipe]
-            pipe.reset()
+            await pipe.gone()
 
 
 class _Pipe:
@@ -155,11 +155,12 @@ class _Pipe:
             await self._cuts.until_open(target, source)
             raise
 
-    def end(self) -> None:
-        """Close both sockets after what was written."""
+    async def end(self) -> None:
+        """Close both sockets after what was written has left them."""
         for writer in self._writers:
             writer.close()
-        self._writers.clear()
+        for writer in self._writers:
+            await writer.wait_closed()
 
     def reset(self) -> None:
         """Close both sockets at once."""
@@ -169,3 +170,10 @@ class _Pipe:
                 with contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
+
+    async def gone(self) -> None:
+        """Close both sockets at once, and return when nothing is left of them."""
+        self.reset()
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
