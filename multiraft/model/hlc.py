@@ -6,6 +6,8 @@ Purpose
 Invariants
     - `now()` is strictly greater than everything `now()` returned and `forward()` was given before.
     - A time more than the maximum offset ahead of the wall clock is never taken in.
+    - A wall clock that is set back does not stop `now()`: it goes on as the monotonic clock does. A
+      node whose lease ran out while its clock stood in the past would not notice it otherwise.
 Format
     52 bits of microseconds since 1970, then 12 bits logical. When the logical part is used up it
     carries into the microseconds, which is harmless. Good until the year 2112.
@@ -40,18 +42,28 @@ def to_us(timestamp: Timestamp) -> int:
 class HybridClock:
     """One per node. Not thread-safe: it belongs to the node's event loop."""
 
-    __slots__ = ("_clock", "_last", "offset_max")
+    __slots__ = ("_ahead_us", "_clock", "_last", "offset_max")
 
     def __init__(self, clock: Clock, offset_ms_max: int) -> None:
         self._clock = clock
         self._last = ZERO
+        self._ahead_us = -(1 << 62)
+        """The most that the wall clock was ever ahead of the monotonic one."""
         self.offset_max = from_ms(offset_ms_max)
 
     def now(self) -> Timestamp:
         """Return a timestamp above every one returned or taken in before."""
-        wall = self._clock.wall_us() << LOGICAL_BITS
+        clock = self._clock
+        wall_us = clock.wall_us()
+        monotonic_us = int(clock.monotonic() * 1e6)
+        ahead_us = wall_us - monotonic_us
+        if ahead_us > self._ahead_us:
+            self._ahead_us = ahead_us
+        else:
+            wall_us = monotonic_us + self._ahead_us
+        physical = wall_us << LOGICAL_BITS
         last = self._last + 1
-        self._last = result = Timestamp(wall if wall > last else last)
+        self._last = result = Timestamp(physical if physical > last else last)
         return result
 
     def wall(self) -> Timestamp:

@@ -128,3 +128,31 @@ def test_now_is_always_above_all_that_was_said_and_heard(script: list[tuple[str,
         now = hybrid.now()
         assert now > greatest
         greatest = now
+
+
+class SteppedClock(StillClock):
+    """A clock whose wall was set by `stepped_us`, which the monotonic clock does not follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stepped_us = 0
+
+    def wall_us(self) -> int:
+        return self.us + self.stepped_us
+
+
+def test_time_goes_on_when_the_wall_clock_is_set_back() -> None:
+    clock = SteppedClock()
+    hybrid = HybridClock(clock, OFFSET_MS)
+    hybrid.now()
+    clock.stepped_us = -900_000
+    clock.us += 400_000
+    assert hlc.to_us(hybrid.now()) == START_US + 400_000
+
+
+def test_a_wall_clock_that_is_set_forward_is_followed() -> None:
+    clock = SteppedClock()
+    hybrid = HybridClock(clock, OFFSET_MS)
+    hybrid.now()
+    clock.stepped_us = 90_000
+    assert hlc.to_us(hybrid.now()) == START_US + 90_000
