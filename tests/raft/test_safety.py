@@ -510,3 +510,19 @@ def test_a1_a_late_sync_does_not_vouch_for_what_replaced_its_entries() -> None:
     assert replica.core.log.durable_index == 1
     replica.core.synced(replica.unsynced[-1])
     assert replica.core.log.durable_index == 2
+
+
+def test_a1_the_leaders_own_match_is_what_was_synced_and_not_what_it_has() -> None:
+    cluster = Cluster(voters(3))
+    cluster.elect(1)
+    cluster.propose(1, "a")
+    cluster[1].turn()
+    cluster.propose(1, "b")
+    cluster[1].sync()
+    cluster[1].turn()
+    cluster.deliver()
+    cluster[2].turn()
+    cluster[2].sync()
+    cluster.deliver()
+    assert cluster[1].core.log.last_index == 3
+    assert cluster[1].core.commit_index == 2

@@ -253,6 +253,19 @@ async def test_a_peer_frame_whose_clock_is_far_ahead_is_dropped_whole(
         assert clock.last < far
 
 
+@cluster_test()
+async def test_a_peer_frame_takes_the_clock_of_its_receiver_along(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = leader_of(cluster)
+    clock = leader.up.store.context.hlc
+    ahead = Timestamp(clock.now() + hlc.from_ms(150))
+    async with connected(cluster, leader, from_peer(ConnectionClass.RAFT, leader)) as peer:
+        peer.connection.send(FrameKind.RAFT, messages.encode(PeerFrame(ahead)))
+        await asyncio.sleep(0.05)
+        assert clock.last >= ahead
+
+
 # -- too much ----------------------------------------------------------------------------------
 
 
