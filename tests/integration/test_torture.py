@@ -35,6 +35,7 @@ DEATHS_AND_STOPS = Spec(
 SEPARATIONS = Spec(
     name="separations",
     about="Ways are cut and connections break.",
+    nodes=5,
     seconds=20.0,
     workload=(RegisterWorkload(clients=6), CounterWorkload(clients=4)),
     fault=(

@@ -24,5 +24,5 @@ def keep(run: TortureRun, problems: tuple[str, ...]) -> tuple[str, ...]:
 def _keep_history(directory: Path, number: int, clients: Clients) -> list[str]:
     file = directory / f"history{number}-{clients.workload.name}.jsonl"
     history_file.save(file, clients.history)
-    bad = [each.model for each in clients.verdicts if not each.ok]
-    return [f"multiraft check {file} --model {model}" for model in bad if model in MODELS]
+    models = [each.model for each in clients.verdicts if each.model in MODELS]
+    return [f"multiraft check {file} --model {model}" for model in models]

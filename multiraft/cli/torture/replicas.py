@@ -36,6 +36,8 @@ class Comparison(msgspec.Struct, frozen=True):
     ranges: int
     pairs: int
     """Replicas that were compared with another of their range."""
+    pairs_expected: int
+    """As many as there are if every replica that a descriptor names is at one index."""
     differences: tuple[str, ...]
 
 
@@ -62,16 +64,21 @@ async def _is_settled(db: Database, descriptor: RangeDescriptor) -> bool:
 def compare(directories: Iterable[Path]) -> Comparison:
     """Compare replicas of one range at one applied index."""
     seen: dict[tuple[RangeId, int], StoredRange] = {}
+    descriptors: dict[RangeId, RangeDescriptor] = {}
     pairs = 0
     differences: list[str] = []
     for directory in directories:
         for found in stored_ranges(directory):
+            newest = descriptors.setdefault(found.descriptor.range_id, found.descriptor)
+            if found.descriptor.generation > newest.generation:
+                descriptors[newest.range_id] = found.descriptor
             where = (found.descriptor.range_id, int(found.applied.index))
             other = seen.setdefault(where, found)
             if other is not found:
                 pairs += 1
                 differences += _differences(other, found)
-    return Comparison(len({range_id for range_id, _ in seen}), pairs, tuple(differences))
+    expected = sum(len(descriptor.replicas) - 1 for descriptor in descriptors.values())
+    return Comparison(len(descriptors), pairs, expected, tuple(differences))
 
 
 def _differences(one: StoredRange, other: StoredRange) -> Iterator[str]:

@@ -246,11 +246,10 @@ class TortureRun:
         found = replicas.compare(directories)
         self._ranges = found.ranges
         self.problems += found.differences
-        expected = found.ranges * (min(self.spec.nodes, self.spec.replicas) - 1)
-        if not self.problems and found.pairs != expected:
+        if not self.problems and found.pairs != found.pairs_expected:
             self.problems.append(
                 f"{found.pairs} replicas of {found.ranges} ranges were at the index of another, "
-                f"{expected} should be"
+                f"{found.pairs_expected} should be"
             )
 
     # -- odds and ends ---------------------------------------------------------------------------
