@@ -22,7 +22,7 @@ demo: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-SEEDS ?= 1..10
+SEEDS ?= 1..8
 
 test: lint unit simulation integration
 

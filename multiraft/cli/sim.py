@@ -14,6 +14,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from multiraft import errors
 from multiraft.cli import tables
 from multiraft.cli.session import JsonOption, Session
 from multiraft.testing import runner, spec
@@ -57,11 +58,14 @@ def run(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Run all seeds even if one fails.")
     ] = False,
+    show_probes: Annotated[
+        bool, typer.Option("--probes", help="Name the rare situations that no run reached.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run specs with many seeds. Exit status 1 if any run failed."""
     session = Session(context, json=json)
-    loaded = [spec.load(name) for name in (spec.names() if specs == ["all"] else specs)]
+    loaded = [_load(name) for name in (spec.names() if specs == ["all"] else specs)]
     wanted = [(each, seed) for seed in _seeds(seeds) for each in loaded]
     results: list[RunResult] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -77,7 +81,7 @@ def run(
     if session.json:
         session.write_json(msgspec.to_builtins(results))
     else:
-        _show_sums(session, results)
+        _show_sums(session, results, show_probes=show_probes)
     if not all(result.ok for result in results):
         raise typer.Exit(1)
 
@@ -95,7 +99,7 @@ def replay(
 ) -> None:
     """Run one seed again and tell everything about it. Exit status 1 if it failed."""
     session = Session(context, json=json)
-    result = runner.run(spec.load(name), seed, trace)
+    result = runner.run(_load(name), seed, trace)
     if session.json:
         session.write_json(msgspec.to_builtins(result))
     else:
@@ -115,6 +119,13 @@ def replay(
             session.out.print(f"verdict:  {verdict}", markup=False)
     if not result.ok:
         raise typer.Exit(1)
+
+
+def _load(name: str) -> Spec:
+    try:
+        return spec.load(name)
+    except errors.ConfigError as error:
+        raise typer.BadParameter(error.message) from None
 
 
 def _seeds(text: str) -> range:
@@ -153,7 +164,7 @@ def _show_failure(session: Session, result: RunResult) -> None:
     session.notes.print(f"  again: {result.replay}", markup=False)
 
 
-def _show_sums(session: Session, results: list[RunResult]) -> None:
+def _show_sums(session: Session, results: list[RunResult], *, show_probes: bool) -> None:
     table = tables.columns("spec", "runs", "failed", "virtual s", "calls", "unknown", "faults")
     for name in dict.fromkeys(result.spec for result in results):
         of_spec = [result for result in results if result.spec == name]
@@ -176,7 +187,7 @@ def _show_sums(session: Session, results: list[RunResult]) -> None:
         probes.update(result.probes)
     unseen = [name for name, seen in probes.items() if not seen]
     session.out.print(f"rare situations: {len(probes) - len(unseen)} of {len(probes)} reached")
-    if unseen:
+    if unseen and show_probes:
         session.out.print(f"not reached: {', '.join(unseen)}")
 
 

@@ -28,7 +28,7 @@ from multiraft.client.database import Database
 from multiraft.ids import RangeId
 from multiraft.sim import buggify, network, probes
 from multiraft.sim.cluster import Cluster
-from multiraft.sim.loop import StuckError, VirtualLoop
+from multiraft.sim.loop import VirtualLoop
 from multiraft.sim.process import Process
 from multiraft.sim.trace import Trace
 from multiraft.testing import trace_page
@@ -317,7 +317,7 @@ def run(spec: Spec, seed: int, page: Path | None = None) -> RunResult:
         loop.set_exception_handler(lambda _, context: unhandled.append(_told(context)))
         try:
             result = runner.run(main())
-        except (StuckError, AssertionError, errors.MultiraftError) as error:
+        except Exception as error:  # whatever it is, it is a finding
             result = _broken(spec, seed, started, error)
     result = msgspec.structs.replace(
         result, problems=(*result.problems, *unhandled), probes=dict(counts.seen)

@@ -37,7 +37,6 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How long clients work under faults; what follows is healed and judged."""
     splits: tuple[str, ...] = ()
     """Where ranges begin from the start."""
-    replicas: int = 3
     link: str = "lan"
     """at-once, lan or wan: what a link without faults does."""
     clock_offset_ms: int = 10

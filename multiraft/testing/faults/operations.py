@@ -31,7 +31,7 @@ class Split(Fault, frozen=True, tag="split", kw_only=True):
         ranges = await victims.ranges(target)
         if key is None or not 0 < len(ranges) < self.ranges_max:
             return
-        self.note(target, key.hex())
+        self.note(target, key.decode("utf-8", "backslashreplace"))
         try:
             await target.db.admin.split(key, deadline_s=victims.ASK_S)
         except REFUSALS:

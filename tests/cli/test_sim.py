@@ -1,0 +1,68 @@
+"""The commands `sim run`, `sim replay` and `sim list`."""
+
+from pathlib import Path
+
+import orjson
+from typer.testing import CliRunner
+
+from multiraft.cli.app import app
+from multiraft.testing import spec
+
+CALM = """
+name = "calm"
+about = "Nothing goes wrong."
+seconds = 1.0
+
+[[workload]]
+kind = "counter"
+clients = 1
+"""
+
+
+def calm(directory: Path) -> str:
+    path = directory / "calm.toml"
+    path.write_text(CALM)
+    return str(path)
+
+
+def test_list_names_every_spec() -> None:
+    done = CliRunner().invoke(app, ["--json", "sim", "list"])
+    assert done.exit_code == 0
+    assert [row["name"] for row in orjson.loads(done.stdout)] == spec.names()
+
+
+def test_run_tells_every_run_as_json_and_succeeds(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["sim", "run", calm(tmp_path), "--seeds", "3..4", "--json"])
+    assert done.exit_code == 0, done.output
+    results = orjson.loads(done.stdout)
+    assert [(row["spec"], row["seed"], row["problems"]) for row in results] == [
+        ("calm", 3, []),
+        ("calm", 4, []),
+    ]
+
+
+def test_replay_writes_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "run.html"
+    done = CliRunner().invoke(app, ["sim", "replay", calm(tmp_path), "3", "--trace", str(page)])
+    assert done.exit_code == 0, done.output
+    assert "digest:" in done.stdout
+    assert page.read_text().lower().startswith("<!doctype html>")
+
+
+def test_a_missing_spec_is_named_with_those_that_exist() -> None:
+    done = CliRunner().invoke(app, ["sim", "run", "nosuch"])
+    assert done.exit_code == 2
+    assert "there is no spec 'nosuch'" in done.output
+
+
+def test_a_spec_with_an_unknown_fault_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(CALM + '\n[[fault]]\nkind = "earthquake"\n')
+    done = CliRunner().invoke(app, ["sim", "run", str(path)])
+    assert done.exit_code == 2
+    assert "earthquake" in done.output
+
+
+def test_seeds_that_are_no_range_are_refused() -> None:
+    for seeds in ("x", "1..x", "5..1"):
+        assert CliRunner().invoke(app, ["sim", "run", "kills", "--seeds", seeds]).exit_code == 2
