@@ -1,21 +1,20 @@
 """Finds replicas that were removed from their range while their store could not be told.
 
 Purpose
-    A replica that is a learner, or knows no leader, may be no member any more; so may one that was
-    found at start, whatever leader it remembers. Now and then such ones look up their range in
-    meta; who is not named there by a later generation is destroyed.
+    A replica that is a learner, or knows no leader, may be no member any more; so may one that only
+    remembers its leader from before a restart. Now and then such ones look up their range in meta;
+    who is not named there by a later generation is destroyed.
 Invariants
     - Only the addressing record decides, read from the first range; it names a generation at or
       above the one in which the replica was left out before the old members may go (rule L6).
-    - A replica that votes and has a leader costs nothing, but for one look-up after a start: the
-      leader it is fortified to may live, lead, and have left it out long ago.
+    - A replica that votes and has heard its leader costs nothing. What a restarted one asks its
+      leader, and the answer, may be lost, and a leader that left it out will never call.
 """
 
 import asyncio
 
 from multiraft import errors
 from multiraft.client.router import Router
-from multiraft.ids import RangeId
 from multiraft.model import encoding, keys
 from multiraft.model.descriptor import ReplicaKind
 from multiraft.model.requests import Scan, ScanResult
@@ -32,16 +31,13 @@ class ReplicaGc:
     def __init__(self, store: Store, router: Router) -> None:
         self._store = store
         self._router = router
-        self._unconfirmed: dict[RangeId, None] = {}
-        """Ranges found at start that meta has not been asked for since."""
 
     async def run(self) -> None:
         """Look at all replicas here, again and again."""
-        self._unconfirmed = dict.fromkeys(self._store.replicas)
         while True:
             await asyncio.sleep(INTERVAL_S)
             for replica in list(self._store.replicas.values()):
-                if self._is_suspect(replica) and not replica.destroyed:
+                if _is_suspect(replica) and not replica.destroyed:
                     await self._look_at(replica)
 
     async def _look_at(self, replica: Replica) -> None:
@@ -62,15 +58,13 @@ class ReplicaGc:
             return
         found = encoding.unpack_descriptor(page.rows[1])
         if found.range_id == descriptor.range_id:
-            self._unconfirmed.pop(found.range_id, None)
             self._store.removed(ReplicaRemoved(found))
 
-    def _is_suspect(self, replica: Replica) -> bool:
-        descriptor = replica.descriptor
-        if descriptor is None or replica.leaseholder is not None:
-            return False
-        if replica.range_id in self._unconfirmed:
-            return True
-        mine = descriptor.replica(replica.replica_id)
-        votes = mine is not None and mine.kind is not ReplicaKind.LEARNER
-        return not votes or not replica.core.leader
+
+def _is_suspect(replica: Replica) -> bool:
+    descriptor, core = replica.descriptor, replica.core
+    if descriptor is None or replica.leaseholder is not None:
+        return False
+    mine = descriptor.replica(replica.replica_id)
+    votes = mine is not None and mine.kind is not ReplicaKind.LEARNER
+    return not votes or not core.leader or core.leader_unheard

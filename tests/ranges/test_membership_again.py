@@ -11,6 +11,7 @@ from multiraft.model.descriptor import (
     ReplicaKind,
     initial_descriptor,
 )
+from multiraft.raft.messages import StillLeading
 from multiraft.ranges import membership
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.sim.cluster import Cluster
@@ -87,4 +88,16 @@ async def test_a_removed_replica_that_is_bound_to_a_living_leader_ends_after_a_r
     await cluster.restart(away.number)
     assert away.replica().core.leader, "it remembers whom it is fortified to"
     await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)
+    assert cluster.leader() is leader
+
+
+@cluster_test(nodes=4)
+async def test_a_removed_replica_ends_even_if_what_it_asks_its_leader_is_lost(
+    cluster: Cluster, db: Database
+) -> None:
+    leader, away = await remove_while_down(cluster, db)
+    cluster.wiretap.drop = lambda source, target, envelope: type(envelope.message) is StillLeading
+    await cluster.restart(away.number)
+    await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)
+    assert cluster.wiretap.dropped
     assert cluster.leader() is leader
