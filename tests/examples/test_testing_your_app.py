@@ -14,6 +14,8 @@ EXAMPLES = DOCS / "examples"
 CHAPTER = (DOCS / "testing-your-app.md").read_text()
 README = (DOCS.parent / "README.md").read_text()
 SHOWN = re.compile(r"<!-- (.+?) -->\n```\w*\n(.*?)\n```", re.DOTALL)
+# pytest cuts no line of its summary where one of the last two says that it runs in CI.
+PRINTS_OTHERWISE = {"MULTIRAFT_SEED", "PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"}
 FAILED = "test_jobs.py::test_every_job_is_paid_for_once[Queue]"
 
 
@@ -36,8 +38,8 @@ def source(file: str, name: str) -> str:
 
 
 def run(*what: str, seed: str | None = None) -> str:
-    """Return what pytest prints of the examples, as plain text of 80 columns."""
-    plain = {name: value for name, value in os.environ.items() if name != "MULTIRAFT_SEED"}
+    """Return what pytest prints of the examples on a terminal of 80 columns, as plain text."""
+    plain = {name: value for name, value in os.environ.items() if name not in PRINTS_OTHERWISE}
     environment = plain | {"PYTHONPATH": str(DOCS.parent), "COLUMNS": "80", "NO_COLOR": "1"}
     if seed is not None:
         environment["MULTIRAFT_SEED"] = seed
