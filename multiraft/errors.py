@@ -8,12 +8,18 @@ MultiraftError
 │   ├── NodeUnavailableError    ... when the node is back, or at another one
 │   ├── OverloadedError         ... after a pause
 │   ├── ConflictingChangeError  ... after the change that is under way
-│   └── TransactionRetryError   ... in a new attempt of the transaction
+│   ├── LockWaitError           ... after another transaction has ended
+│   ├── ReadUncertainError      ... at a later read timestamp of the transaction
+│   ├── TransactionPushedError  ... at a later commit timestamp of the transaction
+│   ├── TransactionAbortedError ... in a new attempt of the transaction, by its runner
+│   └── TransactionRetryError   ... in a new attempt of the transaction, by the application
 ├── DeadlineExceededError       the caller's deadline passed; nothing was written
 ├── OutcomeUnknownError         it may have been applied, and nobody can be asked any more
 ├── RequestError                the request can never succeed as sent
 │   ├── KeyTooLargeError, ValueTooLargeError, BatchTooLargeError, InvalidSpanError
 │   ├── ConditionFailedError    the condition of a conditional put did not hold
+│   ├── ReadTooOldError         what was to be read may be garbage by now
+│   ├── TransactionTooLargeError, TransactionEndedError
 │   ├── NotAnIntegerError       the value to increment is not one, or would overflow
 │   └── AdminRefusedError       a split, transfer or membership change that makes no sense
 ├── StartupError                this node cannot start as configured
@@ -145,13 +151,79 @@ class ConflictingChangeError(RetryableError):
         super().__init__(f"r{range_id}: {reason}", range_id=range_id, reason=reason)
 
 
+class LockWaitError(RetryableError):
+    """A key is locked by another transaction, for longer than a request may wait at its range.
+
+    Recovery: send again; the request has not lost its place.
+    """
+
+    code = "lock_wait"
+
+    def __init__(self, *, key: str, holder: str, waited_ms: int) -> None:
+        super().__init__(
+            f"{key} has been locked by transaction {holder} for the {waited_ms} ms of the wait",
+            key=key,
+            holder=holder,
+            waited_ms=waited_ms,
+        )
+
+
+class ReadUncertainError(RetryableError):
+    """A version may or may not be older than the transaction that reads.
+
+    Recovery: refresh what was read to `timestamp`, and read again there.
+    """
+
+    code = "read_uncertain"
+
+    def __init__(self, *, key: str, timestamp: int) -> None:
+        super().__init__(
+            f"{key} has a version at {timestamp}, which may be older than the transaction",
+            key=key,
+            timestamp=timestamp,
+        )
+        self.timestamp = timestamp
+
+
+class TransactionPushedError(RetryableError):
+    """The transaction can commit only at `timestamp` or above. Nothing was written by this part.
+
+    Recovery: refresh what was read to `timestamp`, and commit again there.
+    """
+
+    code = "transaction_pushed"
+
+    def __init__(self, *, timestamp: int) -> None:
+        super().__init__(f"the transaction was pushed to {timestamp}", timestamp=timestamp)
+        self.timestamp = timestamp
+
+
+class TransactionAbortedError(RetryableError):
+    """The transaction was aborted, for good: by another one, as a deadlock's victim, or as dead.
+
+    Recovery: run it again under a new ID; `db.run` does so.
+    """
+
+    code = "transaction_aborted"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(f"the transaction was aborted: {reason}", reason=reason)
+        self.reason = reason
+
+
 class TransactionRetryError(RetryableError):
-    """The transaction must run again from its start. Recovery: use `db.run`, which does so."""
+    """The transaction must run again from its start, and only the application can do that.
+
+    Recovery: use `db.run`, which runs a function until it commits.
+    """
 
     code = "transaction_retry"
 
     def __init__(self, *, reason: str) -> None:
-        super().__init__(f"the transaction must be retried: {reason}", reason=reason)
+        super().__init__(
+            f"the transaction must run again from its start, as db.run does: {reason}",
+            reason=reason,
+        )
 
 
 class DeadlineExceededError(MultiraftError):
@@ -271,6 +343,51 @@ class NotAnIntegerError(RequestError):
         MultiraftError.__init__(
             self, f"{key} cannot be incremented: {reason}", key=key, reason=reason
         )
+
+
+class ReadTooOldError(RequestError):
+    """The read is at or below what garbage collection has reached.
+
+    Recovery: read at a later time; protect a timestamp that is to be read for long.
+    """
+
+    code = "read_too_old"
+
+    def __init__(self, *, timestamp: int, threshold: int) -> None:
+        MultiraftError.__init__(
+            self,
+            f"the read at {timestamp} lies at or below the garbage collection threshold "
+            f"{threshold}",
+            timestamp=timestamp,
+            threshold=threshold,
+        )
+
+
+class TransactionTooLargeError(RequestError):
+    """A transaction writes more keys or bytes, or lasts longer, than the limit.
+
+    Recovery: cut the work into several transactions.
+    """
+
+    code = "transaction_too_large"
+
+    def __init__(self, *, what: str, size: int, limit: int) -> None:
+        MultiraftError.__init__(
+            self,
+            f"the transaction has {size} {what}; the limit is {limit}",
+            what=what,
+            size=size,
+            limit=limit,
+        )
+
+
+class TransactionEndedError(RequestError):
+    """The transaction has committed, was rolled back or failed: nothing more can be done in it."""
+
+    code = "transaction_ended"
+
+    def __init__(self, *, state: str) -> None:
+        MultiraftError.__init__(self, f"the transaction has ended: it {state}", state=state)
 
 
 class AdminRefusedError(RequestError):

@@ -7,6 +7,8 @@ Invariants
     - A part that writes names every key it writes; spans only read (rule S8). So a batch either
       holds scans only, or any mix of the operations on single keys.
     - `(id)` is the same in every attempt; `attempt` counts them from 1 (rules S7, S12).
+- Inside a transaction a part either reads, or holds only puts, deletes and what ends the
+  transaction. What speaks of a transaction from outside names its ID and its anchor.
 Format
     Structs are msgpack arrays: fields are only ever appended, tags never reused. Golden tests pin
     both.
@@ -16,6 +18,20 @@ import msgspec
 
 from multiraft.errors import ErrorDetail
 from multiraft.ids import NodeId, RangeId, Timestamp
+from multiraft.model.transaction_requests import (
+    EndTransaction,
+    HeartbeatTransaction,
+    PushTransaction,
+    QueryIntent,
+    QueryIntentResult,
+    QueryTransaction,
+    RecordResult,
+    RecoverTransaction,
+    Refresh,
+    RefreshResult,
+    ResolveIntent,
+    TransactionContext,
+)
 
 
 class Get(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -119,6 +135,10 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True, tag=24):
     """Ask a node, as a request to `NO_RANGE`, what it knows of itself. Answered by StatusResult."""
 
 
+class RangeLocks(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """Ask the leaseholder who holds locks in its range, and who waits. Answered by StatusResult."""
+
+
 PointOperation = Get | Put | Delete | ConditionalPut | Increment | PutMeta
 """What names one key."""
 
@@ -135,11 +155,20 @@ Operation = (
     | AdminChangeReplicas
     | RangeStatus
     | NodeStatus
+    | RangeLocks
+    | EndTransaction
+    | HeartbeatTransaction
+    | PushTransaction
+    | QueryTransaction
+    | RecoverTransaction
+    | QueryIntent
+    | ResolveIntent
+    | Refresh
 )
 
 WRITES = (Put, Delete, ConditionalPut, Increment, PutMeta)
-ADMIN = (AdminSplit, AdminTransfer, AdminChangeReplicas, RangeStatus, NodeStatus)
-STATUSES = (RangeStatus, NodeStatus)
+ADMIN = (AdminSplit, AdminTransfer, AdminChangeReplicas, RangeStatus, NodeStatus, RangeLocks)
+STATUSES = (RangeStatus, NodeStatus, RangeLocks)
 """Administrative requests that change nothing and are asked of one node."""
 
 
@@ -203,6 +232,9 @@ Result = (
     | ConditionalPutResult
     | IncrementResult
     | ScanResult
+    | RecordResult
+    | QueryIntentResult
+    | RefreshResult
     | AdminResult
     | StatusResult
 )
@@ -227,18 +259,23 @@ class BatchRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempt: int = 1
     issued_at: Timestamp = Timestamp(0)
     timestamp: Timestamp = Timestamp(0)
+    txn: TransactionContext | None = None
+    """Whose part this is: `id` is that transaction's, and `timestamp` its read timestamp, or of a
+    part that writes, the lowest that its writes may take."""
 
 
 class BatchReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The answer to a part: a result for each operation in order, or an error and no results.
 
     `timestamp` is the one the part was read or written at. `clock` is the answering node's HLC.
+    `uncertainty_limit` is told when the leaseholder has chosen a transaction's read timestamp.
     """
 
     results: tuple[Result, ...]
     timestamp: Timestamp = Timestamp(0)
     clock: Timestamp = Timestamp(0)
     error: ErrorDetail | None = None
+    uncertainty_limit: Timestamp = Timestamp(0)
 
 
 class RequestFrame(msgspec.Struct, frozen=True, array_like=True):
