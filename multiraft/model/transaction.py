@@ -70,6 +70,9 @@ class Intent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     timestamp: Timestamp
     sequence: int
     value: bytes | None
+    laid_at: Timestamp = Timestamp(0)
+    """The clock of the leaseholder that laid it: a sign of life of its transaction, which may have
+    thought for long about what it read at `timestamp`."""
 
 
 class TransactionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -35,6 +35,8 @@ class EndTransaction(msgspec.Struct, frozen=True, array_like=True, tag=30, gc=Fa
     `key` is its anchor. COMMITTED with `one_phase`: the writes of this part are all there are, and
     become versions at once. STAGING: committed as soon as all `writes` lie at or below `timestamp`.
     COMMITTED, ABORTED: decided; `writes` are to be resolved, `locked` keys of this range let go.
+    ABORTED ends a transaction that stands STAGING only if it does so at `timestamp`: its coordinator
+    then knows that one of its writes lies above that.
     """
 
     key: bytes
@@ -84,7 +86,7 @@ class PushTransaction(msgspec.Struct, frozen=True, array_like=True, tag=32, gc=F
 
     key: bytes
     txn: TransactionMeta
-    timestamp: Timestamp
+    laid_at: Timestamp
     """Of the intent, or lock, that is in the way: a sign of life."""
     issued_at: Timestamp
     kind: PushKind
