@@ -35,8 +35,8 @@ class EndTransaction(msgspec.Struct, frozen=True, array_like=True, tag=30, gc=Fa
     `key` is its anchor. COMMITTED with `one_phase`: the writes of this part are all there are, and
     become versions at once. STAGING: committed as soon as all `writes` lie at or below `timestamp`.
     COMMITTED, ABORTED: decided; `writes` are to be resolved, `locked` keys of this range let go.
-    ABORTED ends a transaction that stands STAGING only if it does so at `timestamp`: its coordinator
-    then knows that one of its writes lies above that.
+    ABORTED ends a transaction that stands STAGING only if it does so at `timestamp`: then its
+    coordinator knows that one of the writes lies above that.
     """
 
     key: bytes
