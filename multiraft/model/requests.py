@@ -7,8 +7,8 @@ Invariants
     - A part that writes names every key it writes; spans only read (rule S8). So a batch either
       holds scans only, or any mix of the operations on single keys.
     - `(id)` is the same in every attempt; `attempt` counts them from 1 (rules S7, S12).
-- Inside a transaction a part either reads, or holds only puts, deletes and what ends the
-  transaction. What speaks of a transaction from outside names its ID and its anchor.
+    - Inside a transaction a part either reads, or holds only puts, deletes and what ends the
+      transaction. What speaks of a transaction from outside names its ID and its anchor.
 Format
     Structs are msgpack arrays: fields are only ever appended, tags never reused. Golden tests pin
     both.
@@ -167,6 +167,17 @@ Operation = (
 )
 
 WRITES = (Put, Delete, ConditionalPut, Increment, PutMeta)
+TRANSACTIONAL = (
+    EndTransaction,
+    HeartbeatTransaction,
+    PushTransaction,
+    QueryTransaction,
+    RecoverTransaction,
+    QueryIntent,
+    ResolveIntent,
+    Refresh,
+)
+"""What only transactions ask, and those whom they stand in the way of."""
 ADMIN = (AdminSplit, AdminTransfer, AdminChangeReplicas, RangeStatus, NodeStatus, RangeLocks)
 STATUSES = (RangeStatus, NodeStatus, RangeLocks)
 """Administrative requests that change nothing and are asked of one node."""

@@ -28,6 +28,7 @@ from multiraft.model.requests import (
     Put,
     PutMeta,
     PutResult,
+    RangeLocks,
     RangeStatus,
     ReplyFrame,
     RequestFrame,
@@ -36,8 +37,39 @@ from multiraft.model.requests import (
     ScanResult,
     StatusResult,
 )
+from multiraft.model.transaction import (
+    IntentRef,
+    TransactionMeta,
+    TransactionRecord,
+    TransactionStatus,
+)
+from multiraft.model.transaction_requests import (
+    EndTransaction,
+    HeartbeatTransaction,
+    PushKind,
+    PushTransaction,
+    QueryIntent,
+    QueryIntentResult,
+    QueryTransaction,
+    RecordResult,
+    RecoverTransaction,
+    Refresh,
+    RefreshResult,
+    ResolveIntent,
+    TransactionContext,
+    WaitsFor,
+)
 
 K, V = b"k", b"v"
+META = TransactionMeta(b"id", K, 2, Timestamp(3))
+OTHER = TransactionMeta(b"x")
+RECORD = TransactionRecord(
+    META, TransactionStatus.STAGING, Timestamp(4), Timestamp(5), Timestamp(6), (IntentRef(K, 7),)
+)
+EDGES = (WaitsFor(META, OTHER),)
+META_BYTES = "94 c4 02 69 64 c4 01 6b 02 03"
+OTHER_BYTES = "94 c4 01 78 c4 00 00 00"
+WRITES_BYTES = "91 92 c4 01 6b 07"
 OPERATIONS: list[tuple[Operation, str]] = [
     (Get(K), "92 01 c4 01 6b"),
     (Put(K, V), "93 02 c4 01 6b c4 01 76"),
@@ -52,6 +84,49 @@ OPERATIONS: list[tuple[Operation, str]] = [
     (AdminChangeReplicas((NodeId(1), NodeId(2)), 6), "93 16 92 01 02 06"),
     (RangeStatus(), "91 17"),
     (NodeStatus(), "91 18"),
+    (RangeLocks(), "91 19"),
+    (
+        EndTransaction(
+            K,
+            TransactionStatus.COMMITTED,
+            Timestamp(4),
+            (IntentRef(K, 7),),
+            (V,),
+            True,
+            True,
+            ((b"a", b"b"),),
+            "r",
+        ),
+        f"9a 1e c4 01 6b 03 04 {WRITES_BYTES} 91 c4 01 76 c3 c3 91 92 c4 01 61 c4 01 62 a1 72",
+    ),
+    (HeartbeatTransaction(K), "92 1f c4 01 6b"),
+    (
+        PushTransaction(
+            K,
+            OTHER,
+            Timestamp(4),
+            Timestamp(5),
+            PushKind.TIMESTAMP,
+            META,
+            Timestamp(6),
+            True,
+            "r",
+            EDGES,
+        ),
+        f"9b 20 c4 01 6b {OTHER_BYTES} 04 05 02 {META_BYTES} 06 c3 a1 72 "
+        f"91 92 {META_BYTES} {OTHER_BYTES}",
+    ),
+    (QueryTransaction(K, b"id"), "93 21 c4 01 6b c4 02 69 64"),
+    (
+        RecoverTransaction(K, b"id", Timestamp(4), True),
+        "95 22 c4 01 6b c4 02 69 64 04 c3",
+    ),
+    (QueryIntent(K, b"id", 7, Timestamp(4)), "95 23 c4 01 6b c4 02 69 64 07 04"),
+    (
+        ResolveIntent(K, b"id", TransactionStatus.ABORTED, Timestamp(4)),
+        "95 24 c4 01 6b c4 02 69 64 04 04",
+    ),
+    (Refresh(K, V, Timestamp(4)), "94 25 c4 01 6b c4 01 76 04"),
 ]
 RESULTS: list[tuple[Result, str]] = [
     (GetResult(V, Timestamp(7)), "93 01 c4 01 76 07"),
@@ -61,6 +136,13 @@ RESULTS: list[tuple[Result, str]] = [
     (ConditionalPutResult(False, V), "93 04 c2 c4 01 76"),
     (IncrementResult(-1), "92 05 ff"),
     (ScanResult((K, V), K), "93 06 92 c4 01 6b c4 01 76 c4 01 6b"),
+    (
+        RecordResult(RECORD, True, EDGES),
+        f"94 07 97 {META_BYTES} 02 04 05 06 {WRITES_BYTES} a0 c3 91 92 {META_BYTES} {OTHER_BYTES}",
+    ),
+    (RecordResult(None), "94 07 c0 c2 90"),
+    (QueryIntentResult(True), "92 08 c3"),
+    (RefreshResult(False, K), "93 09 c2 c4 01 6b"),
     (AdminResult((V,)), "92 14 91 c4 01 76"),
     (StatusResult(b"{}"), "92 17 c4 02 7b 7d"),
 ]
@@ -86,7 +168,18 @@ def test_every_operation_and_every_result_is_pinned() -> None:
 def test_the_bytes_of_a_request() -> None:
     request = BatchRequest(RangeId(2), (Get(K),), b"id", 3, Timestamp(4), Timestamp(5))
     frame = RequestFrame(((9, request),))
-    expected = "91 91 92 09 96 02 91 92 01 c4 01 6b c4 02 69 64 03 04 05"
+    expected = "91 91 92 09 97 02 91 92 01 c4 01 6b c4 02 69 64 03 04 05 c0"
+    assert encoding.pack(frame).hex(" ") == expected
+    assert encoding.unpack_request_frame(bytes.fromhex(expected)) == frame
+    older = bytes.fromhex("91 91 92 09 96 02 91 92 01 c4 01 6b c4 02 69 64 03 04 05")
+    assert encoding.unpack_request_frame(older) == frame
+
+
+def test_the_bytes_of_a_request_of_a_transaction() -> None:
+    context = TransactionContext(META, 7, Timestamp(8), True)
+    request = BatchRequest(RangeId(2), (Get(K),), b"id", txn=context)
+    frame = RequestFrame(((9, request),))
+    expected = f"91 91 92 09 97 02 91 92 01 c4 01 6b c4 02 69 64 01 00 00 94 {META_BYTES} 07 08 c3"
     assert encoding.pack(frame).hex(" ") == expected
     assert encoding.unpack_request_frame(bytes.fromhex(expected)) == frame
 
@@ -96,16 +189,18 @@ def test_the_bytes_of_a_reply() -> None:
     bad = BatchReply((), clock=Timestamp(6), error=ErrorDetail("code", "m", {"a": 1}))
     frame = ReplyFrame(((9, good), (8, bad)))
     expected = (
-        "91 92 92 09 94 91 91 02 04 05 c0 92 08 94 90 00 06 93 a4 63 6f 64 65 a1 6d 81 a1 61 01"
+        "91 92 92 09 95 91 91 02 04 05 c0 00 "
+        "92 08 95 90 00 06 93 a4 63 6f 64 65 a1 6d 81 a1 61 01 00"
     )
     assert encoding.pack(frame).hex(" ") == expected
     assert encoding.unpack_reply_frame(bytes.fromhex(expected)) == frame
 
 
-def test_every_operation_is_a_read_a_write_or_administrative() -> None:
-    kinds = {Get, Scan} | set(requests.WRITES) | set(requests.ADMIN)
-    assert kinds == set(get_args(Operation))
-    assert len(requests.WRITES) + len(requests.ADMIN) + 2 == len(kinds), "and only one of them"
+def test_every_operation_is_a_read_a_write_administrative_or_of_transactions() -> None:
+    families = ((Get, Scan), requests.WRITES, requests.ADMIN, requests.TRANSACTIONAL)
+    kinds = [kind for family in families for kind in family]
+    assert set(kinds) == set(get_args(Operation))
+    assert len(kinds) == len(set(kinds)), "and only one of them"
     assert set(requests.STATUSES) < set(requests.ADMIN)
 
 
