@@ -89,6 +89,10 @@ class RangesConfig(msgspec.Struct, frozen=True):
     recent_writes_max: int = 65_536
     timestamp_cache_entries_max: int = 65_536
     replication_factor: int = 3
+    locks_max: int = 65_536
+    """Locks of a range that its leaseholder keeps in memory; of more it reads the state."""
+    transaction_expiry_ms: int = 2_500
+    """A transaction that shows no sign of life for so long may be aborted by whoever it blocks."""
 
 
 class LimitsConfig(msgspec.Struct, frozen=True):
@@ -104,6 +108,8 @@ class LimitsConfig(msgspec.Struct, frozen=True):
     scan_keys_max: int = 10_000
     scan_passed_max: int = 20_000
     """A scan part ends after passing over so many keys that are not live, perhaps without a row."""
+    transaction_keys_max: int = 10_000
+    """Keys that one transaction may write, and spans that one of its parts may have read."""
 
 
 class ClientConfig(msgspec.Struct, frozen=True):

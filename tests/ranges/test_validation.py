@@ -25,15 +25,34 @@ from multiraft.model.requests import (
     Operation,
     Put,
     PutMeta,
+    RangeLocks,
     RangeStatus,
     Scan,
+)
+from multiraft.model.transaction import IntentRef, TransactionMeta, TransactionStatus
+from multiraft.model.transaction_requests import (
+    EndTransaction,
+    HeartbeatTransaction,
+    PushKind,
+    PushTransaction,
+    QueryIntent,
+    QueryTransaction,
+    RecoverTransaction,
+    Refresh,
+    ResolveIntent,
+    TransactionContext,
+    WaitsFor,
 )
 from multiraft.ranges.commands import validation
 from multiraft.sim.cluster import Cluster
 from tests.support.cluster import cluster_test
 
 LIMITS = LimitsConfig(
-    key_bytes_max=16, value_bytes_max=64, batch_operations_max=4, batch_bytes_max=150
+    key_bytes_max=16,
+    value_bytes_max=64,
+    batch_operations_max=4,
+    batch_bytes_max=150,
+    transaction_keys_max=20_000,
 )
 ID = bytes(range(16))
 K = keys.PLAIN + b"k"
@@ -160,7 +179,147 @@ def bad_requests() -> Iterator[tuple[str, BatchRequest, type[errors.RequestError
     yield "record among the users' keys", request(PutMeta(K, RECORD, 1)), bad
 
 
-BAD = list(bad_requests())
+META = TransactionMeta(ID, K)
+COMMITTED, ABORTED = TransactionStatus.COMMITTED, TransactionStatus.ABORTED
+STAGING, PENDING = TransactionStatus.STAGING, TransactionStatus.PENDING
+END = EndTransaction(K, COMMITTED, Timestamp(5))
+ONE_PHASE = EndTransaction(K, COMMITTED, one_phase=True)
+PUSH = PushTransaction(K, META, Timestamp(1), Timestamp(1), PushKind.ABORT)
+
+
+def of_transaction(
+    *operations: Operation,
+    meta: TransactionMeta = META,
+    sequence: int = 1,
+    is_locking: bool = False,
+    timestamp: int = 0,
+    id: bytes = ID,
+) -> BatchRequest:
+    context = TransactionContext(meta, sequence, is_locking=is_locking)
+    return BatchRequest(RangeId(2), operations, id, timestamp=Timestamp(timestamp), txn=context)
+
+
+def bad_parts_of_transactions() -> Iterator[tuple[str, BatchRequest, type[errors.RequestError]]]:
+    """As bad_requests, of what only transactions ask."""
+    bad = errors.RequestError
+    operation: Operation
+    stranger = TransactionMeta(b"short", K)
+    yield "a short ID", of_transaction(Get(K), meta=stranger, id=b"short"), bad
+    yield "another ID", of_transaction(Get(K), id=bytes(16)), bad
+    for operation in (
+        ConditionalPut(K, b"v", None),
+        Increment(K, 1),
+        PutMeta(RECORD_KEY, RECORD, 1),
+        AdminSplit(K),
+        PUSH,
+        QueryIntent(K, ID, 1, Timestamp(1)),
+        Put(RECORD_KEY, b"v"),
+        Get(RECORD_KEY),
+        Scan(keys.MIN, keys.END),
+    ):
+        yield f"{type(operation).__name__} in it", of_transaction(operation), bad
+    yield "reads and writes", of_transaction(Get(K), Put(K, b"")), bad
+    yield "a write without an anchor", of_transaction(Put(K, b""), meta=TransactionMeta(ID)), bad
+    yield (
+        "a lock without an anchor",
+        (of_transaction(Get(K), meta=TransactionMeta(ID), is_locking=True)),
+        bad,
+    )
+    yield "a scan that locks", of_transaction(Scan(K, keys.END), is_locking=True), bad
+    yield "an anchor in meta", of_transaction(Get(K), meta=TransactionMeta(ID, RECORD_KEY)), bad
+    yield (
+        "an endless anchor",
+        (of_transaction(Put(K, b""), meta=TransactionMeta(ID, MAX_KEY + bytes(9999)))),
+        errors.KeyTooLargeError,
+    )
+    yield "one key twice", of_transaction(Put(K, b""), Delete(K)), bad
+    yield "sequence 0", of_transaction(Put(K, b""), sequence=0), bad
+    yield (
+        "sequence 0 when staging",
+        (of_transaction(Put(K, b""), EndTransaction(K, STAGING, Timestamp(1)), sequence=0)),
+        bad,
+    )
+    yield "an end before a write", of_transaction(END, Put(K, b"")), bad
+    yield "two ends", of_transaction(END, END), bad
+    yield "a write and COMMITTED", of_transaction(Put(K, b""), END), bad
+    yield "a write and ABORTED", of_transaction(Put(K, b""), EndTransaction(K, ABORTED)), bad
+    yield "a pending end", of_transaction(EndTransaction(K, PENDING, Timestamp(1))), bad
+    yield "staging at 0", of_transaction(EndTransaction(K, STAGING)), bad
+    yield (
+        "staging in one phase",
+        (of_transaction(Put(K, b""), EndTransaction(K, STAGING, Timestamp(1), one_phase=True))),
+        bad,
+    )
+    yield "one phase without a write", of_transaction(ONE_PHASE), bad
+    elsewhere = TransactionMeta(ID, MAX_KEY)
+    for operation in (END, HeartbeatTransaction(K)):
+        name = type(operation).__name__
+        yield f"{name} not at the anchor", of_transaction(operation, meta=elsewhere), bad
+        yield f"{name} of no transaction", request(operation), bad
+    yield "Refresh of no transaction", request(Refresh(K, b"", Timestamp(1)), timestamp=2), bad
+    yield "a refresh backward", of_transaction(Refresh(K, b"", Timestamp(9)), timestamp=8), bad
+    yield (
+        "a refresh and a get",
+        (of_transaction(Refresh(K, b"", Timestamp(1)), Get(K), timestamp=2)),
+        bad,
+    )
+    yield (
+        "a refresh the wrong way round",
+        (of_transaction(Refresh(K + b"b", K, Timestamp(1)), timestamp=2)),
+        errors.InvalidSpanError,
+    )
+    yield (
+        "read spans the wrong way round",
+        (of_transaction(EndTransaction(K, ABORTED, read_spans=((K + b"b", K),)))),
+        errors.InvalidSpanError,
+    )
+    many = (IntentRef(b"", 1),) * (LIMITS.transaction_keys_max + 1)
+    yield (
+        "too many writes",
+        (of_transaction(EndTransaction(K, STAGING, Timestamp(1), many))),
+        errors.TransactionTooLargeError,
+    )
+    yield (
+        "a write in meta",
+        (of_transaction(EndTransaction(K, STAGING, Timestamp(1), (IntentRef(RECORD_KEY, 1),)))),
+        bad,
+    )
+    yield "a time below 0", of_transaction(EndTransaction(K, COMMITTED, Timestamp(-1))), bad
+    # From outside.
+    for operation in (PUSH, QueryTransaction(K, ID), RecoverTransaction(K, ID, Timestamp(1), True)):
+        name = type(operation).__name__
+        yield f"{name} and get", request(operation, Get(K)), bad
+        yield f"{name} twice", request(operation, operation), bad
+    resolve = ResolveIntent(K, ID, COMMITTED, Timestamp(1))
+    yield "QueryIntent and get", request(Get(K), QueryIntent(K, ID, 1, Timestamp(1))), bad
+    yield "ResolveIntent and put", request(Put(K, b""), resolve), bad
+    for name, id_ in (("no ID", b""), ("a short ID", bytes(15)), ("a long ID", bytes(17))):
+        for operation in (
+            QueryTransaction(K, id_),
+            RecoverTransaction(K, id_, Timestamp(1), True),
+            QueryIntent(K, id_, 1, Timestamp(1)),
+            msgspec.structs.replace(resolve, id=id_),
+            msgspec.structs.replace(PUSH, txn=TransactionMeta(id_, K)),
+            msgspec.structs.replace(PUSH, pusher=TransactionMeta(id_, K)),
+        ):
+            yield f"{type(operation).__name__} with {name}", request(operation), bad
+    for resolution in (
+        ResolveIntent(K, ID, PENDING),
+        ResolveIntent(K, ID, STAGING, Timestamp(1)),
+        ResolveIntent(K, ID, COMMITTED),
+        ResolveIntent(K, ID, ABORTED, Timestamp(1)),
+    ):
+        yield f"resolved as {resolution.status.name}", request(resolution), bad
+    yield "push at another key", request(msgspec.structs.replace(PUSH, key=MAX_KEY)), bad
+    edges = (WaitsFor(META, META),) * (validation.EDGES_MAX + 1)
+    yield (
+        "too many edges",
+        (request(msgspec.structs.replace(PUSH, edges=edges))),
+        errors.BatchTooLargeError,
+    )
+
+
+BAD = [*bad_requests(), *bad_parts_of_transactions()]
 
 
 def test_every_operation_is_checked() -> None:
@@ -205,6 +364,27 @@ def test_a_bad_request_is_refused(bad: BatchRequest, error: type[errors.RequestE
         request(AdminSplit(MAX_KEY)),
         request(AdminTransfer(NodeId(-1))),
         request(RangeStatus(), id=b""),
+        request(RangeLocks(), id=b""),
+        of_transaction(Get(K), meta=TransactionMeta(ID)),
+        of_transaction(Get(K), is_locking=True, timestamp=HUGE),
+        of_transaction(Scan(keys.SYSTEM, keys.END)),
+        of_transaction(Put(K, b""), Delete(MAX_KEY), timestamp=HUGE),
+        of_transaction(Put(K, b""), EndTransaction(K, STAGING, Timestamp(1), (IntentRef(K, 1),))),
+        of_transaction(Put(K, b""), ONE_PHASE, sequence=0),
+        of_transaction(END),
+        of_transaction(EndTransaction(K, ABORTED)),
+        of_transaction(HeartbeatTransaction(K)),
+        of_transaction(
+            Refresh(K, keys.END, Timestamp(1)), Refresh(K, b"", Timestamp(2)), timestamp=2
+        ),
+        request(PUSH, id=b""),
+        request(msgspec.structs.replace(PUSH, pusher=TransactionMeta(ID)), id=b""),
+        request(QueryTransaction(K, ID), id=b""),
+        request(RecoverTransaction(K, ID, Timestamp(1), False), id=b""),
+        request(*[QueryIntent(K, ID, 1, Timestamp(1))] * 4, id=b""),
+        request(
+            ResolveIntent(K, ID, COMMITTED, Timestamp(1)), ResolveIntent(K, ID, ABORTED), id=b""
+        ),
     ],
 )
 def test_an_input_at_the_edge_is_good(good: BatchRequest) -> None:
@@ -249,7 +429,7 @@ async def test_no_bad_request_changes_anything_or_stops_anybody(
     index = replica.applied.index
     replies: list[BatchReply] = []
     for name, bad, error in BAD:
-        if error is errors.BatchTooLargeError or "one byte too" in name:
+        if error is errors.BatchTooLargeError or "one byte too" in name or "too many" in name:
             continue  # The real limits are larger; those have their own tests above.
         leader.up.store.submit(bad, replies.append)
         assert len(replies) == 1, f"{name} is answered at once"

@@ -28,11 +28,26 @@ from multiraft.model.requests import (
     PointOperation,
     Put,
     PutMeta,
+    RangeLocks,
     RangeStatus,
     Scan,
 )
+from multiraft.model.transaction import TransactionMeta, TransactionStatus
+from multiraft.model.transaction_requests import (
+    EndTransaction,
+    HeartbeatTransaction,
+    PushTransaction,
+    QueryIntent,
+    QueryTransaction,
+    RecoverTransaction,
+    Refresh,
+    ResolveIntent,
+    TransactionContext,
+)
 
 ID_BYTES = 16
+EDGES_MAX = 10_000
+"""Of the wait-for graph, in one push."""
 
 
 def only_reads(operations: tuple[Operation, ...]) -> bool:
@@ -46,6 +61,10 @@ def only_reads(operations: tuple[Operation, ...]) -> bool:
 def points(request: BatchRequest) -> tuple[PointOperation, ...]:
     """Return the operations of a part that holds no scan and no administrative request."""
     return cast("tuple[PointOperation, ...]", request.operations)
+
+
+def _key(operation: Operation) -> bytes:
+    return cast("PointOperation", operation).key
 
 
 def check(request: BatchRequest, limits: LimitsConfig) -> None:
@@ -65,9 +84,12 @@ def check(request: BatchRequest, limits: LimitsConfig) -> None:
         total += _CHECKS[kind](operation, limits)
         if kind is Scan:
             scans += 1
-        elif kind in _ADMIN:
+        elif kind in _ALONE:
             if count > 1:
                 raise errors.RequestError(f"{kind.__name__} cannot share a batch")
+        elif kind in _ALIKE:
+            if any(type(other) is not kind for other in operations):
+                raise errors.RequestError(f"{kind.__name__} shares a batch only with its like")
         elif kind is not Get:
             writes = True
     if scans not in (0, count):
@@ -76,7 +98,11 @@ def check(request: BatchRequest, limits: LimitsConfig) -> None:
         raise errors.BatchTooLargeError(what="bytes", size=total, limit=limits.batch_bytes_max)
     if not 0 <= request.timestamp <= hlc.MAX:
         raise errors.RequestError("a timestamp has 64 bits and no sign")
-    if writes:
+    if request.txn is not None:
+        _check_transaction(request, request.txn, limits)
+    elif type(operations[-1]) in _OF_A_TRANSACTION:
+        raise errors.RequestError(f"{type(operations[-1]).__name__} needs a transaction")
+    elif writes:
         _check_write(request)
 
 
@@ -95,6 +121,77 @@ def _check_write(request: BatchRequest) -> None:
         raise errors.RequestError("a write cannot choose its timestamp")
     if not 0 <= request.issued_at <= hlc.MAX:
         raise errors.RequestError("issued_at has 64 bits and no sign")
+
+
+# -- transactions --------------------------------------------------------------------------------
+
+
+def _check_transaction(
+    request: BatchRequest, txn: TransactionContext, limits: LimitsConfig
+) -> None:
+    """Check a part of a transaction: it reads, or writes, or asks one thing about itself."""
+    meta = txn.meta
+    _check_meta(meta, limits)
+    if request.id != meta.id:
+        raise errors.RequestError("a part of a transaction has its ID")
+    if not 0 <= request.issued_at <= hlc.MAX or not 0 <= txn.uncertainty_limit <= hlc.MAX:
+        raise errors.RequestError("a timestamp has 64 bits and no sign")
+    kinds = {type(operation) for operation in request.operations}
+    if kinds <= _TRANSACTION_READS:
+        if txn.is_locking and not (kinds == {Get} and meta.anchor):
+            raise errors.RequestError("only gets lock, for a transaction with an anchor")
+        for operation in request.operations:
+            first = operation.start if isinstance(operation, Scan) else _key(operation)
+            if first < keys.SYSTEM:
+                raise errors.RequestError("addressing records have no part in transactions")
+        return
+    if not kinds <= _TRANSACTION_WRITES | {Refresh, HeartbeatTransaction}:
+        raise errors.RequestError("a transaction gets, scans, puts and deletes only")
+    if Refresh in kinds:
+        _check_refreshes(request)
+        return
+    if not meta.anchor:
+        raise errors.RequestError("a transaction that writes has an anchor")
+    if HeartbeatTransaction not in kinds:
+        _check_transaction_writes(request, txn)
+    for operation in request.operations:
+        if type(operation) in _AT_THE_ANCHOR and _key(operation) != meta.anchor:
+            raise errors.RequestError("the record of a transaction is at its anchor")
+
+
+def _check_transaction_writes(request: BatchRequest, txn: TransactionContext) -> None:
+    operations = request.operations
+    if any(type(operation) is EndTransaction for operation in operations[:-1]):
+        raise errors.RequestError("the end of a transaction is the last operation of its part")
+    last = operations[-1]
+    end = last if type(last) is EndTransaction else None
+    writes = operations if end is None else operations[:-1]
+    if len(set(map(_key, writes))) < len(writes):
+        raise errors.RequestError("a transaction writes a key once in a part")
+    if end is None or not end.one_phase:
+        if writes and txn.sequence < 1:
+            raise errors.RequestError("sequences are counted from 1")
+        if writes and end is not None and end.status is not TransactionStatus.STAGING:
+            raise errors.RequestError("what commits or rolls back comes without new writes")
+    elif end.status is not TransactionStatus.COMMITTED or not writes:
+        raise errors.RequestError("a commit in one phase commits, and writes")
+
+
+def _check_refreshes(request: BatchRequest) -> None:
+    for operation in cast("tuple[Refresh, ...]", request.operations):
+        if not operation.since <= request.timestamp:
+            raise errors.RequestError("a refresh goes forward in time")
+
+
+def _check_meta(meta: TransactionMeta, limits: LimitsConfig) -> None:
+    _check_transaction_id(meta.id)
+    if meta.anchor:
+        _check_lockable(meta.anchor, limits)
+
+
+def _check_transaction_id(transaction_id: bytes) -> None:
+    if len(transaction_id) != ID_BYTES:
+        raise errors.RequestError(f"a transaction's ID has {ID_BYTES} bytes")
 
 
 # -- one operation: each returns how many bytes it has ------------------------------------------
@@ -170,11 +267,107 @@ def _check_split(operation: AdminSplit, limits: LimitsConfig) -> int:
     return _check_key(operation.key, limits)
 
 
+def _check_anchor(operation: HeartbeatTransaction, limits: LimitsConfig) -> int:
+    return _check_lockable(operation.key, limits)
+
+
+def _check_lockable(key: bytes, limits: LimitsConfig) -> int:
+    if key[:1] == keys.META:
+        raise errors.RequestError("addressing records have no part in transactions")
+    return _check_key(key, limits)
+
+
+def _check_end(operation: EndTransaction, limits: LimitsConfig) -> int:
+    if operation.status is TransactionStatus.PENDING:
+        raise errors.RequestError("PENDING is no end of a transaction")
+    _check_time(operation.timestamp)
+    for named in (operation.writes, operation.locked, operation.read_spans):
+        if len(named) > limits.transaction_keys_max:
+            raise errors.TransactionTooLargeError(
+                what="keys", size=len(named), limit=limits.transaction_keys_max
+            )
+    size = _check_lockable(operation.key, limits) + len(operation.reason)
+    for write in operation.writes:
+        size += _check_lockable(write.key, limits)
+    for key in operation.locked:
+        size += _check_lockable(key, limits)
+    for start, end in operation.read_spans:
+        if end and start > end:
+            raise errors.InvalidSpanError(start=keys.pretty(start), end=keys.pretty(end))
+        size += len(start) + len(end)
+    if (
+        operation.status is not TransactionStatus.ABORTED
+        and not operation.one_phase
+        and not operation.timestamp
+    ):
+        raise errors.RequestError("a transaction commits at a timestamp")
+    return size
+
+
+def _check_push(operation: PushTransaction, limits: LimitsConfig) -> int:
+    _check_transaction_id(operation.txn.id)
+    if operation.txn.anchor != operation.key:
+        raise errors.RequestError("the record of a transaction is at its anchor")
+    if operation.pusher is not None:
+        _check_meta(operation.pusher, limits)
+    for time in (operation.laid_at, operation.issued_at, operation.push_to):
+        _check_time(time)
+    if len(operation.edges) > EDGES_MAX:
+        raise errors.BatchTooLargeError(what="edges", size=len(operation.edges), limit=EDGES_MAX)
+    return _check_lockable(operation.key, limits) + len(operation.reason)
+
+
+def _check_record(operation: QueryTransaction | RecoverTransaction, limits: LimitsConfig) -> int:
+    _check_transaction_id(operation.id)
+    return _check_lockable(operation.key, limits)
+
+
+def _check_query_intent(operation: QueryIntent, limits: LimitsConfig) -> int:
+    _check_transaction_id(operation.id)
+    _check_time(operation.timestamp)
+    return _check_lockable(operation.key, limits)
+
+
+def _check_resolve(operation: ResolveIntent, limits: LimitsConfig) -> int:
+    _check_transaction_id(operation.id)
+    _check_time(operation.timestamp)
+    if not operation.status.is_final:
+        raise errors.RequestError("a lock stays until its transaction has ended")
+    if (operation.status is TransactionStatus.COMMITTED) is not bool(operation.timestamp):
+        raise errors.RequestError("what committed has a timestamp, and nothing else has")
+    return _check_lockable(operation.key, limits)
+
+
+def _check_refresh(operation: Refresh, limits: LimitsConfig) -> int:
+    start, end = operation.key, operation.end
+    _check_time(operation.since)
+    if not end:
+        return _check_key(start, limits)
+    if start > end:
+        raise errors.InvalidSpanError(start=keys.pretty(start), end=keys.pretty(end))
+    return len(start) + len(end)
+
+
+def _check_time(timestamp: int) -> None:
+    if not 0 <= timestamp <= hlc.MAX:
+        raise errors.RequestError("a timestamp has 64 bits and no sign")
+
+
 def _check_nothing(operation: Operation, limits: LimitsConfig) -> int:
     return 0
 
 
-_ADMIN = frozenset(ADMIN)
+_ALONE = frozenset(ADMIN) | {
+    HeartbeatTransaction,
+    PushTransaction,
+    QueryTransaction,
+    RecoverTransaction,
+}
+_ALIKE = frozenset({QueryIntent, ResolveIntent, Refresh})
+_OF_A_TRANSACTION = frozenset({EndTransaction, HeartbeatTransaction, Refresh})
+_AT_THE_ANCHOR = frozenset({EndTransaction, HeartbeatTransaction})
+_TRANSACTION_READS = frozenset({Get, Scan})
+_TRANSACTION_WRITES = frozenset({Put, Delete, EndTransaction})
 _CHECKS: dict[type, Callable[[Any, LimitsConfig], int]] = {
     Get: _check_get,
     Put: _check_put,
@@ -188,5 +381,14 @@ _CHECKS: dict[type, Callable[[Any, LimitsConfig], int]] = {
     AdminChangeReplicas: _check_nothing,
     RangeStatus: _check_nothing,
     NodeStatus: _check_nothing,
+    RangeLocks: _check_nothing,
+    EndTransaction: _check_end,
+    HeartbeatTransaction: _check_anchor,
+    PushTransaction: _check_push,
+    QueryTransaction: _check_record,
+    RecoverTransaction: _check_record,
+    QueryIntent: _check_query_intent,
+    ResolveIntent: _check_resolve,
+    Refresh: _check_refresh,
 }
 """One row per operation; tests check that none is missing."""
