@@ -16,6 +16,7 @@ Modules
     reader      the part of an engine or a view that is needed here
     reads       newest, get, scan, find_write
     writes      WriteSet: the versions one part adds
+    intents     locks of transactions, and what one of their parts changes
     statistics  RangeStats, and the recount of a span
     garbage     which versions may go
     checksum    what all replicas must have in common

@@ -55,6 +55,22 @@ def newest(reader: Reader, key: bytes) -> Version | None:
     return _first_seen(reader, prefix, prefix + _PAST_ALL_VERSIONS)
 
 
+def newest_and_last(reader: Reader, key: bytes) -> tuple[Version | None, Timestamp]:
+    """Return what `newest` does, and the time of the last that was left there, outcomes included.
+
+    Who chooses a time that is not the clock's must not write over an outcome.
+    """
+    prefix = layout.version_prefix(key)
+    end = prefix + _PAST_ALL_VERSIONS
+    found = reader.first(prefix, end)
+    if found is None:
+        return None, hlc.ZERO
+    last = _timestamp(found[0])
+    if found[1][0] & KIND_MASK == OUTCOME:
+        return _skip_outcomes(reader, found[0], end), last
+    return versions.decode(last, found[1]), last
+
+
 def get(reader: Reader, key: bytes, timestamp: Timestamp) -> Version | None:
     """Return the version of `key` seen at `timestamp`, as `newest` does."""
     prefix = layout.version_prefix(key)

@@ -15,6 +15,8 @@ Invariants
       request may come again.
 """
 
+from typing import Protocol
+
 import msgspec
 
 from multiraft.ids import Timestamp
@@ -26,10 +28,23 @@ from multiraft.storage import layout
 
 
 class Effects(msgspec.Struct, frozen=True):
-    """`puts` alternates physical key and stored value, in the order of the first write to each."""
+    """`puts` alternates physical key and stored value, in the order of the first write to each.
+
+    `deletes` are physical keys. `also` names writes, and when each wrote, beyond the part's own.
+    """
 
     puts: tuple[bytes, ...]
     stats: RangeStats
+    deletes: tuple[bytes, ...] = ()
+    also: tuple[tuple[bytes, Timestamp], ...] = ()
+
+
+class Counted(Protocol):
+    """Changes that were applied: a write set, or a change set of transactions."""
+
+    def stats_from(self, start: bytes) -> RangeStats:
+        """Return the difference that the changes at `start` and above make, after `effects`."""
+        ...
 
 
 class WriteSet:

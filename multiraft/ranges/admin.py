@@ -38,7 +38,7 @@ from multiraft.model.requests import (
 )
 from multiraft.mvcc.reader import ViewReader
 from multiraft.mvcc.statistics import RangeStats, StatsScan
-from multiraft.mvcc.writes import WriteSet
+from multiraft.mvcc.writes import Counted
 from multiraft.ranges import membership, split, state
 from multiraft.ranges.change import LatchedChange
 from multiraft.ranges.leaseholder import Leaseholder, Reply
@@ -118,8 +118,8 @@ class RightHalfCount:
         """Follow no more."""
         self._holder.observers.remove(self._observe)
 
-    def _observe(self, write_set: WriteSet) -> None:
-        self._since = self._since.plus(write_set.stats_from(self._key))
+    def _observe(self, changes: Counted) -> None:
+        self._since = self._since.plus(changes.stats_from(self._key))
 
 
 class AdminRequests:

@@ -1,8 +1,8 @@
 """Committed commands -> the engine batch of the turn. Deterministic: every replica does the same.
 
 Invariants
-    - Every key that a command writes lies inside the range's span (rule S2); anything else is our
-      mistake and stops the store.
+    - Every key that a command writes or deletes lies inside the range's span (rule S2); anything
+      else is our mistake and stops the store.
     - The applied state is written in the same batch as the effects up to its index (trap T5).
 """
 
@@ -40,3 +40,13 @@ def put_effects(batch: Batch, family: Family, span: PhysicalSpan, puts: tuple[by
         if not span.contains(key):
             raise errors.StoreFailedError(reason=f"a command writes {key!r}, outside its range")
         put(key, puts[position + 1], family)
+
+
+def delete_effects(
+    batch: Batch, family: Family, span: PhysicalSpan, deletes: tuple[bytes, ...]
+) -> None:
+    """Remove the keys that a command deletes, in `batch`."""
+    for key in deletes:
+        if not span.contains(key):
+            raise errors.StoreFailedError(reason=f"a command deletes {key!r}, outside its range")
+        batch.delete(key, family)

@@ -25,7 +25,7 @@ from multiraft.concurrency.timestamp_cache import SHARED, TimestampCache
 from multiraft.ids import NodeId, Term, Timestamp
 from multiraft.model import hlc
 from multiraft.model.requests import BatchReply, BatchRequest, Scan
-from multiraft.mvcc.writes import WriteSet
+from multiraft.mvcc.writes import Counted
 from multiraft.raft.membership import Refusal
 from multiraft.raft.messages import Configuration
 from multiraft.ranges import messages
@@ -78,7 +78,7 @@ class Leaseholder:
         self.recent = RecentWrites(ranges.recent_writes_max, now)
         self.proposals = Proposals()
         self.truncation = Truncation()
-        self.observers: list[Callable[[WriteSet], None]] = []
+        self.observers: list[Callable[[Counted], None]] = []
         """Told of every write set once it is applied: a split counts its right half by them."""
         self.requests_served = 0
         self._serving = False
@@ -391,7 +391,7 @@ class PendingWrite(_Pending):
     __slots__ = ("answer", "write_set")
 
     answer: BatchReply
-    write_set: WriteSet
+    write_set: Counted
     """What was evaluated: both are there once the part is proposed."""
 
     def _granted(self) -> None:

@@ -54,7 +54,8 @@ class Command(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The effects of one evaluated request, applied by every replica alike.
 
     `puts` alternates physical key and value, all within the range's span. `timestamp` is the
-    greatest time of any version in it (0: none): applying forwards the store's clock past it.
+    greatest time of any version or intent in it (0: none): applying forwards the store's clock past
+    it. `id` is that of the versions that it writes; empty if it writes none, or those of others.
     """
 
     id: bytes = b""
@@ -63,6 +64,10 @@ class Command(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stats: RangeStats | None = None
     """What applying adds to the range's statistics; None for nothing."""
     trigger: Trigger | None = None
+    deletes: tuple[bytes, ...] = ()
+    """Physical keys within the range's span."""
+    also: tuple[tuple[bytes, Timestamp], ...] = ()
+    """IDs beyond `id` of which there are versions in `puts`, with their times."""
 
 
 class GroupEnvelope(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from multiraft import errors
+from multiraft.concurrency.recent_writes import RecentWrites
 from multiraft.ids import NO_EPOCH, Epoch, Index, NodeId, RangeId, ReplicaId, Term, Timestamp
 from multiraft.model import encoding, hlc
 from multiraft.model.descriptor import RangeDescriptor
@@ -413,19 +414,28 @@ class Replica:
     def _apply_command(self, turn: Turn, entry: Entry, command: Command, *, live: bool) -> None:
         stats = self.applied.stats
         floor = self.applied.clock_floor
-        if command.puts:
+        if command.puts or command.deletes:
             assert self._span is not None, "an uninitialised replica applies nothing"
             floor = max(floor, command.timestamp)
-            apply.put_effects(turn.batch, self.context.engine.data, self._span, command.puts)
+            data = self.context.engine.data
+            apply.put_effects(turn.batch, data, self._span, command.puts)
+            if command.deletes:
+                apply.delete_effects(turn.batch, data, self._span, command.deletes)
             self.context.hlc.forward(command.timestamp)
             if command.stats is not None:
                 stats = stats.plus(command.stats)
             if self.leaseholder is not None:
-                self.leaseholder.recent.note(command.id, command.timestamp)
+                self._note_writes(self.leaseholder.recent, command)
         self._advance(entry, stats, floor)
         if command.trigger is not None:
             turn.after_write.append(self._store.tell_commits_now)
             triggers.PULL[type(command.trigger)](self, turn, entry, command.trigger, live)
+
+    def _note_writes(self, recent: RecentWrites, command: Command) -> None:
+        if command.id:
+            recent.note(command.id, command.timestamp)
+        for write_id, timestamp in command.also:
+            recent.note(write_id, timestamp)
 
     def _advance(self, entry: Entry, stats: RangeStats, clock_floor: Timestamp) -> None:
         applied = self.applied

@@ -42,9 +42,12 @@ def test_a_command_has_the_documented_bytes() -> None:
         stats=RangeStats(1, 2, 3, 4, 5),
     )
     assert messages.encode(command).hex() == (
-        "95c410000102030405060708090a0b0c0d0e0fcf010203040506070892c402046bc40176950102030405c0"
+        "97c410000102030405060708090a0b0c0d0e0fcf010203040506070892c402046bc40176950102030405c09090"
     )
     assert messages.decode_command(messages.encode(command)) == command
+    resolved = Command(deletes=(b"\x03k",), also=((b"id", Timestamp(1)),))
+    assert messages.encode(resolved).hex() == "97c4000090c0c091c402036b9192c402696401"
+    assert messages.decode_command(messages.encode(resolved)) == resolved
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def test_a_trigger_has_the_documented_tag_and_fields(
     trigger: messages.Trigger, packed: list[object]
 ) -> None:
     payload = messages.encode(Command(trigger=trigger))
-    assert msgspec.msgpack.decode(payload) == [b"", 0, [], None, packed]
+    assert msgspec.msgpack.decode(payload) == [b"", 0, [], None, packed, [], []]
     assert messages.decode_command(payload).trigger == trigger
 
 
@@ -112,11 +115,23 @@ def test_effects_go_into_the_batch_in_their_order() -> None:
     assert dict(engine.scan(b"", b"\xff", engine.data)) == {one: b"last", other: b"v"}
 
 
+def test_what_a_command_deletes_is_gone() -> None:
+    engine = MemoryEngine()
+    lock, version = layout.lock_key(b"c"), layout.version_key(b"c", Timestamp(3))
+    batch = engine.new_batch()
+    apply.put_effects(batch, engine.data, PhysicalSpan(SPAN), (lock, b"l", version, b"v"))
+    apply.delete_effects(batch, engine.data, PhysicalSpan(SPAN), (lock,))
+    engine.write(batch)
+    assert dict(engine.scan(b"", b"\xff", engine.data)) == {version: b"v"}
+
+
 def test_a_key_outside_the_range_is_refused() -> None:
     engine = MemoryEngine()
     outside = layout.version_key(b"m", Timestamp(1))
     with pytest.raises(errors.StoreFailedError, match="outside its range"):
         apply.put_effects(engine.new_batch(), engine.data, PhysicalSpan(SPAN), (outside, b"v"))
+    with pytest.raises(errors.StoreFailedError, match="outside its range"):
+        apply.delete_effects(engine.new_batch(), engine.data, PhysicalSpan(SPAN), (outside,))
 
 
 @cluster_test()
