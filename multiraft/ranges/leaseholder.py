@@ -220,7 +220,9 @@ class Leaseholder:
             return None if ahead is None else self.context.refusal(ahead)
         if timestamp <= self._replica.applied.gc_threshold:
             return self.context.refusal(
-                errors.RequestError("the read is older than what garbage collection keeps")
+                errors.ReadTooOldError(
+                    timestamp=timestamp, threshold=self._replica.applied.gc_threshold
+                )
             )
         self.requests_served += 1
         reader = self.context.reader

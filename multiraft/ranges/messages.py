@@ -47,7 +47,13 @@ class MetaKnownTrigger(msgspec.Struct, frozen=True, array_like=True, tag=4):
     generation: int
 
 
-Trigger = SplitTrigger | DescriptorTrigger | TruncateTrigger | MetaKnownTrigger
+class GcTrigger(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Reads at or below `threshold` are refused from now on; it is only ever raised."""
+
+    threshold: Timestamp
+
+
+Trigger = SplitTrigger | DescriptorTrigger | TruncateTrigger | MetaKnownTrigger | GcTrigger
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, gc=False):

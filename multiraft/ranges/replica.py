@@ -107,6 +107,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     live_keys: int
     live_bytes: int
     versions: int
+    gc_threshold: int
+    """Reads at or below this time are refused; 0 while nothing was collected."""
     requests_served: int
     """By this leader, in its term."""
     proposals_in_flight: int
@@ -275,6 +277,7 @@ class Replica:
             live_keys=stats.live_keys,
             live_bytes=stats.live_bytes,
             versions=stats.versions,
+            gc_threshold=self.applied.gc_threshold,
             requests_served=0 if leaseholder is None else leaseholder.requests_served,
             proposals_in_flight=0 if leaseholder is None else len(leaseholder.proposals),
             snapshots_sent=self.snapshots_sent,
@@ -488,7 +491,7 @@ class Replica:
         )
         # The term may have ended with the very message that brought the commit (rule S1).
         live = live and self.core.role is Role.LEADER
-        self._store.create_right(turn, trigger, live=live)
+        self._store.create_right(turn, trigger, applied.gc_threshold, live=live)
         turn.after_write.append(self.note_descriptor_change)
 
     def remove(self, turn: Turn, descriptor: RangeDescriptor) -> None:
@@ -500,6 +503,12 @@ class Replica:
         applied = self.applied
         if generation > applied.meta_generation:
             self.applied = msgspec.structs.replace(applied, meta_generation=generation)
+
+    def raise_gc_threshold(self, threshold: Timestamp) -> None:
+        """What reads below `threshold` would see may be gone from now on."""
+        applied = self.applied
+        if threshold > applied.gc_threshold:
+            self.applied = msgspec.structs.replace(applied, gc_threshold=threshold)
 
     def note_descriptor_change(self) -> None:
         """The store looks whether the new descriptor obliges it to anything."""

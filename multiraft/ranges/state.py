@@ -35,6 +35,9 @@ INITIAL_INDEX = Index(10)
 """The log of every range begins after this index, as if everything before had been truncated."""
 
 
+NOTHING_COLLECTED = Timestamp(0)
+
+
 class AppliedState(msgspec.Struct, frozen=True, array_like=True):
     """What applying entries has led to, apart from data and descriptor."""
 
@@ -47,8 +50,9 @@ class AppliedState(msgspec.Struct, frozen=True, array_like=True):
 
     No version is above it, so that a leader whose node has just restarted misses none (rule S13).
     """
-    gc_threshold: Timestamp = Timestamp(0)
-    """Versions below may be gone; requests issued at or below it are refused (rule S12)."""
+    gc_threshold: Timestamp = NOTHING_COLLECTED
+    """What reads at or below it would see may be gone, so they are refused, and so are requests
+    issued at or below it (rule S12)."""
     meta_generation: int = 0
     """The descriptor generation that the addressing record is known to have (rule L6)."""
 
@@ -81,9 +85,11 @@ _unpack_tombstone = msgspec.msgpack.Decoder(Tombstone).decode
 _unpack_placeholder = msgspec.msgpack.Decoder(Placeholder).decode
 
 
-def initial_applied(stats: RangeStats, floor: Timestamp) -> AppliedState:
+def initial_applied(
+    stats: RangeStats, floor: Timestamp, gc_threshold: Timestamp = NOTHING_COLLECTED
+) -> AppliedState:
     """Return the applied state with which a range begins."""
-    return AppliedState(INITIAL_INDEX, INITIAL_TERM, stats, floor)
+    return AppliedState(INITIAL_INDEX, INITIAL_TERM, stats, floor, gc_threshold)
 
 
 def write_descriptor(batch: Batch, engine: Engine, descriptor: RangeDescriptor) -> None:

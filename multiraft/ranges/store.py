@@ -25,7 +25,7 @@ from typing import Any
 from multiraft import errors, runtime
 from multiraft.client.router import Router
 from multiraft.config import Config
-from multiraft.ids import NO_EPOCH, Index, NodeId, RangeId, ReplicaId
+from multiraft.ids import NO_EPOCH, Index, NodeId, RangeId, ReplicaId, Timestamp
 from multiraft.liveness.heartbeats import Liveness
 from multiraft.liveness.messages import LivenessMessage
 from multiraft.liveness.support import Change
@@ -419,9 +419,12 @@ class Store:
 
     # -- splits ----------------------------------------------------------------------------------
 
-    def create_right(self, turn: Turn, trigger: SplitTrigger, *, live: bool) -> None:
+    def create_right(
+        self, turn: Turn, trigger: SplitTrigger, gc_threshold: Timestamp, *, live: bool
+    ) -> None:
         """Give the right half of a split its replica here, as part of applying the split.
 
+        What the whole range had collected up to `gc_threshold` is gone from the right half too.
         `live`: applied in the process and term that proposed it, so the first leader may lead
         without an election, once the batch is durable (rule S1).
         """
@@ -441,7 +444,7 @@ class Store:
         hard_state = split.right_hard_state(
             trigger, None if existing is None else existing.core.hard_state()
         )
-        applied = state.initial_applied(trigger.right_stats, trigger.floor)
+        applied = state.initial_applied(trigger.right_stats, trigger.floor, gc_threshold)
         log.reset(turn.batch, state.INITIAL_INDEX, state.INITIAL_TERM)
         log.set_hard_state(turn.batch, hard_state)
         log.set_applied(state.configuration(right), state.INITIAL_INDEX)

@@ -46,6 +46,12 @@ def _meta_known(
     replica.note_meta_generation(trigger.generation)
 
 
+def _gc(
+    replica: "Replica", turn: Turn, entry: Entry, trigger: messages.GcTrigger, live: bool
+) -> None:
+    replica.raise_gc_threshold(trigger.threshold)
+
+
 Pull = Callable[["Replica", Turn, Entry, Any, bool], None]
 
 PULL: dict[type[messages.Trigger], Pull] = {
@@ -53,5 +59,6 @@ PULL: dict[type[messages.Trigger], Pull] = {
     messages.DescriptorTrigger: _descriptor,
     messages.TruncateTrigger: _truncate,
     messages.MetaKnownTrigger: _meta_known,
+    messages.GcTrigger: _gc,
 }
 """One row per trigger; tests check that none is missing."""

@@ -106,7 +106,7 @@ SPLITS = (
         "rule S1: nobody leads the right range without an election then",
         Called(
             _STORE + "create_right",
-            before=lambda store, _, trigger, *, live: (
+            before=lambda store, _, trigger, __, *, live: (
                 not live and trigger.leader == store.context.node_id
             ),
         ),

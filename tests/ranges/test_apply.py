@@ -17,6 +17,7 @@ from multiraft.ranges.apply import PhysicalSpan
 from multiraft.ranges.messages import (
     Command,
     DescriptorTrigger,
+    GcTrigger,
     MetaKnownTrigger,
     SplitTrigger,
     TruncateTrigger,
@@ -60,6 +61,7 @@ def test_a_command_has_the_documented_bytes() -> None:
         (DescriptorTrigger(SPAN), [2, PACKED]),
         (TruncateTrigger(Index(300)), [3, 300]),
         (MetaKnownTrigger(4), [4, 4]),
+        (GcTrigger(Timestamp(7)), [5, 7]),
     ],
 )
 def test_a_trigger_has_the_documented_tag_and_fields(

@@ -417,7 +417,7 @@ async def test_requests_older_than_garbage_collection_are_refused(
     for issued_at in (0, threshold - 1, threshold):
         old = ask(cluster, leader, put(b"k", b"v"), issued_at=issued_at)
         assert old.code == "outcome_unknown"
-    assert ask(cluster, leader, get(b"k"), timestamp=threshold).code == "bad_request"
+    assert ask(cluster, leader, get(b"k"), timestamp=threshold).code == "read_too_old"
     assert ask(cluster, leader, get(b"k"), timestamp=threshold + 1).code == ""
     fresh = ask(cluster, leader, put(b"k", b"v"), issued_at=threshold + 1)
     await answered(cluster, fresh)
