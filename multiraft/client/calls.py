@@ -10,9 +10,11 @@ Invariants
     - *Written* is believed from any attempt, *not written* only from the newest one sent (rule S7).
     - `DeadlineExceededError` means that no attempt which may have been, or may yet be, evaluated is
       without a definite answer. Otherwise the call ends with `OutcomeUnknownError`.
+    - A call of a transaction counts for nothing unless all of its parts are carried out; so its
+      outcome is open only while none of them is known not to be.
     - When a call has ended, nothing of it is pending anywhere.
 Source
-    Safety rules S7, S8, S12.
+    Safety rules S7, S8, S9, S12.
 """
 
 import asyncio
@@ -37,10 +39,14 @@ from multiraft.model.requests import (
     Result,
     ScanResult,
 )
+from multiraft.model.transaction_requests import Refresh, TransactionContext
 
 WRITES = frozenset(requests.WRITES)
 MUTATIONS = WRITES | (frozenset(requests.ADMIN) - frozenset(requests.STATUSES))
 """What changes something, so that an unanswered attempt leaves its outcome open."""
+
+TRANSACTION_READS = frozenset((requests.Get, requests.Scan, Refresh))
+"""Parts of a transaction that begin with something else write."""
 
 NOT_EVALUATED = (
     errors.RangeMismatchError,
@@ -48,9 +54,22 @@ NOT_EVALUATED = (
     errors.OverloadedError,
     errors.ClockOffsetError,
     errors.DiskFullError,
+    errors.LockWaitError,
+    errors.ReadUncertainError,
+    errors.TransactionPushedError,
+    errors.TransactionAbortedError,
 )
-"""Refusals after which that attempt will never be evaluated. NotLeaseholderError is not one of
+"""Refusals after which that attempt will never write anything. NotLeaseholderError is not one of
 them: a leader that loses its term sends it for commands that are already in the log."""
+
+FINAL = (
+    errors.RequestError,
+    errors.OutcomeUnknownError,
+    errors.ReadUncertainError,
+    errors.TransactionPushedError,
+    errors.TransactionAbortedError,
+)
+"""Refusals about which the router can do nothing: they are for whoever made the call."""
 
 
 class Owner(Protocol):
@@ -75,21 +94,24 @@ class Call:
     """One request of the application, and the future that it awaits."""
 
     __slots__ = (
-        "_errors",
         "_owner",
         "_parts_open",
-        "_results",
         "_timestamp",
         "anchor",
         "deadline",
         "deadline_s",
+        "failures",
         "future",
-        "is_mutation",
+        "is_open",
+        "is_whole",
+        "issued_at",
         "last_error",
         "operations",
         "parts",
+        "results",
         "something_written",
         "timestamp",
+        "txn",
     )
 
     def __init__(
@@ -109,14 +131,22 @@ class Call:
         self.deadline = deadline
         self.timestamp = timestamp
         self.anchor = anchor
-        self.is_mutation = False
+        self.txn: TransactionContext | None = None
+        """The transaction that this call is part of: its parts have that one's ID and age."""
+        self.issued_at = Timestamp(0)
+        self.is_whole = False
+        """Whether it has one part, which must not be cut in two when its range was split."""
+        self.is_open = False
+        """Of a transaction's call that failed: whether all of it may yet be carried out."""
         self.something_written = False
         self.last_error: errors.MultiraftError | None = None
         self.parts: list[Part] = []
         """Cleared at the end, so that calls and parts are freed without the garbage collector."""
         self._parts_open = 0
-        self._results: list[Result | None] | None = None
-        self._errors: list[tuple[int, errors.MultiraftError]] | None = None
+        self.results: list[Result | None] | None = None
+        """Of a call with several parts, those of the parts that have succeeded."""
+        self.failures: list[tuple[Sequence[int], errors.MultiraftError]] | None = None
+        """Which operations have failed for good, and why."""
         self._timestamp = timestamp
 
     def add(self, part: "Part") -> None:
@@ -132,10 +162,10 @@ class Call:
             if not self.future.done():
                 self.future.set_result(reply)
             return
-        if self._results is None:
-            self._results = [None] * len(self.operations)
+        if self.results is None:
+            self.results = [None] * len(self.operations)
         for index, result in zip(part.indices, reply.results, strict=True):
-            self._results[index] = result
+            self.results[index] = result
         self._timestamp = max(self._timestamp, reply.timestamp)
         if part.is_mutation and wrote(part.operations, reply.results):
             self.something_written = True
@@ -143,16 +173,21 @@ class Call:
 
     def part_failed(self, part: "Part", error: errors.MultiraftError) -> None:
         """Take a part's definite error, and end the call if it was the last part."""
-        if self._errors is None:
-            self._errors = []
-        self._errors.append((part.indices[0], error))
+        if self.failures is None:
+            self.failures = []
+        self.failures.append((part.indices, error))
         self._part_ended()
 
     def expire(self) -> None:
         """The deadline has passed: end every part, and the call."""
-        is_open = self.something_written or any(
-            part.is_mutation and part.attempts_open > 0 for part in self.parts if not part.has_ended
-        )
+        if self.txn is None:
+            is_open = self.something_written or any(
+                part.is_mutation and part.attempts_open > 0
+                for part in self.parts
+                if not part.has_ended
+            )
+        else:
+            is_open = self.is_open = self._may_all_be_carried_out()
         last = (
             "the range of the key could not be found"
             if self.last_error is None
@@ -180,25 +215,32 @@ class Call:
             part.end()
         self.parts.clear()
 
+    def _may_all_be_carried_out(self) -> bool:
+        """Whether every part writes, and was carried out or may be: its last answer is not in."""
+        return all(part.is_mutation and part.attempts_open > 0 for part in self.parts)
+
     def _part_ended(self) -> None:
         self._parts_open -= 1
         if self._parts_open > 0:
             return
+        if self.failures is not None and self.txn is not None:
+            self.is_open = self._may_all_be_carried_out()
         self.parts.clear()
         if self.future.done():
             return
-        if self._errors is None:
-            assert self._results is not None, "every part has brought its results"
-            results = tuple(result for result in self._results if result is not None)
+        if self.failures is None:
+            assert self.results is not None, "every part has brought its results"
+            results = tuple(result for result in self.results if result is not None)
             assert len(results) == len(self.operations), "the parts cover all operations"
             self.future.set_result(BatchReply(results, self._timestamp))
         else:
-            self.future.set_exception(min(self._errors, key=_worst_first)[1])
+            self.future.set_exception(min(self.failures, key=_worst_first)[1])
 
 
-def _worst_first(failure: tuple[int, errors.MultiraftError]) -> tuple[bool, int]:
-    index, error = failure
-    return not isinstance(error, errors.OutcomeUnknownError), index
+def _worst_first(failure: tuple[Sequence[int], errors.MultiraftError]) -> tuple[bool, bool, int]:
+    indices, error = failure
+    is_known = not isinstance(error, errors.OutcomeUnknownError)
+    return is_known, isinstance(error, errors.TransactionPushedError), indices[0]
 
 
 class Part:
@@ -282,6 +324,7 @@ class Part:
             self.attempt,
             self.issued_at,
             self.call.timestamp,
+            self.call.txn,
         )
         self.call_id = link.call(request, self)
 
@@ -378,7 +421,7 @@ class Part:
             self.attempts_open -= 1
         if not is_newest:
             return
-        if isinstance(error, (errors.RequestError, errors.OutcomeUnknownError)):
+        if isinstance(error, FINAL):
             self.fail(error)
         else:
             self._owner.unsettled(self, error, reply)

@@ -49,6 +49,13 @@ class ClusterClock:
         """Return a lower bound of every node's clock; 0 before the first reply."""
         return hlc.from_us(max(0, self._estimate_us(now_s) - self._margin_us))
 
+    def estimate(self, now_s: float) -> Timestamp:
+        """Return what the most advanced node's clock may show: where to begin looking for a time.
+
+        Only for what is moved up when it turns out too low.
+        """
+        return max(self.latest, hlc.from_us(self._estimate_us(now_s)))
+
     def _estimate_us(self, now_s: float) -> int:
         if not self._base_us:
             return 0

@@ -117,10 +117,28 @@ class Pursuit:
             groups.setdefault(target.range_id, []).append(index)
         (first, mine), *others = groups.items()
         if others:
+            if part.call.is_whole:
+                raise self._must_be_cut(targets[first])
             for range_id, indices in others:
                 self._router.launch(part.split_off(indices), targets[range_id])
             part.keep_only(mine)
         return targets[first]
+
+    def _must_be_cut(self, target: CachedRange) -> errors.MultiraftError:
+        """End a part that only makes sense as a whole; whoever made the call knows what to do.
+
+        It is a definite end only if every attempt was refused: otherwise one of them may have been
+        evaluated before the range was split.
+        """
+        part = self._part
+        error: errors.MultiraftError = errors.RangeMismatchError(
+            range_id=target.range_id, descriptors=[]
+        )
+        if part.is_mutation and part.attempts_open > 0:
+            reason = "its range was split while an attempt had no answer"
+            error = errors.OutcomeUnknownError(reason=reason)
+        part.fail(error)
+        return error
 
     def _choose(self, target: CachedRange) -> NodeId | None:
         """Return the node to ask next; None when each has been tried in this round."""
@@ -189,6 +207,9 @@ class Pursuit:
         assert isinstance(error, errors.OverloadedError), "dispatched by type"
         most_ms = max(1, error.retry_after_ms)
         self._pause_s = (most_ms + self._router.rng.below(most_ms)) / 1_000
+
+    def _lock_wait(self, _error: errors.MultiraftError, node_id: NodeId) -> None:
+        self._hint = node_id  # At once: it has kept its place in the queue.
 
     def _busy(self, _error: errors.MultiraftError, _node_id: NodeId) -> None:
         self._pause()
@@ -264,6 +285,7 @@ LESSONS: dict[
     errors.RangeMismatchError: Pursuit._wrong_range,
     errors.RangeNotFoundError: Pursuit._no_replica,
     errors.OverloadedError: Pursuit._overloaded,
+    errors.LockWaitError: Pursuit._lock_wait,
     errors.ConflictingChangeError: Pursuit._busy,
     errors.DiskFullError: Pursuit._busy,
     errors.ClockOffsetError: Pursuit._busy,

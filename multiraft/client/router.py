@@ -33,6 +33,7 @@ from multiraft.client.range_cache import CachedRange, RangeCache
 from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import BatchReply, BatchRequest, Operation, Scan
+from multiraft.model.transaction_requests import TransactionContext
 from multiraft.net.transport import Transport, Welcome
 from multiraft.runtime import Clock, Rng
 
@@ -191,6 +192,42 @@ class Router:
             self._start_parts(call, now)
         return call
 
+    def start_in_transaction(
+        self,
+        operations: tuple[Operation, ...],
+        txn: TransactionContext,
+        *,
+        issued_at: Timestamp,
+        timestamp: Timestamp,
+        deadline: float,
+        is_whole: bool = False,
+    ) -> Call:
+        """Like `start`, for a part of a transaction; `deadline` is a monotonic time.
+
+        With `is_whole` the operations go to one range together, or not at all: if they are in
+        several, RangeMismatchError. Errors that tell the transaction to move or to end are raised.
+        OutcomeUnknownError before the deadline: it is not known whether a part that writes was
+        carried out, and cannot be found out by sending it again. When the call has failed,
+        `is_open` says whether all of it may still be carried out.
+        """
+        if self._is_closed:
+            raise errors.StoppedError(what="the client")
+        now = self._monotonic()
+        future: asyncio.Future[BatchReply] = self.loop.create_future()
+        call = Call(self, operations, future, deadline - now, deadline, timestamp, None)
+        call.txn = txn
+        call.issued_at = issued_at
+        call.is_whole = is_whole
+        if self._sweeper is None:
+            self._sweeper = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+        if is_whole or len(operations) == 1:
+            part = Part(self, call, range(len(operations)), operations)
+            self._identify(part, now)
+            self.launch(part, self._cached(call, operations[0]), now)
+        else:
+            self._start_parts(call, now)
+        return call
+
     async def send_to_node(
         self,
         node_id: NodeId,
@@ -220,6 +257,18 @@ class Router:
         for descriptor in descriptors:
             self.addressing.cache.insert(descriptor)
 
+    def now(self) -> float:
+        """Return the monotonic time in which deadlines are given."""
+        return self._monotonic()
+
+    def issued_at(self) -> Timestamp:
+        """Return a lower bound of the cluster's clock, for what is issued now (rule S12)."""
+        return self._cluster_clock.issued_at(self._monotonic())
+
+    def cluster_time(self) -> Timestamp:
+        """Return an estimate of the cluster's clock."""
+        return self._cluster_clock.estimate(self._monotonic())
+
     # -- for parts and their pursuits --------------------------------------------------------------
 
     def anchor(self, call: Call, operation: Operation) -> tuple[bytes, bool]:
@@ -241,7 +290,7 @@ class Router:
         if expires > part.call.deadline or (part.is_mutation and not part.id):
             expires = part.call.deadline  # An admin operation takes what time it takes.
         operations, bounds = part.operations, None
-        if type(operations[0]) is Scan:
+        if type(operations[0]) in routing.OVER_SPANS:
             operations, bounds = routing.cut_to(
                 operations, target.descriptor.start, self.addressing.cache.end_of(target)
             )
@@ -295,6 +344,12 @@ class Router:
 
     def _identify(self, part: Part, now: float) -> None:
         """Give the part what it needs before it is sent for the first time."""
+        txn = part.call.txn
+        if txn is not None:
+            part.id = txn.meta.id
+            part.issued_at = part.call.issued_at
+            part.is_mutation = type(part.operations[0]) not in calls.TRANSACTION_READS
+            return
         for operation in part.operations:
             kind = type(operation)
             if kind in calls.MUTATIONS:

@@ -1,15 +1,19 @@
-"""Which range an operation is for, and how a scan over several ranges is cut at their boundaries.
+"""Which range an operation is for, and how a span over several ranges is cut at their boundaries.
 
 Purpose
-    An operation goes to the range that holds its key. A scan goes to the range in which it begins,
-    cut to that range's span; the reply then says that it goes on where it was cut, so whoever
-    reads page by page need not know of ranges.
+    An operation goes to the range that holds its key. A scan, or the refresh of one, goes to the
+    range in which it begins, cut to that range's span; the reply then says that it goes on where it
+    was cut, so whoever reads page by page need not know of ranges.
 """
 
 import msgspec
 
 from multiraft.model import keys
-from multiraft.model.requests import BatchReply, Operation, Scan, ScanResult
+from multiraft.model.requests import BatchReply, Operation, Result, Scan, ScanResult
+from multiraft.model.transaction_requests import Refresh, RefreshResult
+
+OVER_SPANS = frozenset({Scan, Refresh})
+"""What may have to be cut. A part has none of them, or nothing else."""
 
 
 def anchor_of(operation: Operation) -> tuple[bytes, bool]:
@@ -32,11 +36,11 @@ def anchor_of(operation: Operation) -> tuple[bytes, bool]:
 def cut_to(
     operations: tuple[Operation, ...], start: bytes, end: bytes
 ) -> tuple[tuple[Operation, ...], tuple[bytes | None, ...] | None]:
-    """Cut scans to `[start, end)`. Return the operations, and where each was cut (None: not).
+    """Cut spans to `[start, end)`. Return the operations, and where each was cut (None: not).
 
-    A range that does not hold the key at which a scan begins is asked as it is: it says who does.
+    A range that does not hold the key at which a span begins is asked as it is: it says who does.
     """
-    if not any(type(operation) is Scan for operation in operations):
+    if not any(type(operation) in OVER_SPANS for operation in operations):
         return operations, None
     cut: list[Operation] = []
     bounds: list[bytes | None] = []
@@ -48,17 +52,25 @@ def cut_to(
                     piece, bound = msgspec.structs.replace(operation, start=start), start
             elif start <= operation.start < end < operation.end:
                 piece, bound = msgspec.structs.replace(operation, end=end), end
+        elif isinstance(operation, Refresh) and start <= operation.key < end < operation.end:
+            piece, bound = msgspec.structs.replace(operation, end=end), end
         cut.append(piece)
         bounds.append(bound)
     return tuple(cut), tuple(bounds)
 
 
 def with_bounds(reply: BatchReply, bounds: tuple[bytes | None, ...]) -> BatchReply:
-    """Make a scan that was cut at its range's boundary go on there."""
+    """Make a span that was cut at its range's boundary go on there."""
     results = tuple(
-        ScanResult(result.rows, bound)
-        if isinstance(result, ScanResult) and result.resume is None and bound is not None
-        else result
+        result if bound is None else _resumed(result, bound)
         for result, bound in zip(reply.results, bounds, strict=True)
     )
     return msgspec.structs.replace(reply, results=results)
+
+
+def _resumed(result: Result, bound: bytes) -> Result:
+    if isinstance(result, ScanResult) and result.resume is None:
+        return ScanResult(result.rows, bound)
+    if isinstance(result, RefreshResult) and result.succeeded and not result.resume:
+        return RefreshResult(True, resume=bound)
+    return result

@@ -175,7 +175,11 @@ class QueryIntentResult(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=
 
 
 class RefreshResult(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
-    """Whether nothing has changed; if something has, at which key."""
+    """Whether nothing has changed; if something has, at which key.
+
+    With a `resume`, only what lies before it was looked at; the rest has to be asked for.
+    """
 
     succeeded: bool
     conflict: bytes = b""
+    resume: bytes = b""

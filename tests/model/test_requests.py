@@ -142,7 +142,7 @@ RESULTS: list[tuple[Result, str]] = [
     ),
     (RecordResult(None), "94 07 c0 c2 90"),
     (QueryIntentResult(True), "92 08 c3"),
-    (RefreshResult(False, K), "93 09 c2 c4 01 6b"),
+    (RefreshResult(False, K), "94 09 c2 c4 01 6b c4 00"),
     (AdminResult((V,)), "92 14 91 c4 01 76"),
     (StatusResult(b"{}"), "92 17 c4 02 7b 7d"),
 ]
