@@ -5,10 +5,10 @@ in memory, one of each per range, and none survives a change of leader: what a n
 of the past is one timestamp, above everything that was served before.
 
 The life of a request: acquire its `Latch`; if the `LockTable` has a lock of a transaction in its
-way, queue there without latches and begin anew; take a timestamp from the clock; for a write, raise
-it to `TimestampCache.write_floor` of each key and ask `RecentWrites.knows_absence`; evaluate. A read
-then adds itself to the timestamp cache and releases at once. A write is proposed, and releases when
-its command is applied or its term is lost.
+way, queue there without latches and begin anew; take a timestamp from the clock; for a write,
+raise it to `TimestampCache.write_floor` of each key and ask `RecentWrites.knows_absence`; evaluate.
+A read then adds itself to the timestamp cache and releases at once. A write is proposed, and
+releases when its command is applied or its term is lost.
 
 Modules
     latches          requests on the same keys take turns

@@ -192,7 +192,9 @@ class LockTable:
 
     # -- locks -------------------------------------------------------------------------------------
 
-    def lay(self, key: bytes, holder: TransactionMeta, timestamp: Timestamp, now: float) -> None:
+    def lay(
+        self, key: bytes, holder: TransactionMeta, timestamp: Timestamp, laid_at: Timestamp
+    ) -> None:
         """An intent was laid, or laid anew: it is in the applied state.
 
         It takes the place of what else is on the key: a lock of the same transaction, or one that
@@ -202,14 +204,16 @@ class LockTable:
         if queues is None and self.locks >= self._locks_max:
             self.complete = self.is_empty = False
             return
-        self._hold(key, holder, timestamp, now)
+        self._hold(key, holder, timestamp, laid_at)
 
-    def recall(self, key: bytes, holder: TransactionMeta, timestamp: Timestamp, now: float) -> None:
+    def recall(
+        self, key: bytes, holder: TransactionMeta, timestamp: Timestamp, laid_at: Timestamp
+    ) -> None:
         """An intent was found in the lock keyspace, by someone who will wait for it at once."""
         if self.lock_on(key) is None:
-            self._hold(key, holder, timestamp, now)
+            self._hold(key, holder, timestamp, laid_at)
 
-    def take(self, key: bytes, holder: TransactionMeta, now: float) -> bool:
+    def take(self, key: bytes, holder: TransactionMeta, laid_at: Timestamp) -> bool:
         """Lock `key` for `holder`, for nobody but this table to know.
 
         Returns False if that cannot be: another holds it, or there is no room.
@@ -220,7 +224,7 @@ class LockTable:
             return lock.holder.id == holder.id
         if queues is None and self.locks >= self._locks_max:
             return False
-        self._hold(key, holder, None, now)
+        self._hold(key, holder, None, laid_at)
         return True
 
     def move(self, key: bytes, transaction_id: bytes, timestamp: Timestamp) -> None:
@@ -282,7 +286,11 @@ class LockTable:
     # -- inside ------------------------------------------------------------------------------------
 
     def _hold(
-        self, key: bytes, holder: TransactionMeta, timestamp: Timestamp | None, now: float
+        self,
+        key: bytes,
+        holder: TransactionMeta,
+        timestamp: Timestamp | None,
+        laid_at: Timestamp,
     ) -> None:
         """Make `holder` the one that has `key`."""
         queues = self._keys.get(key)
@@ -291,9 +299,8 @@ class LockTable:
             self.is_empty = False
         before = queues.lock
         if before is not None:
-            now = before.since if before.holder.id == holder.id else now
             self._let_go(queues)
-        lock = queues.lock = Lock(key, holder, timestamp, now)
+        lock = queues.lock = Lock(key, holder, timestamp, laid_at)
         self._by_holder.setdefault(holder.id, {})[key] = None
         self.locks += 1
         self._intents += timestamp is not None

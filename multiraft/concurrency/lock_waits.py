@@ -21,8 +21,8 @@ class Lock(msgspec.Struct, eq=False):
     holder: TransactionMeta
     timestamp: Timestamp | None
     """Of an intent: reads below it do not mind. None: it is not replicated, and no read minds."""
-    since: float
-    """When it was taken, or found, on the clock of the range's owner."""
+    laid_at: Timestamp
+    """The clock of the leaseholder that gave it: a sign of life of the holder."""
 
 
 class Wake(enum.Enum):
@@ -58,6 +58,7 @@ class Waiter(msgspec.Struct, eq=False):
     limit: Timestamp | None = None
     """Of a read: intents above it are not in its way. None: it wants to write or lock."""
     since: float = 0.0
+    """When it began to wait, on the monotonic clock of the range's owner."""
     number: int = 0
     """Order of arrival among those with the same `order`."""
     due: Wake | None = None

@@ -83,7 +83,7 @@ def test_intent_blocks_reads_of_others_at_or_above_it(
     limit: int, reader: bytes, blocked: bool
 ) -> None:
     table = LockTable(10)
-    table.lay(B, ONE, at(10), 0.0)
+    table.lay(B, ONE, at(10), at(5))
     assert not table.is_empty
     assert table.blocks_read(B, at(limit), reader) is blocked
     assert not table.blocks_read(A, at(limit), reader)
@@ -95,7 +95,7 @@ def test_intent_blocks_reads_of_others_at_or_above_it(
 def test_scan_meets_the_first_intent_in_its_direction() -> None:
     table = LockTable(10)
     for key in KEYS:
-        table.lay(key, ONE, at(10), 0.0)
+        table.lay(key, ONE, at(10), at(5))
     table.release(A, ONE.id)
     assert table.blocks_scan(A, C, at(10)) is table.lock_on(B)
     assert table.blocks_scan(A, b"\xff", at(10), reverse=True) is table.lock_on(C)
@@ -104,9 +104,9 @@ def test_scan_meets_the_first_intent_in_its_direction() -> None:
 
 def test_unreplicated_lock_blocks_writes_but_no_reads() -> None:
     table = LockTable(10)
-    assert table.take(A, ONE, 0.0)
-    assert table.take(A, ONE, 0.0)
-    assert not table.take(A, TWO, 0.0)
+    assert table.take(A, ONE, at(5))
+    assert table.take(A, ONE, at(5))
+    assert not table.take(A, TWO, at(5))
     assert not table.blocks_read(A, NEVER)
     assert table.blocks_write(A)
     assert table.blocks_write(A, TWO.id)
@@ -115,7 +115,7 @@ def test_unreplicated_lock_blocks_writes_but_no_reads() -> None:
 
 def test_released_lock_leaves_nothing() -> None:
     table = LockTable(10)
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     table.release(A, TWO.id)
     assert table.locks == 1
     table.release(A, ONE.id)
@@ -125,7 +125,7 @@ def test_released_lock_leaves_nothing() -> None:
 def test_all_readers_and_the_first_writer_are_woken() -> None:
     scenario = Scenario()
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     scenario.writer("young", 5)
     scenario.reader("reader", 7, 10)
     old = scenario.writer("old", 3)
@@ -144,7 +144,7 @@ def test_all_readers_and_the_first_writer_are_woken() -> None:
 
 def test_who_is_first_counts_readers_too() -> None:
     scenario = Scenario()
-    scenario.table.lay(A, ONE, at(10), 0.0)
+    scenario.table.lay(A, ONE, at(10), at(5))
     writer = scenario.writer("writer", 2)
     reader = scenario.reader("reader", 1, 10)
     assert scenario.table.is_first(reader)
@@ -157,8 +157,8 @@ def test_who_is_first_counts_readers_too() -> None:
 def test_claim_is_given_up_by_who_has_to_wait_elsewhere() -> None:
     scenario = Scenario()
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
-    table.lay(B, TWO, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
+    table.lay(B, TWO, at(10), at(5))
     first = scenario.writer("first", 1)
     scenario.writer("second", 2)
     table.release(A, ONE.id)
@@ -172,7 +172,7 @@ def test_claim_is_given_up_by_who_has_to_wait_elsewhere() -> None:
 def test_wait_for_nothing_is_refused_and_keeps_the_claim() -> None:
     scenario = Scenario()
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     waiter = scenario.writer("waiter", 1)
     table.release(A, ONE.id)
     assert not table.wait(waiter, B, 0.0)
@@ -185,7 +185,7 @@ def test_wait_for_nothing_is_refused_and_keeps_the_claim() -> None:
 def test_who_comes_back_finds_its_place_before_younger_ones() -> None:
     scenario = Scenario()
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     old = scenario.writer("old", 1)
     scenario.writer("young", 2)
     table.leave(old)
@@ -196,7 +196,7 @@ def test_who_comes_back_finds_its_place_before_younger_ones() -> None:
 
 def test_equal_order_goes_by_arrival() -> None:
     scenario = Scenario()
-    scenario.table.lay(A, ONE, at(10), 0.0)
+    scenario.table.lay(A, ONE, at(10), at(5))
     scenario.writer("one", 1)
     scenario.writer("two", 1)
     scenario.table.release(A, ONE.id)
@@ -206,30 +206,30 @@ def test_equal_order_goes_by_arrival() -> None:
 def test_intent_that_moves_lets_reads_below_it_through() -> None:
     scenario = Scenario()
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     scenario.reader("below", 1, 15)
     scenario.reader("above", 2, 20)
     table.move(A, ONE.id, at(20))
     assert scenario.take_told() == ["below"]
-    table.lay(A, ONE, at(21), 1.0)
+    table.lay(A, ONE, at(21), at(6))
     assert scenario.take_told() == ["above"]
     table.move(B, ONE.id, at(30))
     table.move(A, TWO.id, at(30))
     lock = table.lock_on(A)
     assert lock is not None
-    assert (lock.timestamp, lock.since) == (21, 0.0)
+    assert (lock.timestamp, lock.laid_at) == (21, 6)
 
 
 def test_own_lock_lets_own_requests_through() -> None:
     scenario = Scenario()
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     for name, meta in (("two", TWO), ("three", THREE), ("two too", TWO)):
         assert table.wait(scenario.waiter(name, 1, meta), A, 0.0)
     # Both requests of TWO may go on: neither is in the way of the other here.
     table.release(A, ONE.id)
     assert scenario.take_told() == ["two", "two too"]
-    table.lay(A, THREE, at(11), 0.0)
+    table.lay(A, THREE, at(11), at(5))
     assert scenario.take_told() == ["three"]
 
 
@@ -237,8 +237,8 @@ def test_unreplicated_locks_go_together_or_by_key() -> None:
     scenario = Scenario()
     table = scenario.table
     for key in KEYS:
-        assert table.take(key, ONE, 0.0)
-    table.lay(C, ONE, at(10), 0.0)
+        assert table.take(key, ONE, at(5))
+    table.lay(C, ONE, at(10), at(5))
     scenario.writer("a", 1, A)
     scenario.writer("b", 1, B)
     scenario.writer("c", 1, C)
@@ -253,7 +253,7 @@ def test_unreplicated_locks_go_together_or_by_key() -> None:
 def test_aborted_waiter_is_told_why() -> None:
     scenario = Scenario()
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     waiter = scenario.writer("waiter", 1)
     table.abort(waiter, "a circle")
     table.abort(waiter, "again")
@@ -266,7 +266,7 @@ def test_split_moves_locks_claims_and_waiters_away() -> None:
     scenario = Scenario()
     table = scenario.table
     for key in KEYS:
-        table.lay(key, ONE, at(10), 0.0)
+        table.lay(key, ONE, at(10), at(5))
     scenario.writer("a", 1, A)
     claimant = scenario.writer("b", 1, B)
     scenario.writer("b too", 2, B)
@@ -283,8 +283,8 @@ def test_split_moves_locks_claims_and_waiters_away() -> None:
 def test_end_of_the_term_tells_everybody() -> None:
     scenario = Scenario()
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
-    table.lay(B, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
+    table.lay(B, ONE, at(10), at(5))
     claimant = scenario.writer("a", 1, A)
     scenario.writer("b", 1, B)
     table.release(A, ONE.id)
@@ -299,15 +299,15 @@ def test_end_of_the_term_tells_everybody() -> None:
 def test_observer_is_told_of_waits_and_of_new_holders() -> None:
     scenario = Scenario()
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     first = scenario.writer("first", 1)
     second = scenario.writer("second", 2)
     assert second.holder is ONE
     table.release(A, ONE.id)
     assert second.holder is None
-    table.lay(A, TWO, at(11), 0.0)
+    table.lay(A, TWO, at(11), at(5))
     assert second.holder is TWO
-    table.lay(A, TWO, at(12), 0.0)
+    table.lay(A, TWO, at(12), at(5))
     table.leave(first)
     table.leave(second)
     assert second.holder is None
@@ -323,17 +323,17 @@ def test_observer_is_told_of_waits_and_of_new_holders() -> None:
 def test_above_its_bound_it_says_that_it_is_not_complete() -> None:
     scenario = Scenario(locks_max=1)
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
-    table.lay(B, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
+    table.lay(B, ONE, at(10), at(5))
     assert not table.complete
-    assert not table.take(C, ONE, 0.0)
+    assert not table.take(C, ONE, at(5))
     assert table.lock_on(B) is None
     table.release(A, ONE.id)
     assert not table.is_empty
     table.reconcile(1)
     assert not table.complete
-    table.recall(B, ONE, at(10), 0.0)
-    table.recall(B, ONE, at(10), 0.0)
+    table.recall(B, ONE, at(10), at(5))
+    table.recall(B, ONE, at(10), at(5))
     table.reconcile(1)
     assert table.complete
 
@@ -341,8 +341,8 @@ def test_above_its_bound_it_says_that_it_is_not_complete() -> None:
 def test_what_is_waited_for_is_kept_above_the_bound_as_long_as_it_is() -> None:
     scenario = Scenario(locks_max=1)
     table = scenario.table
-    table.lay(A, ONE, at(10), 0.0)
-    table.recall(B, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
+    table.recall(B, ONE, at(10), at(5))
     waiter = scenario.writer("waiter", 1, B)
     other = scenario.writer("other", 2, B)
     table.leave(waiter)
@@ -362,7 +362,7 @@ def test_callback_may_do_anything() -> None:
     def on_first(why: Wake) -> None:
         log.append("first begins")
         table.leave(waiters["reader"])
-        table.lay(A, TWO, at(20), 0.0)
+        table.lay(A, TWO, at(20), at(5))
         assert table.wait(waiters["first"], A, 0.0)
         table.release(A, TWO.id)
         log.append("first ends")
@@ -379,7 +379,7 @@ def test_callback_may_do_anything() -> None:
         "second": (2, lambda why: log.append("second")),
         "reader": (3, lambda why: log.append("reader")),
     }
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     for name, (order, wake) in calls.items():
         waiters[name] = Waiter(None, (order, b""), wake)
         limit = at(15) if name == "reader" else None
@@ -401,7 +401,7 @@ def test_who_leaves_before_it_is_told_is_not_told() -> None:
         table.leave(second)
 
     first = Waiter(None, (1, b""), wake_first)
-    table.lay(A, ONE, at(10), 0.0)
+    table.lay(A, ONE, at(10), at(5))
     assert table.wait(first, A, 0.0, at(10))
     assert table.wait(second, A, 0.0)
     third = Waiter(None, (3, b""), lambda why: log.append("third"))
@@ -492,20 +492,20 @@ def test_table_behaves_as_the_model(script: list[tuple], locks_max: int) -> None
         if not table.complete and key in model.locks and table.lock_on(key) is None:
             holder, timestamp = model.locks[key]
             assert timestamp is not None, "only intents are spilled"
-            table.recall(key, TransactionMeta(holder), timestamp, 0.0)
+            table.recall(key, TransactionMeta(holder), timestamp, at(5))
 
     for name, *rest in script:
         told.clear()
         gone: list[tuple[Waiter, Wake]] = []
         if name == "lay":
             key, owner, time = rest
-            table.lay(key, owner, at(time), 0.0)
+            table.lay(key, owner, at(time), at(5))
             model.locks[key] = owner.id, at(time)
         elif name == "take":
             key, owner = rest
             recall(key)
             holder = model.locks.get(key)
-            if table.take(key, owner, 0.0):
+            if table.take(key, owner, at(5)):
                 assert holder is None or holder[0] == owner.id
                 model.locks.setdefault(key, (owner.id, None))
             else:
@@ -625,7 +625,7 @@ def test_everybody_gets_through(
             elif table.blocks_write(left[0], meta.id, waiter):
                 assert table.wait(waiter, left[0], 0.0)
             else:
-                assert table.take(left.pop(0), meta, 0.0)
+                assert table.take(left.pop(0), meta, at(5))
                 ready.append(go_on)
 
         ready.append(go_on)
