@@ -14,11 +14,18 @@ from multiraft.runtime import Clock, Rng
 from multiraft.storage.engine import Engine
 
 if TYPE_CHECKING:
+    from multiraft.ranges.pushes import Pushes
     from multiraft.ranges.replica import Replica
+    from multiraft.ranges.resolver import Resolver
 
 
 class StoreContext:
     """One per store; replicas read it, only the store changes it."""
+
+    pushes: "Pushes"
+    """Works for those who wait in the lock tables: their observer. There once the store starts."""
+    resolver: "Resolver"
+    """Takes the intents of ended transactions. There once the store starts."""
 
     __slots__ = (
         "clock",
@@ -29,7 +36,9 @@ class StoreContext:
         "liveness",
         "mark_dirty",
         "node_id",
+        "pushes",
         "reader",
+        "resolver",
         "rng",
         "wait_for_lease",
         "write_refusal",

@@ -45,8 +45,10 @@ from multiraft.ranges.held import HeldMessages
 from multiraft.ranges.leaseholder import Reply
 from multiraft.ranges.messages import GroupEnvelope, PeerFrame, ReplicaRemoved, SplitTrigger
 from multiraft.ranges.outbox import Outbox, SendFrame
+from multiraft.ranges.pushes import Pushes
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.replica_map import ReplicaMap
+from multiraft.ranges.resolver import Resolver
 from multiraft.ranges.snapshot import SnapshotSender
 from multiraft.ranges.snapshot_intake import SnapshotIntake
 from multiraft.ranges.state import RangeState, Tombstone
@@ -129,6 +131,8 @@ class Store:
         """
         self.addressing = AddressingWriter(self, router)
         self.admin = AdminRequests(self, router, node_status)
+        self.context.resolver = Resolver(self, router)
+        self.context.pushes = Pushes(self, router, self.context.resolver)
         self.connect_bulk = connect_bulk
 
     def status(self) -> StoreStatus:

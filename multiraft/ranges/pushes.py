@@ -1,0 +1,409 @@
+"""Working for those who wait for locks: asks how the holders are, and ends circles of waits.
+
+Purpose
+    A lock stays until somebody resolves it. Its holder does, as a rule. For the case that it cannot
+    any more, or waits itself, the first of those that wait for it asks at its record now and then;
+    and so does whoever waits and may hold locks, because of deadlocks.
+How
+    Everybody who waits on this store is looked at a little while after it began to, then ever less
+    often. It is due to push if it is the first at its key, or may hold locks. A push asks at the
+    holder's anchor, where a holder without a sign of life is aborted. Whatever has ended is
+    resolved at once, and what was left STAGING is recovered first (recovery.py).
+Deadlocks
+    - Waits on this store are a graph: a circle is found as it closes, and its youngest member ends
+      in the same turn of the loop.
+    - Over several stores, what is known of who waits for a transaction is kept at its anchor for a
+      while. Who waits and may hold locks fetches that, and hands it on, with its own wait, to the
+      anchor of the one it waits for. So on a circle everybody gets to know all of it. A circle that
+      is seen in two pushes in a row ends: its youngest member is aborted by itself, or by the one
+      that waits for it. All name the same one.
+    - Who holds nothing is waited for by nobody. That is not known, but likely for a transaction
+      that waits for the very key that was to be its first, so that one asks much later.
+Invariants
+    - With nobody waiting there is no timer, and nothing is sent.
+    - A waiter does not outlive its transaction: one that is found to have ended is woken.
+Source
+    Design §11; CockroachDB's lock table waiters and its txnwait queue.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from multiraft import errors
+from multiraft.concurrency import wait_graph
+from multiraft.concurrency.lock_table import LockTable
+from multiraft.concurrency.lock_waits import Lock, Waiter
+from multiraft.concurrency.wait_graph import WaitGraph, WaitGraphStatus
+from multiraft.ids import Timestamp
+from multiraft.model import keys
+from multiraft.model.requests import Operation, Result
+from multiraft.model.transaction import TransactionMeta, TransactionRecord, TransactionStatus
+from multiraft.model.transaction_requests import (
+    PushKind,
+    PushTransaction,
+    QueryTransaction,
+    RecordResult,
+    WaitsFor,
+)
+from multiraft.ranges import recovery
+from multiraft.ranges.resolver import Resolver
+
+if TYPE_CHECKING:
+    from multiraft.client.router import Router
+    from multiraft.ranges.store import Store
+
+FIRST_PUSH_S = 0.02
+PUSH_S_MAX = 0.1
+"""Between two pushes of a waiter, once it waits for long."""
+OWN_ANCHOR_PUSH_S = 0.5
+"""After so long, who waits for its own anchor is taken to hold locks elsewhere."""
+TOLD_S = 1.0
+"""What others tell of waits counts for so long."""
+DEADLINE_S = 3.0
+CONCURRENT_MAX = 64
+EDGES_MAX = 256
+TOLD_MAX = 10_000
+ENDED_KEPT_MAX = 1_024
+
+_PENDING, _STAGING = TransactionStatus.PENDING, TransactionStatus.STAGING
+
+
+class PushesStatus(msgspec.Struct, frozen=True):
+    """Who waits on this store, and what was done for them since the start."""
+
+    waiting: int
+    graph: WaitGraphStatus
+    pushes: int
+    recoveries: int
+    deadlocks: int
+
+
+class _Push:
+    """What is done for one waiter."""
+
+    __slots__ = ("delay_s", "has_ended", "holder_id", "suspect", "table", "waiter")
+
+    def __init__(self, table: LockTable, waiter: Waiter) -> None:
+        self.table = table
+        self.waiter = waiter
+        self.delay_s = FIRST_PUSH_S
+        self.holder_id = b"" if waiter.holder is None else waiter.holder.id
+        """For whom it waited when it was last looked at."""
+        self.suspect = b""
+        """Who would have to end, as seen in the last push."""
+        self.has_ended = False
+
+    def waits_for(self, holder: TransactionMeta) -> bool:
+        """Return whether it still waits, and for that one."""
+        now = self.waiter.holder
+        return not self.has_ended and now is not None and now.id == holder.id
+
+
+class Pushes:
+    """See the module. One per store; the observer of its lock tables."""
+
+    def __init__(self, store: "Store", router: "Router", resolver: Resolver) -> None:
+        self._store = store
+        self._router = router
+        self._resolver = resolver
+        self._monotonic = store.context.clock.monotonic
+        self._graph = WaitGraph(TOLD_MAX)
+        self._waiting: dict[Waiter, _Push] = {}
+        self._schedule: list[tuple[float, int, _Push]] = []
+        self._scheduled = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._circles: dict[bytes, None] = {}
+        """Transactions through which a circle was found that is not broken yet."""
+        self._ended: OrderedDict[bytes, TransactionRecord] = OrderedDict()
+        """Some that have ended lately: many may wait for their locks."""
+        self._running = 0
+        self._pushes = 0
+        self._recoveries = 0
+        self._deadlocks = 0
+
+    # -- what lock tables tell ---------------------------------------------------------------------
+
+    def waits(self, table: LockTable, waiter: Waiter) -> None:
+        """See lock_table.Observer."""
+        push = self._waiting[waiter] = _Push(table, waiter)
+        txn, holder = waiter.txn, waiter.holder
+        if txn is not None and txn.anchor:
+            self._graph.add(waiter)
+            self._look_for_circle(txn.id)
+        is_urgent = holder is not None and (holder.id in self._ended or _outranks(txn, holder))
+        self._look_again(push, 0.0 if is_urgent else self._with_jitter(push.delay_s))
+
+    def waits_no_more(self, waiter: Waiter) -> None:
+        """See lock_table.Observer."""
+        self._waiting.pop(waiter).has_ended = True
+        if waiter.txn is not None:
+            self._graph.remove(waiter)
+
+    def taken(self, table: LockTable, lock: Lock) -> None:
+        """See lock_table.Observer."""
+        if lock.holder.id in self._graph:
+            self._look_for_circle(lock.holder.id)
+
+    # -- what a leaseholder tells and asks, for the records in its range ---------------------------
+
+    def tell(self, edges: tuple[WaitsFor, ...]) -> None:
+        """Take in what a pusher knows of who waits."""
+        if edges:
+            now = self._monotonic()
+            self._graph.expire(now)
+            self._graph.tell(edges, now + TOLD_S)
+
+    def edges_to(self, transaction_id: bytes) -> tuple[WaitsFor, ...]:
+        """Return who waits for that transaction, directly or not, as far as is known here."""
+        return self._graph.edges_to(transaction_id, self._monotonic(), EDGES_MAX)
+
+    def status(self) -> PushesStatus:
+        """Return what is under way."""
+        return PushesStatus(
+            len(self._waiting),
+            self._graph.status(),
+            self._pushes,
+            self._recoveries,
+            self._deadlocks,
+        )
+
+    # -- circles on this store ---------------------------------------------------------------------
+
+    def _look_for_circle(self, transaction_id: bytes) -> None:
+        if self._graph.victim(transaction_id) is None:
+            return
+        if not self._circles:
+            # Not at once: the lock table is in the middle of something.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._store.or_fail, self._break_circles)
+        self._circles[transaction_id] = None
+
+    def _break_circles(self) -> None:
+        circles, self._circles = self._circles, {}
+        for transaction_id in circles:
+            while (victim := self._graph.victim(transaction_id)) is not None:
+                self._deadlocks += 1
+                wait = self._graph.waits_of(victim.id)[0]
+                assert isinstance(wait, Waiter), "the waits of the graph are those of lock tables"
+                reason = _deadlock(wait)
+                self._end_waits(victim, reason)
+                self._store.spawn(self._abort_quietly(victim, reason), name="abort a victim")
+
+    def _end_waits(self, txn: TransactionMeta, reason: str) -> None:
+        """Nothing on this store waits for the sake of `txn` any more."""
+        for wait in self._graph.waits_of(txn.id):
+            assert isinstance(wait, Waiter), "the waits of the graph are those of lock tables"
+            self._waiting[wait].table.abort(wait, reason)
+
+    async def _abort_quietly(self, txn: TransactionMeta, reason: str) -> None:
+        # Its coordinator, which is told of the deadlock, ends it too.
+        with contextlib.suppress(errors.MultiraftError):
+            await self._abort(txn, reason)
+
+    # -- when to push ------------------------------------------------------------------------------
+
+    def _look_again(self, push: _Push, delay_s: float) -> None:
+        due = self._monotonic() + delay_s
+        self._scheduled += 1
+        heappush(self._schedule, (due, self._scheduled, push))
+        if self._timer is None or self._schedule[0][2] is push:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._schedule:
+            delay_s = max(0.0, self._schedule[0][0] - self._monotonic())
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(delay_s, self._store.or_fail, self._look)
+
+    def _look(self) -> None:
+        """Look at all waiters whose time has come."""
+        self._timer = None
+        now = self._monotonic()
+        due: list[_Push] = []
+        while self._schedule and self._schedule[0][0] <= now:
+            due.append(heappop(self._schedule)[2])
+        for push in due:
+            if not push.has_ended:
+                self._consider(push, now)
+        if self._timer is None:
+            self._set_timer()
+
+    def _consider(self, push: _Push, now: float) -> None:
+        waiter = push.waiter
+        holder = waiter.holder
+        if holder is None:
+            self._look_again(push, self._with_jitter(FIRST_PUSH_S))
+        elif holder.id in self._ended:
+            self._resolve(push.table, self._ended[holder.id])
+            self._look_later(push)
+        elif holder.id != push.holder_id and not _outranks(waiter.txn, holder):
+            # Whoever has it now, has it since a moment.
+            push.holder_id = holder.id
+            push.delay_s = FIRST_PUSH_S
+            self._look_again(push, self._with_jitter(FIRST_PUSH_S))
+        elif self._running < CONCURRENT_MAX and (
+            push.table.is_first(waiter) or _may_hold_locks(waiter, now)
+        ):
+            self._running += 1
+            self._store.spawn(self._push(push), name="push a transaction")
+        else:
+            self._look_later(push)
+
+    def _look_later(self, push: _Push) -> None:
+        push.delay_s = min(push.delay_s * 2, PUSH_S_MAX)
+        self._look_again(push, self._with_jitter(push.delay_s))
+
+    def _with_jitter(self, delay_s: float) -> float:
+        return delay_s * (750 + self._store.context.rng.below(501)) / 1_000
+
+    # -- pushing -----------------------------------------------------------------------------------
+
+    async def _push(self, push: _Push) -> None:
+        try:
+            await self._push_once(push)
+        except errors.MultiraftError:
+            pass  # The holder's range, or ours, cannot be asked: later perhaps.
+        finally:
+            self._running -= 1
+            if not push.has_ended:
+                self._look_later(push)
+
+    async def _push_once(self, push: _Push) -> None:
+        waiter = push.waiter
+        place, txn = waiter.place, waiter.txn
+        if place is None or place.lock is None:
+            return
+        lock = place.lock
+        holder = lock.holder
+        edges: tuple[WaitsFor, ...] = ()
+        if txn is not None and _may_hold_locks(waiter, self._monotonic()):
+            known = await self._who_waits_for(push, txn)
+            if not push.waits_for(holder):
+                return
+            own = WaitsFor(txn, holder)
+            now = self._monotonic()
+            edges = (own, *self._graph.edges_to(txn.id, now, EDGES_MAX, known))
+        self._pushes += 1
+        answer = await self._record(
+            PushTransaction(
+                holder.anchor,
+                holder,
+                lock.laid_at,
+                # A lock is laid after its transaction was issued; when exactly is not known.
+                lock.laid_at,
+                PushKind.ABORT if waiter.limit is None else PushKind.TIMESTAMP,
+                pusher=txn,
+                push_to=waiter.limit or Timestamp(0),
+                reason="" if txn is None else f"pushed by transaction {txn.id.hex()}",
+                edges=edges,
+            )
+        )
+        record = answer.record
+        if record is not None and answer.has_expired and record.status is _STAGING:
+            self._recoveries += 1
+            record = await recovery.recover(self._ask, record)
+        if record is not None and record.status.is_final:
+            self._has_ended(push.table, record)
+        elif push.waits_for(holder):
+            if record is not None and record.status is _PENDING:
+                _pass_by(push, record)
+            if edges and not push.has_ended:
+                await self._look_for_wide_circle(push, edges)
+
+    async def _who_waits_for(self, push: _Push, txn: TransactionMeta) -> tuple[WaitsFor, ...]:
+        """Return what is known of that at the anchor of `txn`, which waits itself."""
+        answer = await self._record(QueryTransaction(txn.anchor, txn.id))
+        if answer.record is not None and answer.record.status.is_final:
+            reason = answer.record.reason or "it has ended already"
+            push.table.abort(push.waiter, reason)
+        return answer.edges
+
+    async def _look_for_wide_circle(self, push: _Push, edges: tuple[WaitsFor, ...]) -> None:
+        """End a circle over several stores; `edges` begin with the wait of `push`."""
+        own = edges[0]
+        victim = wait_graph.victim_among(edges, own)
+        suspect, push.suspect = push.suspect, b"" if victim is None else victim.id
+        if victim is None or victim.id != suspect:
+            return
+        if victim.id in (own.waiter.id, own.holder.id):
+            self._deadlocks += 1
+            await self._abort(victim, _deadlock(push.waiter), push.table)
+
+    async def _abort(
+        self, txn: TransactionMeta, reason: str, table: LockTable | None = None
+    ) -> None:
+        """Abort `txn`, unless it has begun to commit; in `table` its locks are let go of."""
+        now = self._store.context.hlc.last
+        answer = await self._record(
+            PushTransaction(txn.anchor, txn, now, now, PushKind.ABORT, force=True, reason=reason)
+        )
+        record = answer.record
+        if record is None or not record.status.is_final:
+            return
+        if record.status is TransactionStatus.ABORTED:
+            self._end_waits(txn, reason)
+        if table is not None:
+            self._has_ended(table, record)
+
+    # -- what has ended ----------------------------------------------------------------------------
+
+    def _has_ended(self, table: LockTable, record: TransactionRecord) -> None:
+        """Let everybody through that waits for a transaction which has ended."""
+        transaction_id = record.txn.id
+        self._ended[transaction_id] = msgspec.structs.replace(record, writes=())
+        if len(self._ended) > ENDED_KEPT_MAX:
+            self._ended.popitem(last=False)
+        self._graph.forget(transaction_id)
+        self._resolve(table, record)
+
+    def _resolve(self, table: LockTable, record: TransactionRecord) -> None:
+        """Have the locks of `record` resolved: first those in `table`, for which somebody waits."""
+        transaction_id, status, timestamp = record.txn.id, record.status, record.timestamp
+        table.release_unreplicated(transaction_id)
+        here = [lock.key for lock in table.locks_of(transaction_id)]
+        self._resolver.add(transaction_id, status, timestamp, here, is_awaited=True)
+        elsewhere = [write.key for write in record.writes]
+        self._resolver.add(transaction_id, status, timestamp, elsewhere)
+
+    async def _record(self, operation: Operation) -> RecordResult:
+        (result,) = await self._ask((operation,))
+        assert isinstance(result, RecordResult), "a record is asked for"
+        return result
+
+    async def _ask(self, operations: tuple[Operation, ...]) -> tuple[Result, ...]:
+        return (await self._router.execute(operations, deadline_s=DEADLINE_S)).results
+
+
+def _pass_by(push: _Push, record: TransactionRecord) -> None:
+    """A read need not wait for what will commit above all that it reads."""
+    place, limit = push.waiter.place, push.waiter.limit
+    if place is None or place.lock is None or limit is None:
+        return
+    if place.lock.timestamp is not None and place.lock.timestamp <= limit < record.timestamp:
+        push.table.move(place.key, record.txn.id, record.timestamp)
+
+
+def _outranks(txn: TransactionMeta | None, holder: TransactionMeta) -> bool:
+    """Return whether a push of `holder` succeeds at once."""
+    return txn is not None and txn.priority > holder.priority
+
+
+def _may_hold_locks(waiter: Waiter, now: float) -> bool:
+    txn = waiter.txn
+    if txn is None or not txn.anchor:
+        return False
+    return txn.anchor != waiter.key or now - waiter.since > OWN_ANCHOR_PUSH_S
+
+
+def _deadlock(waiter: Waiter) -> str:
+    holder = waiter.holder
+    who = "another transaction" if holder is None else f"transaction {holder.id.hex()}"
+    return f"deadlock: waiting for {keys.pretty(waiter.key)}, locked by {who}, closes a circle"
