@@ -32,6 +32,15 @@ Span = tuple[bytes, bytes]
 DESCRIPTOR: Final = keys.END + b"descriptor"
 """The point that a change of the range's descriptor writes; no span of keys contains it."""
 
+
+def record_point(anchor: bytes, transaction_id: bytes) -> bytes:
+    """Return the point that whoever changes a transaction's record writes; in no span of keys.
+
+    Who latches it latches the anchor too, at least for reading, so that a split waits (rule S2).
+    """
+    return b"%brecord%b%b" % (keys.END, transaction_id, anchor)
+
+
 _NEW, _WAITING, _HELD, _RELEASED = range(4)
 
 

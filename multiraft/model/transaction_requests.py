@@ -89,6 +89,7 @@ class PushTransaction(msgspec.Struct, frozen=True, array_like=True, tag=32, gc=F
     laid_at: Timestamp
     """Of the intent, or lock, that is in the way: a sign of life."""
     issued_at: Timestamp
+    """That of its attempt, or later: its record, if it gets one now, is kept until that is past."""
     kind: PushKind
     pusher: TransactionMeta | None = None
     push_to: Timestamp = Timestamp(0)

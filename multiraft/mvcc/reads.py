@@ -101,6 +101,29 @@ def get_write(reader: Reader, key: bytes, write_id: bytes, timestamp: Timestamp)
     return versions.decode(timestamp, found[1])
 
 
+def first_change(
+    reader: Reader,
+    start: bytes,
+    end: bytes,
+    since: Timestamp,
+    until: Timestamp,
+    except_id: bytes = b"",
+) -> tuple[bytes, Timestamp] | None:
+    """Return the first key of `[start, end)` with a version in (since, until], and that version.
+
+    Outcomes are none, and what the write `except_id` made does not count. Of a key, the newest.
+    """
+    newest, oldest = _inverted(until), _inverted(since)
+    for physical, stored in reader.scan(*layout.span(layout.VERSION, start, end)):
+        if (
+            newest <= physical[_SUFFIX:] < oldest
+            and stored[0] & KIND_MASK != OUTCOME
+            and stored[1:HEADER_BYTES] != except_id
+        ):
+            return layout.split_version_key(physical)
+    return None
+
+
 def scan(
     reader: Reader,
     start: bytes,
