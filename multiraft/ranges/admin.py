@@ -41,9 +41,10 @@ from multiraft.mvcc.statistics import RangeStats, StatsScan
 from multiraft.mvcc.writes import Counted
 from multiraft.ranges import membership, split, state
 from multiraft.ranges.change import LatchedChange
-from multiraft.ranges.leaseholder import Leaseholder, Reply
+from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.membership import MembershipChange
 from multiraft.ranges.messages import Command, SplitTrigger
+from multiraft.ranges.pending import Reply
 
 if TYPE_CHECKING:
     from multiraft.ranges.replica import Replica

@@ -16,28 +16,33 @@ Invariants
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from multiraft import errors
 from multiraft.concurrency.latches import Latch, LatchManager
+from multiraft.concurrency.lock_table import LockTable
 from multiraft.concurrency.recent_writes import RecentWrites
 from multiraft.concurrency.timestamp_cache import SHARED, TimestampCache
 from multiraft.ids import NodeId, Term, Timestamp
 from multiraft.model import hlc
-from multiraft.model.requests import BatchReply, BatchRequest, Scan
+from multiraft.model.requests import TRANSACTIONAL, BatchReply, BatchRequest, Scan
+from multiraft.mvcc import intents
 from multiraft.mvcc.writes import Counted
 from multiraft.raft.membership import Refusal
 from multiraft.raft.messages import Configuration
-from multiraft.ranges import messages
+from multiraft.ranges import lock_conflicts, messages
 from multiraft.ranges.commands import reads, validation, writes
+from multiraft.ranges.commands.setting import Setting
 from multiraft.ranges.messages import Command
+from multiraft.ranges.pending import Pending, PendingRead, PendingWrite, Reply, scans
 from multiraft.ranges.proposals import Proposal, Proposals, Waiter
+from multiraft.ranges.transactions import PendingPart
 from multiraft.ranges.truncation import Truncation
 
 if TYPE_CHECKING:
     from multiraft.ranges.replica import Replica
 
-Reply = Callable[[BatchReply], None]
+_TRANSACTIONAL = frozenset(TRANSACTIONAL)
 
 WAIT_S_MAX = 1.0
 """A request waits this long at most, in all, for the lease to cover it, and for the clock to reach
@@ -58,7 +63,9 @@ class Leaseholder:
         "_waiting",
         "cache",
         "context",
+        "intents",
         "latches",
+        "locks",
         "observers",
         "proposals",
         "recent",
@@ -74,16 +81,19 @@ class Leaseholder:
         ranges = self.context.config.ranges
         now = self.context.hlc.last
         self.latches = LatchManager()
+        self.locks = LockTable(ranges.locks_max, self.context.pushes)
+        self.intents = 0
+        """How many there are in the range, those of which the lock table knows included."""
         self.cache = TimestampCache(now, ranges.timestamp_cache_entries_max)
         self.recent = RecentWrites(ranges.recent_writes_max, now)
         self.proposals = Proposals()
         self.truncation = Truncation()
         self.observers: list[Callable[[Counted], None]] = []
-        """Told of every write set once it is applied: a split counts its right half by them."""
+        """Told of all changes once they are applied: a split counts its right half by them."""
         self.requests_served = 0
         self._serving = False
         self._ended = False
-        self._waiting: list[tuple[BatchRequest, Reply, float]] = []
+        self._waiting: list[Pending] = []
 
     # -- the term's beginning and end ------------------------------------------------------------
 
@@ -99,6 +109,7 @@ class Leaseholder:
         floor = clock.now()
         self.cache.raise_low_water(floor)
         self.recent.reset(floor)
+        self._fill_lock_table()
         self._serving = True
         self.look_again()
 
@@ -112,8 +123,9 @@ class Leaseholder:
         self._serving = False
         error = errors.NotLeaseholderError(range_id=self._replica.range_id, leaseholder=leaseholder)
         waiting, self._waiting = self._waiting, []
-        for _, reply, _ in waiting:
-            reply(self.context.refusal(error))
+        for pending in waiting:
+            pending.refuse(error)
+        self.locks.end()
         for proposal in self.proposals.drain():
             self.context.inflight_bytes -= proposal.size_bytes
             proposal.waiter.failed(error)
@@ -126,47 +138,57 @@ class Leaseholder:
     def look_again(self) -> None:
         """Support or the term's state changed: serve what waited, or send it away after a while."""
         waiting, self._waiting = self._waiting, []
-        for request, reply, deadline in waiting:
-            self._submit(request, reply, deadline)
+        for pending in waiting:
+            pending.begin()
+
+    def _fill_lock_table(self) -> None:
+        """Take in what locks the state holds as of this term's first entry (rule A8)."""
+        replica = self._replica
+        descriptor = replica.descriptor
+        self.intents = replica.applied.stats.locks
+        if not self.intents:
+            return
+        assert descriptor is not None, "who serves has a descriptor"
+        laid = intents.scan(self.context.reader, descriptor.start, descriptor.end)
+        for key, intent in laid:
+            self.locks.lay(key, intent.txn, intent.timestamp, intent.laid_at)
+
+    def split_off(self, key: bytes, locks: int) -> None:
+        """What lies at `key` and above, so many locks among it, is another range's from now on."""
+        self.intents -= locks
+        self.locks.remove_from(key)
 
     # -- requests --------------------------------------------------------------------------------
 
     def submit(self, request: BatchRequest, reply: Reply) -> None:
-        """Serve a valid `request` that only reads or writes keys; `reply` is called once."""
-        self._submit(request, reply, 0.0)
-
-    def _submit(self, request: BatchRequest, reply: Reply, deadline: float) -> None:
-        # A first look, so that it waits for no latch in vain: what counts is asked under them.
-        if not self.may_serve(self.context.hlc.last):
-            self.wait(request, reply, deadline)
-            return
+        """Serve a valid `request` that is not administrative; `reply` is called once."""
         operations = request.operations
-        first = operations[0]
-        if type(first) is Scan:
-            latch = Latch(read_spans=tuple([(s.start, s.end) for s in _scans(request)]))
-            PendingRead(self, request, reply, latch, deadline).start()
-        elif validation.only_reads(operations):
-            latch = Latch(read_points=_keys(request))
-            PendingRead(self, request, reply, latch, deadline).start()
+        first = type(operations[0])
+        pending: Pending
+        if request.txn is not None or first in _TRANSACTIONAL:
+            pending = PendingPart(self, request, reply)
+        elif first is Scan or validation.only_reads(operations):
+            pending = PendingRead(self, request, reply)
         else:
-            latch = Latch(write_points=_keys(request))
-            PendingWrite(self, request, reply, latch, deadline).start()
+            pending = PendingWrite(self, request, reply)
+        pending.begin()
 
     def may_serve(self, timestamp: Timestamp) -> bool:
         """Return whether the lease covers a request at `timestamp`."""
         return self._serving and self._replica.lease.covers(timestamp, self.context.hlc.offset_max)
 
-    def wait(self, request: BatchRequest, reply: Reply, deadline: float) -> None:
-        """Look at `request` again when support changes or the clock has moved on.
+    def wait(self, pending: Pending) -> None:
+        """Look at `pending` again when support changes or the clock has moved on.
 
-        `deadline` is 0 for a request that has not waited yet. One that has waited long enough is
-        refused instead.
+        It holds no latches. If it has waited long enough already it is refused instead.
         """
         now = self.context.clock.monotonic()
-        if self._ended or (deadline and now >= deadline):
-            reply(self.context.refusal(self.lost()))
+        if self._ended or (pending.deadline and now >= pending.deadline):
+            pending.refuse(self.lost())
             return
-        self._waiting.append((request, reply, deadline or now + WAIT_S_MAX))
+        if not pending.deadline:
+            pending.deadline = now + WAIT_S_MAX
+        self._waiting.append(pending)
         self.context.wait_for_lease(self._replica)
 
     def lost(self) -> errors.NotLeaseholderError:
@@ -175,7 +197,7 @@ class Leaseholder:
             range_id=self._replica.range_id, leaseholder=self._replica.leader_hint
         )
 
-    def _too_far_ahead(self, timestamp: Timestamp) -> errors.ClockOffsetError | None:
+    def too_far_ahead(self, timestamp: Timestamp) -> errors.ClockOffsetError | None:
         """Return why a time that a request carries is not worth waiting for, or None."""
         clock = self.context.hlc
         ahead_ms = hlc.to_us(Timestamp(max(0, timestamp - clock.last))) // 1_000
@@ -198,14 +220,51 @@ class Leaseholder:
                 return error
         return None
 
+    # -- what parts of transactions ask ----------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether the term is lost."""
+        return self._ended
+
+    def mismatch(self, start: bytes, end: bytes | None) -> errors.RangeMismatchError | None:
+        """Return an error if the key, or span, lies outside the range."""
+        return self._replica.mismatch(start, end)
+
+    def contains(self, key: bytes) -> bool:
+        """Return whether the range has `key`."""
+        descriptor = self._replica.descriptor
+        return descriptor is not None and descriptor.start <= key < descriptor.end
+
+    def setting(self, now: Timestamp) -> Setting:
+        """Return what a part is evaluated in at the time `now`, its latches held."""
+        replica, context = self._replica, self.context
+        descriptor, applied = replica.descriptor, replica.applied
+        assert descriptor is not None, "who serves has a descriptor"
+        return Setting(
+            context.reader,
+            self.cache,
+            self.recent,
+            self.locks,
+            context.config.limits,
+            now,
+            context.hlc.offset_max,
+            applied.gc_threshold,
+            applied.clock_floor,
+            hlc.from_ms(context.config.ranges.transaction_expiry_ms),
+            descriptor.start,
+            descriptor.end,
+        )
+
     # -- evaluation ------------------------------------------------------------------------------
 
-    def read(self, pending: "PendingRead") -> BatchReply | None:
+    def read(self, pending: PendingRead) -> BatchReply | None:
         """Evaluate a part that only reads, under its latches.
 
-        Returns None when the part has to wait: for a renewal of the lease (rule L5), or for the
-        clock to reach a scan's timestamp, or what its client has been told before; both came from
-        nodes whose clocks are a little ahead. So a scan shows whatever its client knows of.
+        Returns None when the part has to wait: for a renewal of the lease (rule L5), for the clock
+        to reach a scan's timestamp, or what its client has been told before (both came from nodes
+        whose clocks are a little ahead, so a scan shows whatever its client knows of), or for a
+        lock.
         """
         request = pending.request
         error = self._objection(pending.latch)
@@ -216,18 +275,23 @@ class Leaseholder:
         timestamp = request.timestamp or now
         reached = max(timestamp, request.issued_at)
         if reached > now or not self.may_serve(timestamp):
-            ahead = self._too_far_ahead(reached)
-            return None if ahead is None else self.context.refusal(ahead)
+            ahead = self.too_far_ahead(reached)
+            if ahead is not None:
+                return self.context.refusal(ahead)
+            pending.step_back()
+            return None
         if timestamp <= self._replica.applied.gc_threshold:
             return self.context.refusal(
                 errors.ReadTooOldError(
                     timestamp=timestamp, threshold=self._replica.applied.gc_threshold
                 )
             )
+        if not self.locks.is_empty and lock_conflicts.blocks_read(pending, timestamp):
+            return None
         self.requests_served += 1
         reader = self.context.reader
         if type(request.operations[0]) is Scan:
-            for scan in _scans(request):
+            for scan in scans(request):
                 self.cache.add_span(scan.start, scan.end, timestamp, SHARED)
             evaluate = reads.scan_all
         else:
@@ -240,24 +304,31 @@ class Leaseholder:
             return self.context.refusal(impossible)
         return BatchReply(results, timestamp, clock.last)
 
-    def write(self, pending: "PendingWrite") -> BatchReply | None:
+    def write(self, pending: PendingWrite) -> BatchReply | None:
         """Evaluate a part that writes, under its latches, and propose its effects.
 
         Returns the reply if the part is settled at once, None if it was proposed or has to wait.
         """
         request = pending.request
         keys = pending.latch.write_points
-        error = self._objection(pending.latch) or self._backpressure(request)
+        error = (
+            self._objection(pending.latch)
+            or self.backpressure()
+            or self._older_than_garbage(request)
+            or self.context.write_refusal
+        )
         if error is not None:
             return self.context.refusal(error)
         clock = self.context.hlc
         timestamp = clock.now()
         if request.issued_at >= timestamp or not self.may_serve(timestamp):
             # Rule S12: our clock does not follow a client's; the part waits until it is above.
-            ahead = self._too_far_ahead(request.issued_at)
+            ahead = self.too_far_ahead(request.issued_at)
             if ahead is not None:
                 return self.context.refusal(ahead)
             pending.step_back()
+            return None
+        if not self.locks.is_empty and lock_conflicts.blocks_write(pending, keys):
             return None
         for key in keys:
             floor = self.cache.write_floor(key, SHARED)
@@ -288,9 +359,7 @@ class Leaseholder:
         effects = evaluation.write_set.effects()
         pending.write_set = evaluation.write_set
         command = Command(request.id, timestamp, effects.puts, effects.stats)
-        return (
-            None if self.propose(command, pending) else self.context.refusal(self._not_proposed())
-        )
+        return None if self.propose(command, pending) else self.context.refusal(self.not_proposed())
 
     def propose(
         self, command: Command, waiter: Waiter, configuration: Configuration | None = None
@@ -313,7 +382,8 @@ class Leaseholder:
         self.context.mark_dirty(self._replica)
         return True
 
-    def _not_proposed(self) -> errors.MultiraftError:
+    def not_proposed(self) -> errors.MultiraftError:
+        """Return why the core has refused a proposal."""
         if self._replica.core.refusal is Refusal.OVERLOADED:
             return self._overloaded()
         return self.lost()
@@ -322,99 +392,20 @@ class Leaseholder:
         what = f"r{self._replica.range_id}"
         return errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
 
-    def _backpressure(self, request: BatchRequest) -> errors.MultiraftError | None:
+    def backpressure(self) -> errors.MultiraftError | None:
+        """Return why nothing more can be proposed now, or None."""
         config = self.context.config.ranges
         if self.proposals.size_bytes > config.inflight_bytes_per_range_max:
             return self._overloaded()
         if self.context.inflight_bytes > config.inflight_bytes_per_store_max:
             what = f"the store of n{self.context.node_id}"
             return errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
+        return None
+
+    def _older_than_garbage(self, request: BatchRequest) -> errors.MultiraftError | None:
         threshold = self._replica.applied.gc_threshold
         if threshold and request.issued_at <= threshold:
             return errors.OutcomeUnknownError(
                 reason="the request is older than what garbage collection keeps"
             )
-        return self.context.write_refusal
-
-
-class _Pending:
-    """A part that was submitted, until it is answered."""
-
-    __slots__ = ("_deadline", "_holder", "latch", "reply", "request")
-
-    def __init__(
-        self,
-        holder: Leaseholder,
-        request: BatchRequest,
-        reply: Reply,
-        latch: Latch,
-        deadline: float,
-    ) -> None:
-        self._holder = holder
-        self.latch = latch
-        self._deadline = deadline
-        self.request = request
-        self.reply = reply
-
-    def start(self) -> None:
-        """Take the latches, and go on when they are granted."""
-        if self._holder.latches.acquire(self.latch, self._granted):
-            self._granted()
-
-    def step_back(self) -> None:
-        """Release the latches, and wait for something else than them."""
-        self._holder.latches.release(self.latch)
-        self._holder.wait(self.request, self.reply, self._deadline)
-
-    def _granted(self) -> None:
-        raise NotImplementedError
-
-    def _finish(self, answer: BatchReply) -> None:
-        self._holder.latches.release(self.latch)
-        self.reply(answer)
-
-
-class PendingRead(_Pending):
-    """A part that only reads."""
-
-    __slots__ = ()
-
-    def _granted(self) -> None:
-        answer = self._holder.read(self)
-        if answer is None:
-            self.step_back()
-        else:
-            self._finish(answer)
-
-
-class PendingWrite(_Pending):
-    """A part that writes; the waiter of its proposal."""
-
-    __slots__ = ("answer", "write_set")
-
-    answer: BatchReply
-    write_set: Counted
-    """What was evaluated: both are there once the part is proposed."""
-
-    def _granted(self) -> None:
-        settled = self._holder.write(self)
-        if settled is not None:
-            self._finish(settled)
-
-    def applied(self) -> None:
-        """The write set is in the engine."""
-        for observe in self._holder.observers:
-            observe(self.write_set)
-        self._finish(self.answer)
-
-    def failed(self, error: errors.MultiraftError) -> None:
-        """The term was lost first; whether the write is applied is for the next attempt to find."""
-        self._finish(self._holder.context.refusal(error))
-
-
-def _scans(request: BatchRequest) -> tuple[Scan, ...]:
-    return cast("tuple[Scan, ...]", request.operations)
-
-
-def _keys(request: BatchRequest) -> tuple[bytes, ...]:
-    return tuple([operation.key for operation in validation.points(request)])
+        return None

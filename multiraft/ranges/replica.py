@@ -41,8 +41,9 @@ from multiraft.raft.role import Role
 from multiraft.raft.status import MemberStatus
 from multiraft.ranges import apply, messages, state, triggers
 from multiraft.ranges.lease import Lease
-from multiraft.ranges.leaseholder import Leaseholder, Reply
+from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command, SplitTrigger
+from multiraft.ranges.pending import Reply
 from multiraft.ranges.proposals import Proposal
 from multiraft.ranges.snapshot import StagedSnapshot
 from multiraft.ranges.state import AppliedState, RangeState, Tombstone
@@ -489,6 +490,11 @@ class Replica:
         self.applied = msgspec.structs.replace(
             applied, stats=applied.stats.minus(trigger.right_stats)
         )
+        if self.leaseholder is not None:
+            split_off = self.leaseholder.split_off
+            turn.after_write.append(
+                partial(split_off, trigger.right.start, trigger.right_stats.locks)
+            )
         # The term may have ended with the very message that brought the commit (rule S1).
         live = live and self.core.role is Role.LEADER
         self._store.create_right(turn, trigger, applied.gc_threshold, live=live)

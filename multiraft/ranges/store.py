@@ -42,9 +42,9 @@ from multiraft.ranges.admin import AdminRequests
 from multiraft.ranges.commands import validation
 from multiraft.ranges.context import StoreContext
 from multiraft.ranges.held import HeldMessages
-from multiraft.ranges.leaseholder import Reply
 from multiraft.ranges.messages import GroupEnvelope, PeerFrame, ReplicaRemoved, SplitTrigger
 from multiraft.ranges.outbox import Outbox, SendFrame
+from multiraft.ranges.pending import Reply
 from multiraft.ranges.pushes import Pushes
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.replica_map import ReplicaMap

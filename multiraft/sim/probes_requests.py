@@ -17,15 +17,15 @@ REQUESTS = (
         "a lease that does not come back sends clients away",
         Called(
             _HOLDER + "wait",
-            before=lambda holder, _, __, deadline: (
-                bool(deadline) and holder.context.clock.monotonic() >= deadline
+            before=lambda holder, pending: (
+                bool(pending.deadline) and holder.context.clock.monotonic() >= pending.deadline
             ),
         ),
     ),
     Probe(
         "evaluated request stepped back",
         "the lease was checked again after the latches (trap T10)",
-        Called("multiraft.ranges.leaseholder:_Pending.step_back"),
+        Called("multiraft.ranges.pending:Pending.step_back"),
     ),
     Probe(
         "term lost with commands in flight",

@@ -34,8 +34,8 @@ from multiraft.net.transport import (
 )
 from multiraft.ranges import messages, service
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from multiraft.ranges.leaseholder import Reply
 from multiraft.ranges.messages import PeerFrame
+from multiraft.ranges.pending import Reply
 from multiraft.ranges.service import PeerConnection, RequestConnection
 from multiraft.sim import loop as virtual_loop
 from multiraft.sim.cluster import Cluster

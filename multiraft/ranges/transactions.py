@@ -1,0 +1,323 @@
+"""Parts of transactions at a leaseholder: latched, held up by locks, evaluated, and carried out.
+
+Purpose
+    What commands/ decides about intents, records and reads of transactions happens here: under
+    latches, behind the locks of others, within the lease, through the log; and the lock table
+    follows what is applied.
+Invariants
+    - No time that a part carries is used before the clock has passed it (rule S12): every version,
+      intent and entry of the timestamp cache is at or below the clock, which is how the next
+      leader's low-water mark comes to be above them (rule S3).
+    - Intents enter and leave the lock table when they are applied, under the latches of their part;
+      locks that are not replicated, when the part that takes them is evaluated.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+
+from multiraft import errors
+from multiraft.concurrency import latches
+from multiraft.concurrency.latches import Latch, Span
+from multiraft.ids import Timestamp
+from multiraft.model import hlc
+from multiraft.model.requests import BatchReply, BatchRequest, Delete, Get, Operation, Put, Scan
+from multiraft.model.transaction import TransactionMeta
+from multiraft.model.transaction_requests import (
+    EndTransaction,
+    HeartbeatTransaction,
+    PushTransaction,
+    QueryIntent,
+    QueryTransaction,
+    RecordResult,
+    RecoverTransaction,
+    Refresh,
+    ResolveIntent,
+)
+from multiraft.mvcc.intents import ChangeSet
+from multiraft.ranges import lock_conflicts
+from multiraft.ranges.commands import intents, one_phase, records, transaction_reads
+from multiraft.ranges.commands.setting import Outcome, Setting
+from multiraft.ranges.messages import Command
+from multiraft.ranges.pending import Pending
+
+_WRITES = (Put, Delete)
+
+
+def _end(setting: Setting, request: BatchRequest) -> Outcome:
+    operation = cast("EndTransaction", request.operations[-1])
+    return (one_phase.commit if operation.one_phase else records.end)(setting, request)
+
+
+EVALUATE: dict[type[Operation], Callable[[Setting, BatchRequest], Outcome]] = {
+    Get: transaction_reads.read,
+    Scan: transaction_reads.read,
+    Put: intents.write,
+    Delete: intents.write,
+    EndTransaction: _end,
+    HeartbeatTransaction: records.heartbeat,
+    PushTransaction: records.push,
+    QueryTransaction: records.query,
+    RecoverTransaction: records.recover,
+    QueryIntent: intents.query,
+    ResolveIntent: intents.resolve,
+    Refresh: intents.refresh,
+}
+"""By the last operation of a part. Tests check that no row is missing."""
+
+RETRY_AFTER_MS = 20
+"""When a client should send again what was refused for want of room."""
+
+_READS = frozenset({Get, Scan, Refresh, QueryIntent, QueryTransaction})
+
+
+class PendingPart(Pending):
+    """A part of a transaction, or one that is about transactions; the waiter of its proposal."""
+
+    __slots__ = ("answer", "outcome")
+
+    answer: BatchReply
+    outcome: Outcome
+    """Both are there once the part is evaluated."""
+
+    @property
+    def transaction_id(self) -> bytes:
+        """Whose locks are not in the way."""
+        return self.request.id if self.request.txn is not None else b""
+
+    def _transaction(self) -> TransactionMeta | None:
+        return None if self.request.txn is None else self.request.txn.meta
+
+    def _order(self) -> tuple[int, bytes]:
+        txn = self.request.txn
+        if txn is None:
+            return super()._order()
+        return txn.meta.began or self.request.issued_at, txn.meta.id
+
+    # -- latches ---------------------------------------------------------------------------------
+
+    def _latches(self) -> Latch:
+        return latches_of(self.request, self.holder.contains)
+
+    def _objection(self) -> errors.MultiraftError | None:
+        """Return why the range cannot serve the part, or None."""
+        if self.holder.ended:
+            return self.holder.lost()
+        for operation in self.request.operations:
+            if isinstance(operation, Scan):
+                error = self.holder.mismatch(operation.start, operation.end)
+            elif isinstance(operation, Refresh) and operation.end:
+                error = self.holder.mismatch(operation.key, operation.end)
+            else:
+                error = self.holder.mismatch(_key(operation), None)
+            if error is not None:
+                return error
+        return None
+
+    # -- evaluation ------------------------------------------------------------------------------
+
+    def _granted(self) -> None:
+        settled = self._evaluate()
+        if settled is not None:
+            self.finish(settled)
+
+    def _evaluate(self) -> BatchReply | None:
+        """Return the reply if the part is settled, None if it was proposed or waits."""
+        holder, request = self.holder, self.request
+        context = holder.context
+        error = self._objection() or self._cannot_be_proposed()
+        if error is not None:
+            return context.refusal(error)
+        now = context.hlc.now()
+        reached = latest_time(request)
+        if reached >= now or not holder.may_serve(now):
+            ahead = holder.too_far_ahead(reached)
+            if ahead is not None:
+                return context.refusal(ahead)
+            self.step_back()
+            return None
+        setting = holder.setting(now)
+        if not holder.locks.is_empty and self._is_blocked(setting):
+            return None
+        outcome = EVALUATE[type(request.operations[-1])](setting, request)
+        outcome = self._with_waits(outcome)
+        holder.requests_served += 1
+        if outcome.error is not None:
+            return context.refusal(outcome.error)
+        self.outcome = outcome
+        self.answer = BatchReply(
+            outcome.results,
+            outcome.timestamp,
+            context.hlc.last,
+            uncertainty_limit=outcome.uncertainty_limit,
+        )
+        if outcome.changes is None:
+            self._lock(now)
+            self._follow_up()
+            return self.answer
+        # The time that a floor of the timestamp cache gave may be one above the clock.
+        context.hlc.forward(outcome.written_at)
+        effects = outcome.changes.effects()
+        command = Command(
+            outcome.id,
+            outcome.written_at,
+            effects.puts,
+            effects.stats,
+            deletes=effects.deletes,
+            also=effects.also,
+        )
+        return None if holder.propose(command, self) else context.refusal(holder.not_proposed())
+
+    def _with_waits(self, outcome: Outcome) -> Outcome:
+        """Exchange what is known of who waits for whom; it is kept where records are."""
+        operation = self.request.operations[0]
+        pushes = self.holder.context.pushes
+        if isinstance(operation, PushTransaction):
+            pushes.tell(operation.edges)
+        elif isinstance(operation, QueryTransaction) and outcome.results:
+            result = cast("RecordResult", outcome.results[0])
+            edges = pushes.edges_to(operation.id)
+            told = RecordResult(result.record, result.has_expired, edges)
+            outcome = msgspec.structs.replace(outcome, results=(told,))
+        return outcome
+
+    def _cannot_be_proposed(self) -> errors.MultiraftError | None:
+        operations = self.request.operations
+        if type(operations[0]) in _READS:
+            return None
+        error = self.holder.backpressure()
+        if error is None and type(operations[0]) in _WRITES:
+            # Whatever ends transactions frees more than it takes.
+            context = self.holder.context
+            error = context.write_refusal
+            if error is None and not context.resolver.has_room:
+                what = f"n{context.node_id}, with intents to resolve,"
+                error = errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
+        return error
+
+    def _is_blocked(self, setting: Setting) -> bool:
+        """Return whether the part has to wait for another transaction; it is in the queue then."""
+        txn = self.request.txn
+        if txn is None or not self._meets_locks:
+            return False
+        first = type(self.request.operations[0])
+        if first is Scan or (first is Get and not txn.is_locking):
+            _, limit = transaction_reads.chosen(setting, self.request)
+            if first is Scan:
+                return lock_conflicts.blocks_spans(self, limit)
+            return lock_conflicts.blocks_points(self, self.latch.read_points, limit)
+        keys = tuple(
+            _key(operation)
+            for operation in self.request.operations
+            if type(operation) in _WRITES or type(operation) is Get
+        )
+        return lock_conflicts.blocks_write(self, keys)
+
+    @property
+    def _meets_locks(self) -> bool:
+        return type(self.request.operations[0]) in (Get, Scan, Put, Delete)
+
+    def _lock(self, now: Timestamp) -> None:
+        """Lock what a locking read has read: best effort, nothing relies on it."""
+        txn = self.request.txn
+        if txn is not None and txn.is_locking:
+            for operation in self.request.operations:
+                self.holder.locks.take(_key(operation), txn.meta, now)
+
+    # -- what follows ----------------------------------------------------------------------------
+
+    def applied(self) -> None:
+        """The changes are in the engine."""
+        changes = self.outcome.changes
+        assert changes is not None, "only changes are proposed"
+        for observe in self.holder.observers:
+            observe(changes)
+        self._follow(changes)
+        self._follow_up()
+        self.finish(self.answer)
+
+    def _follow(self, changes: ChangeSet) -> None:
+        """Have the lock table know the intents that are there now."""
+        holder = self.holder
+        locks = holder.locks
+        holder.intents += changes.stats_from(b"").locks
+        for key, intent in changes.laid:
+            locks.lay(key, intent.txn, intent.timestamp, intent.laid_at)
+        for key, transaction_id in changes.removed:
+            locks.release(key, transaction_id)
+        if not locks.complete:
+            locks.reconcile(holder.intents)
+
+    def _follow_up(self) -> None:
+        """Let go of locks that are not replicated; have the rest of a transaction resolved."""
+        outcome = self.outcome
+        locks = self.holder.locks
+        if not locks.is_empty:
+            for key, transaction_id in outcome.unlocked:
+                locks.release_unreplicated(transaction_id, (key,))
+        ended = outcome.ended
+        if ended is not None:
+            keys = [write.key for write in outcome.unresolved]
+            resolver = self.holder.context.resolver
+            resolver.add(ended.txn.id, ended.status, ended.timestamp, keys)
+
+    def failed(self, error: errors.MultiraftError) -> None:
+        """The term was lost first; what became of the part is for the next attempt to find."""
+        self.finish(self.holder.context.refusal(error))
+
+
+def latches_of(request: BatchRequest, contains: Callable[[bytes], bool]) -> Latch:
+    """Return what a part reads and writes. `contains`: whether the range has a key."""
+    read_points: list[bytes] = []
+    write_points: list[bytes] = []
+    read_spans: list[Span] = []
+    locks = request.txn is not None and request.txn.is_locking
+    for operation in request.operations:
+        if isinstance(operation, Scan):
+            read_spans.append((operation.start, operation.end))
+        elif isinstance(operation, Refresh):
+            if operation.end:
+                read_spans.append((operation.key, operation.end))
+            else:
+                read_points.append(operation.key)
+        elif isinstance(operation, Get):
+            (write_points if locks else read_points).append(operation.key)
+        elif isinstance(operation, Put | Delete | QueryIntent | ResolveIntent):
+            write_points.append(operation.key)
+        else:
+            # Of what is about a record: the anchor too, or a split would not wait (rule S2).
+            anchor = _key(operation)
+            read_points.append(anchor)
+            write_points.append(latches.record_point(anchor, _transaction_of(request, operation)))
+            if isinstance(operation, EndTransaction):
+                write_points += [w.key for w in operation.writes if contains(w.key)]
+                for start, end in operation.read_spans:
+                    if end:
+                        read_spans.append((start, end))
+                    else:
+                        read_points.append(start)
+    return Latch(tuple(read_points), tuple(write_points), tuple(read_spans))
+
+
+def latest_time(request: BatchRequest) -> Timestamp:
+    """Return the latest of the times that a part carries and that count in the range."""
+    latest = max(request.timestamp, request.issued_at)
+    for operation in request.operations:
+        if isinstance(operation, EndTransaction | QueryIntent | ResolveIntent | RecoverTransaction):
+            latest = max(latest, operation.timestamp)
+        elif isinstance(operation, PushTransaction):
+            latest = max(latest, operation.push_to)
+    return min(latest, hlc.MAX)
+
+
+def _transaction_of(request: BatchRequest, operation: Operation) -> bytes:
+    if isinstance(operation, PushTransaction):
+        return operation.txn.id
+    if isinstance(operation, QueryTransaction | RecoverTransaction):
+        return operation.id
+    return request.id
+
+
+def _key(operation: Operation) -> bytes:
+    return cast("Put", operation).key

@@ -1,0 +1,178 @@
+"""Transactions at their ranges, in raw requests: one phase, intents, records, conflicts."""
+
+import asyncio
+
+from multiraft.client.database import Database
+from multiraft.model.requests import Get, Scan
+from multiraft.mvcc import statistics
+from multiraft.mvcc.reader import EngineReader
+from multiraft.ranges.bootstrap import USER_RANGE_ID
+from multiraft.sim.cluster import Cluster
+from tests.support.cluster import cluster_test
+from tests.support.serving import answered, ask, get, holder_of, leader_of, plain, put
+from tests.support.transactions import ABORTED, COMMITTED, STAGING, Transaction, record_of
+
+
+async def check_counts(cluster: Cluster) -> None:
+    """Statistics equal a recount on every node, and the lock table what lies there."""
+    await cluster.until_applied()
+    for member in cluster.members.values():
+        replica = member.replica()
+        assert replica.descriptor is not None
+        counted = statistics.count(
+            EngineReader(member.engine), replica.descriptor.start, replica.descriptor.end
+        )
+        assert replica.applied.stats == counted
+    holder = holder_of(leader_of(cluster))
+    assert holder.intents == leader_of(cluster).replica().applied.stats.locks
+    assert holder.latches.status().held == 0
+    assert holder.latches.status().waiting == 0
+
+
+@cluster_test()
+async def test_a_commit_in_one_phase_writes_versions_at_once(
+    cluster: Cluster, db: Database
+) -> None:
+    await db.put(b"gone", b"v")
+    txn = Transaction(cluster, b"a")
+    replica = leader_of(cluster).replica()
+    index = replica.applied.index
+    asked = txn.one_phase({b"a": b"1", b"b": b"2", b"gone": None})
+    await answered(cluster, asked)
+    record = record_of(asked)
+    assert record.status is COMMITTED
+    assert record.timestamp == asked.reply.timestamp
+    assert replica.applied.index == index + 1, "one round of consensus"
+    assert [await db.get(key) for key in (b"a", b"b", b"gone")] == [b"1", b"2", None]
+    assert replica.applied.stats.locks == 0
+    await check_counts(cluster)
+
+
+@cluster_test()
+async def test_intents_are_read_by_nobody_until_the_transaction_commits(
+    cluster: Cluster, db: Database
+) -> None:
+    await db.put(b"a", b"old")
+    txn = Transaction(cluster, b"a")
+    assert await txn.get(b"a") == b"old"
+    at = await txn.laid_down({b"a": b"new", b"b": b"new"})
+    assert await txn.get(b"a") == b"old", "its own intents are read through"
+    await check_counts(cluster)
+    member = leader_of(cluster)
+    reader = ask(cluster, member, get(b"a"))
+    writer = ask(cluster, member, put(b"b", b"later"))
+    scanner = ask(cluster, member, Scan(plain(b""), plain(b"z")))
+    await asyncio.sleep(0.01)
+    assert not reader.is_answered
+    assert not writer.is_answered
+    assert not scanner.is_answered
+    record = await txn.ended(STAGING, at)
+    assert record.status is STAGING
+    record = await txn.ended(COMMITTED, at)
+    assert record.status is COMMITTED
+    await answered(cluster, reader, writer, scanner)
+    assert reader.value == b"new"
+    assert writer.code == ""
+    assert scanner.rows[:2] == (plain(b"a"), b"new")
+    await check_counts(cluster)
+
+
+@cluster_test()
+async def test_a_transaction_that_is_rolled_back_leaves_nothing(
+    cluster: Cluster, db: Database
+) -> None:
+    await db.put(b"a", b"old")
+    txn = Transaction(cluster, b"a")
+    await txn.laid_down({b"a": b"new", b"b": b"new"})
+    reader = ask(cluster, leader_of(cluster), get(b"a"))
+    record = await txn.ended(ABORTED)
+    assert record.status is ABORTED
+    await answered(cluster, reader)
+    assert reader.value == b"old"
+    assert await db.get(b"b") is None
+    assert (await txn.ended(ABORTED)).status is ABORTED, "it may come again"
+    asked = txn.end(STAGING, txn.laid_at)
+    await answered(cluster, asked)
+    assert asked.code == "transaction_aborted", "for good"
+    await check_counts(cluster)
+
+
+@cluster_test()
+async def test_two_ranges_commit_in_parallel_and_the_rest_is_resolved_behind(
+    cluster: Cluster, db: Database
+) -> None:
+    right = (await db.admin.split(b"m"))[1].range_id
+    await cluster.until_served()
+    txn = Transaction(cluster, b"a")
+    at = Transaction(cluster).issued_at  # Below all that is written: a first wish.
+    left_part = txn.end(STAGING, at)
+    await answered(cluster, left_part)
+    assert record_of(left_part).status is STAGING
+    assert right != USER_RANGE_ID
+    first = await txn.laid_down({b"a": b"1"})
+    second = await txn.laid_down({b"z": b"2"}, range_id=right)
+    commit_at = max(first, second)
+    record = await txn.ended(STAGING, commit_at)
+    assert record.timestamp == commit_at
+    assert (await txn.ended(COMMITTED, commit_at)).status is COMMITTED
+    assert await db.get(b"a") == b"1"
+    assert await db.get(b"z") == b"2"
+    await cluster.until(lambda: leader_of(cluster, right).replica(right).applied.stats.locks == 0)
+
+
+@cluster_test()
+async def test_a_writer_waits_for_another_and_is_told_who_has_the_key(
+    cluster: Cluster, db: Database
+) -> None:
+    one, other = Transaction(cluster, b"a"), Transaction(cluster, b"a")
+    await one.laid_down({b"a": b"1"})
+    asked = other.lay({b"a": b"2"})
+
+    async def alive() -> None:
+        from multiraft.model.transaction_requests import HeartbeatTransaction
+
+        while not asked.is_answered:
+            await one.do(HeartbeatTransaction(plain(b"a")))
+            await asyncio.sleep(0.5)
+
+    await alive()
+    assert asked.code == "lock_wait"
+    assert asked.reply.error is not None
+    assert asked.reply.error.facts["holder"] == one.id.hex()
+    assert asked.reply.error.facts["key"] == "/plain/a"
+    again = other.lay({b"a": b"2"})
+    await one.ended(ABORTED)
+    await answered(cluster, again)
+    assert again.code == ""
+    await check_counts(cluster)
+
+
+@cluster_test()
+async def test_an_abandoned_transaction_is_in_the_way_for_a_bounded_time(
+    cluster: Cluster, db: Database
+) -> None:
+    await db.put(b"a", b"old")
+    txn = Transaction(cluster, b"a")
+    await txn.laid_down({b"a": b"new", b"b": b"new"})
+    assert await db.get(b"a") == b"old"
+    assert await db.get(b"b") is None
+    asked = txn.query()
+    await answered(cluster, asked)
+    assert record_of(asked).status is ABORTED
+    await check_counts(cluster)
+
+
+@cluster_test()
+async def test_locked_reads_take_turns(cluster: Cluster, db: Database) -> None:
+    await db.put(b"n", b"0")
+    one, other = Transaction(cluster, b"n"), Transaction(cluster, b"n")
+    assert await one.get(b"n", is_locking=True) == b"0"
+    assert await db.get(b"n") == b"0", "a lock is in no reader's way"
+    second = other.send(Get(plain(b"n")), is_locking=True)
+    await asyncio.sleep(0.01)
+    assert not second.is_answered
+    asked = one.one_phase({b"n": b"1"}, read=(b"n",), is_movable=True)
+    await answered(cluster, asked, second)
+    assert asked.code == ""
+    assert second.value == b"1"
+    await check_counts(cluster)
