@@ -6,8 +6,9 @@ Purpose
     other, which is a little old.
 How
     A wait is an object of somebody else that knows whom it waits for at the moment, so a lock that
-    changes hands costs nothing here. What is told by others are edges with a time at which they
-    are forgotten: who still waits tells it again.
+    changes hands costs nothing here. What is told by others are edges that say when they were seen,
+    and that age: who still waits tells it again. A circle of edges of different age need never have
+    been one; but if each of them was seen again after a moment when all had been, then it was.
 Invariants
     - Of the waits on this store no circle is left when everybody that `victim` named has ended its
       waits, in any order in which waits are added and locks change hands.
@@ -23,6 +24,7 @@ from typing import Protocol
 
 import msgspec
 
+from multiraft.ids import Timestamp
 from multiraft.model.transaction import TransactionMeta
 from multiraft.model.transaction_requests import WaitsFor
 
@@ -50,16 +52,15 @@ class WaitGraphStatus(msgspec.Struct, frozen=True):
 
 
 class WaitGraph:
-    """See the module. Belongs to one event loop; times are its owner's."""
+    """See the module. Belongs to one event loop."""
 
     __slots__ = ("_told", "_told_max", "_waits")
 
     def __init__(self, told_max: int) -> None:
         self._waits: dict[bytes, list[Wait]] = {}
         """By the ID of who waits."""
-        self._told: dict[tuple[bytes, bytes], tuple[WaitsFor, float]] = {}
-        """By the IDs of waiter and holder, in the order in which they were told: the edge, and
-        until when it counts."""
+        self._told: dict[tuple[bytes, bytes], WaitsFor] = {}
+        """By the IDs of waiter and holder, in the order in which they were told."""
         self._told_max = told_max
 
     def __contains__(self, transaction_id: bytes) -> bool:
@@ -108,19 +109,21 @@ class WaitGraph:
 
     # -- with what others know ---------------------------------------------------------------------
 
-    def tell(self, edges: Iterable[WaitsFor], until: float) -> None:
-        """Take in what is known elsewhere; it counts until then."""
+    def tell(self, edges: Iterable[WaitsFor], now: Timestamp) -> None:
+        """Take in what is known elsewhere; nothing counts as seen later than now."""
         told = self._told
         for edge in edges:
             ends = edge.waiter.id, edge.holder.id
             known = told.pop(ends, None)
-            told[ends] = edge, until if known is None else max(until, known[1])
+            if edge.seen_at > now:
+                edge = WaitsFor(edge.waiter, edge.holder, now)  # noqa: PLW2901
+            told[ends] = edge if known is None or known.seen_at < edge.seen_at else known
         while len(told) > self._told_max:
             del told[next(iter(told))]
 
-    def expire(self, now: float) -> None:
-        """Forget the edges whose time is over."""
-        over = [ends for ends, (_, until) in self._told.items() if until <= now]
+    def expire(self, before: Timestamp) -> None:
+        """Forget what was told and was not seen since."""
+        over = [ends for ends, edge in self._told.items() if edge.seen_at < before]
         for ends in over:
             del self._told[ends]
 
@@ -131,15 +134,22 @@ class WaitGraph:
             del self._told[ends]
 
     def edges_to(
-        self, transaction_id: bytes, now: float, edges_max: int, more: Iterable[WaitsFor] = ()
+        self,
+        transaction_id: bytes,
+        now: Timestamp,
+        edges_max: int,
+        more: Iterable[WaitsFor] = (),
     ) -> tuple[WaitsFor, ...]:
         """Return who waits for that transaction, directly or not: nearest first, at most so many.
 
-        From the waits here, from what was told, and from `more`.
+        From the waits here, from what was told, and from `more`; each edge once, as seen last.
         """
         into: dict[bytes, dict[bytes, WaitsFor]] = {}
-        for edge in (*self._edges(now), *more):
-            into.setdefault(edge.holder.id, {})[edge.waiter.id] = edge
+        for edge in (*self._told.values(), *more, *self._seen(now)):
+            waiters = into.setdefault(edge.holder.id, {})
+            known = waiters.get(edge.waiter.id)
+            if known is None or known.seen_at < edge.seen_at:
+                waiters[edge.waiter.id] = edge
         found: list[WaitsFor] = []
         seen = {transaction_id}
         pending = deque((transaction_id,))
@@ -156,14 +166,11 @@ class WaitGraph:
         waits = sum(len(waits) for waits in self._waits.values())
         return WaitGraphStatus(len(self._waits), waits, len(self._told))
 
-    def _edges(self, now: float) -> Iterable[WaitsFor]:
+    def _seen(self, now: Timestamp) -> Iterable[WaitsFor]:
         for waits in self._waits.values():
             for wait in waits:
                 if wait.txn is not None and wait.holder is not None:
-                    yield WaitsFor(wait.txn, wait.holder)
-        for edge, until in self._told.values():
-            if until > now:
-                yield edge
+                    yield WaitsFor(wait.txn, wait.holder, now)
 
 
 def victim_among(edges: Iterable[WaitsFor], edge: WaitsFor) -> TransactionMeta | None:

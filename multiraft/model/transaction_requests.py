@@ -75,6 +75,8 @@ class WaitsFor(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     waiter: TransactionMeta
     holder: TransactionMeta
+    seen_at: Timestamp = Timestamp(0)
+    """The clock of the node on which it waits, when it last did. For nothing but this."""
 
 
 class PushTransaction(msgspec.Struct, frozen=True, array_like=True, tag=32, gc=False):

@@ -6,17 +6,17 @@ Purpose
     and so does whoever waits and may hold locks, because of deadlocks.
 How
     Everybody who waits on this store is looked at a little while after it began to, then ever less
-    often. It is due to push if it is the first at its key, or may hold locks. A push asks at the
-    holder's anchor, where a holder without a sign of life is aborted. Whatever has ended is
-    resolved at once, and what was left STAGING is recovered first (recovery.py).
+    often. It is due to push if it is the first at its key, or may hold locks, or has the higher
+    priority. A push asks at the holder's anchor, where a holder without a sign of life is aborted.
+    What has ended is resolved at once, and what was left STAGING is recovered first (recovery.py).
 Deadlocks
     - Waits on this store are a graph: a circle is found as it closes, and its youngest member ends
       in the same turn of the loop.
     - Over several stores, what is known of who waits for a transaction is kept at its anchor for a
       while. Who waits and may hold locks fetches that, and hands it on, with its own wait, to the
-      anchor of the one it waits for. So on a circle everybody gets to know all of it. A circle that
-      is seen in two pushes in a row ends: its youngest member is aborted by itself, or by the one
-      that waits for it. All name the same one.
+      anchor of the one it waits for. So on a circle everybody gets to know all of it. A circle ends
+      when each of its waits was seen again after all of it had been seen once: its youngest member
+      is aborted by itself, or by the one that waits for it. All name the same one.
     - Who holds nothing is waited for by nobody. That is not known, but likely for a transaction
       that waits for the very key that was to be its first, so that one asks much later.
 Invariants
@@ -40,7 +40,7 @@ from multiraft.concurrency.lock_table import LockTable
 from multiraft.concurrency.lock_waits import Lock, Waiter
 from multiraft.concurrency.wait_graph import WaitGraph, WaitGraphStatus
 from multiraft.ids import Timestamp
-from multiraft.model import keys
+from multiraft.model import hlc, keys
 from multiraft.model.requests import Operation, Result
 from multiraft.model.transaction import TransactionMeta, TransactionRecord, TransactionStatus
 from multiraft.model.transaction_requests import (
@@ -62,7 +62,7 @@ PUSH_S_MAX = 0.1
 """Between two pushes of a waiter, once it waits for long."""
 OWN_ANCHOR_PUSH_S = 0.5
 """After so long, who waits for its own anchor is taken to hold locks elsewhere."""
-TOLD_S = 1.0
+TOLD_MS = 2_000
 """What others tell of waits counts for so long."""
 DEADLINE_S = 3.0
 CONCURRENT_MAX = 64
@@ -86,7 +86,15 @@ class PushesStatus(msgspec.Struct, frozen=True):
 class _Push:
     """What is done for one waiter."""
 
-    __slots__ = ("delay_s", "has_ended", "holder_id", "suspect", "table", "waiter")
+    __slots__ = (
+        "delay_s",
+        "has_ended",
+        "holder_id",
+        "suspect",
+        "suspected_at",
+        "table",
+        "waiter",
+    )
 
     def __init__(self, table: LockTable, waiter: Waiter) -> None:
         self.table = table
@@ -95,7 +103,8 @@ class _Push:
         self.holder_id = b"" if waiter.holder is None else waiter.holder.id
         """For whom it waited when it was last looked at."""
         self.suspect = b""
-        """Who would have to end, as seen in the last push."""
+        """Who would have to end, if what was known at `suspected_at` was true at one moment."""
+        self.suspected_at = Timestamp(0)
         self.has_ended = False
 
     def waits_for(self, holder: TransactionMeta) -> bool:
@@ -112,6 +121,7 @@ class Pushes:
         self._router = router
         self._resolver = resolver
         self._monotonic = store.context.clock.monotonic
+        self._now = store.context.hlc.now
         self._graph = WaitGraph(TOLD_MAX)
         self._waiting: dict[Waiter, _Push] = {}
         self._schedule: list[tuple[float, int, _Push]] = []
@@ -154,13 +164,13 @@ class Pushes:
     def tell(self, edges: tuple[WaitsFor, ...]) -> None:
         """Take in what a pusher knows of who waits."""
         if edges:
-            now = self._monotonic()
-            self._graph.expire(now)
-            self._graph.tell(edges, now + TOLD_S)
+            now = self._now()
+            self._graph.expire(Timestamp(max(0, now - hlc.from_ms(TOLD_MS))))
+            self._graph.tell(edges, now)
 
     def edges_to(self, transaction_id: bytes) -> tuple[WaitsFor, ...]:
         """Return who waits for that transaction, directly or not, as far as is known here."""
-        return self._graph.edges_to(transaction_id, self._monotonic(), EDGES_MAX)
+        return self._graph.edges_to(transaction_id, self._now(), EDGES_MAX)
 
     def status(self) -> PushesStatus:
         """Return what is under way."""
@@ -172,7 +182,7 @@ class Pushes:
             self._deadlocks,
         )
 
-    # -- circles on this store ---------------------------------------------------------------------
+    # -- circles on this store -------------------------------------------------------------------
 
     def _look_for_circle(self, transaction_id: bytes) -> None:
         if self._graph.victim(transaction_id) is None:
@@ -250,7 +260,9 @@ class Pushes:
             push.delay_s = FIRST_PUSH_S
             self._look_again(push, self._with_jitter(FIRST_PUSH_S))
         elif self._running < CONCURRENT_MAX and (
-            push.table.is_first(waiter) or _may_hold_locks(waiter, now)
+            push.table.is_first(waiter)
+            or _may_hold_locks(waiter, now)
+            or _outranks(waiter.txn, holder)
         ):
             self._running += 1
             self._store.spawn(self._push(push), name="push a transaction")
@@ -288,8 +300,8 @@ class Pushes:
             known = await self._who_waits_for(push, txn)
             if not push.waits_for(holder):
                 return
-            own = WaitsFor(txn, holder)
-            now = self._monotonic()
+            now = self._now()
+            own = WaitsFor(txn, holder, now)
             edges = (own, *self._graph.edges_to(txn.id, now, EDGES_MAX, known))
         self._pushes += 1
         answer = await self._record(
@@ -329,9 +341,15 @@ class Pushes:
     async def _look_for_wide_circle(self, push: _Push, edges: tuple[WaitsFor, ...]) -> None:
         """End a circle over several stores; `edges` begin with the wait of `push`."""
         own = edges[0]
+        if push.suspect:
+            edges = tuple(edge for edge in edges if edge.seen_at > push.suspected_at)
         victim = wait_graph.victim_among(edges, own)
-        suspect, push.suspect = push.suspect, b"" if victim is None else victim.id
-        if victim is None or victim.id != suspect:
+        if victim is None or victim.id != push.suspect:
+            is_stale = own.seen_at > push.suspected_at + hlc.from_ms(TOLD_MS)
+            if victim is not None or is_stale:
+                push.suspect = b"" if victim is None else victim.id
+                push.suspected_at = own.seen_at
+                push.delay_s = FIRST_PUSH_S / 2
             return
         if victim.id in (own.waiter.id, own.holder.id):
             self._deadlocks += 1
@@ -341,7 +359,7 @@ class Pushes:
         self, txn: TransactionMeta, reason: str, table: LockTable | None = None
     ) -> None:
         """Abort `txn`, unless it has begun to commit; in `table` its locks are let go of."""
-        now = self._store.context.hlc.last
+        now = self._now()
         answer = await self._record(
             PushTransaction(txn.anchor, txn, now, now, PushKind.ABORT, force=True, reason=reason)
         )

@@ -50,7 +50,7 @@ class ResolverStatus(msgspec.Struct, frozen=True):
     ranges: int
     resolved: int
     left: int
-    """Not taken for want of room: they are resolved when somebody meets them."""
+    """Not taken for want of room, or refused: they are resolved when somebody meets them."""
 
 
 class Resolver:
@@ -144,14 +144,14 @@ class Resolver:
     async def _resolve(self, batch: _Intents) -> bool:
         try:
             await self._router.execute(tuple(batch.values()), deadline_s=DEADLINE_S)
+            self._resolved += len(batch)
         except errors.RequestError:
-            pass  # It can never be resolved so: whoever meets it has fresh facts.
+            self._left += len(batch)
         except errors.MultiraftError:
             # The range may have been split meanwhile: look anew where each belongs.
             for name, operation in batch.items():
                 self._put(name, operation)
             return False
-        self._resolved += len(batch)
         for name in batch:
             del self._known[name]
         return True

@@ -10,6 +10,7 @@ from multiraft.model.transaction import TransactionMeta
 from multiraft.model.transaction_requests import WaitsFor
 
 COUNT = 5
+NOW = Timestamp(10)
 
 
 def txn(number: int, priority: int = 0, began: int | None = None) -> TransactionMeta:
@@ -85,45 +86,49 @@ def test_forgotten_wait_breaks_the_circle() -> None:
     assert made.status() == WaitGraphStatus(transactions=0, waits=0, told=0)
 
 
+def seen(waiter: TransactionMeta, holder: TransactionMeta, at: int = 5) -> WaitsFor:
+    return WaitsFor(waiter, holder, Timestamp(at))
+
+
 def test_edges_lead_to_the_transaction_from_wherever_they_are_known() -> None:
     made = graph((A, B))
-    made.tell([WaitsFor(B, C), WaitsFor(E, A)], until=10.0)
-    more = [WaitsFor(D, E), WaitsFor(C, D)]
-    found = made.edges_to(C.id, 5.0, 100, more)
-    assert found == (
-        WaitsFor(B, C),
-        WaitsFor(A, B),
-        WaitsFor(E, A),
-        WaitsFor(D, E),
-        WaitsFor(C, D),
-    )
-    assert made.edges_to(C.id, 5.0, 2, more) == found[:2]
+    made.tell([seen(B, C), seen(E, A)], NOW)
+    more = [seen(D, E), seen(C, D)]
+    found = made.edges_to(C.id, NOW, 100, more)
+    assert found == (seen(B, C), seen(A, B, NOW), seen(E, A), seen(D, E), seen(C, D))
+    assert made.edges_to(C.id, NOW, 2, more) == found[:2]
 
 
-def test_what_was_told_counts_for_its_time() -> None:
+def test_edge_counts_as_it_was_seen_last() -> None:
+    made = graph((C, D))
+    made.tell([seen(A, B, 3)], NOW)
+    made.tell([seen(A, B, 2), seen(C, D, 9)], NOW)
+    assert made.edges_to(B.id, NOW, 100) == (seen(A, B, 3),)
+    assert made.edges_to(B.id, NOW, 100, [seen(A, B, 4)]) == (seen(A, B, 4),)
+    assert made.edges_to(D.id, NOW, 100) == (seen(C, D, NOW),)
+
+
+def test_what_was_told_is_forgotten_with_age_and_never_seen_in_the_future() -> None:
     made = WaitGraph(100)
-    made.tell([WaitsFor(A, B)], until=10.0)
-    made.tell([WaitsFor(A, B)], until=8.0)
-    assert made.edges_to(B.id, 9.0, 100) == (WaitsFor(A, B),)
-    assert made.edges_to(B.id, 10.0, 100) == ()
-    made.expire(9.0)
-    assert made.status().told == 1
-    made.expire(10.0)
-    assert made.status().told == 0
+    made.tell([seen(A, B, 2), seen(B, C, NOW + 100)], NOW)
+    made.expire(Timestamp(2))
+    assert made.status().told == 2
+    made.expire(Timestamp(3))
+    assert made.edges_to(C.id, NOW, 100) == (seen(B, C, NOW),)
 
 
 def test_oldest_of_what_was_told_gives_way() -> None:
     made = WaitGraph(told_max=2)
     for waiter in (B, C, B, D):
-        made.tell([WaitsFor(waiter, A)], until=10.0)
-    assert [edge.waiter for edge in made.edges_to(A.id, 0.0, 100)] == [B, D]
+        made.tell([WaitsFor(waiter, A)], NOW)
+    assert [edge.waiter for edge in made.edges_to(A.id, NOW, 100)] == [B, D]
 
 
 def test_ended_transaction_is_forgotten() -> None:
     made = WaitGraph(100)
-    made.tell([WaitsFor(A, B), WaitsFor(B, C), WaitsFor(C, D)], until=10.0)
+    made.tell([WaitsFor(A, B), WaitsFor(B, C), WaitsFor(C, D)], NOW)
     made.forget(B.id)
-    assert made.edges_to(D.id, 0.0, 100) == (WaitsFor(C, D),)
+    assert made.edges_to(D.id, NOW, 100) == (WaitsFor(C, D),)
 
 
 def test_circle_among_told_edges_has_one_victim_whichever_edge_is_looked_at() -> None:

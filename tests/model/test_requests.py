@@ -66,9 +66,10 @@ OTHER = TransactionMeta(b"x")
 RECORD = TransactionRecord(
     META, TransactionStatus.STAGING, Timestamp(4), Timestamp(5), Timestamp(6), (IntentRef(K, 7),)
 )
-EDGES = (WaitsFor(META, OTHER),)
+EDGES = (WaitsFor(META, OTHER, Timestamp(6)),)
 META_BYTES = "94 c4 02 69 64 c4 01 6b 02 03"
 OTHER_BYTES = "94 c4 01 78 c4 00 00 00"
+EDGE_BYTES = f"93 {META_BYTES} {OTHER_BYTES} 06"
 WRITES_BYTES = "91 92 c4 01 6b 07"
 OPERATIONS: list[tuple[Operation, str]] = [
     (Get(K), "92 01 c4 01 6b"),
@@ -113,8 +114,7 @@ OPERATIONS: list[tuple[Operation, str]] = [
             "r",
             EDGES,
         ),
-        f"9b 20 c4 01 6b {OTHER_BYTES} 04 05 02 {META_BYTES} 06 c3 a1 72 "
-        f"91 92 {META_BYTES} {OTHER_BYTES}",
+        f"9b 20 c4 01 6b {OTHER_BYTES} 04 05 02 {META_BYTES} 06 c3 a1 72 91 {EDGE_BYTES}",
     ),
     (QueryTransaction(K, b"id"), "93 21 c4 01 6b c4 02 69 64"),
     (
@@ -138,7 +138,7 @@ RESULTS: list[tuple[Result, str]] = [
     (ScanResult((K, V), K), "93 06 92 c4 01 6b c4 01 76 c4 01 6b"),
     (
         RecordResult(RECORD, True, EDGES),
-        f"94 07 97 {META_BYTES} 02 04 05 06 {WRITES_BYTES} a0 c3 91 92 {META_BYTES} {OTHER_BYTES}",
+        f"94 07 97 {META_BYTES} 02 04 05 06 {WRITES_BYTES} a0 c3 91 {EDGE_BYTES}",
     ),
     (RecordResult(None), "94 07 c0 c2 90"),
     (QueryIntentResult(True), "92 08 c3"),
