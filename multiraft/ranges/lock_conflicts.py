@@ -41,7 +41,7 @@ def blocks_points(pending: "Pending", points: tuple[bytes, ...], limit: Timestam
     locks = holder.locks
     for key in points:
         if not locks.complete:
-            _recall(holder, key)
+            _recall(holder, key, transaction_id, limit)
         if locks.blocks_read(key, limit, transaction_id):
             pending.queue(key, limit)
             return True
@@ -69,16 +69,24 @@ def blocks_write(pending: "Pending", keys: tuple[bytes, ...]) -> bool:
     locks = holder.locks
     for key in keys:
         if not locks.complete:
-            _recall(holder, key)
+            _recall(holder, key, transaction_id)
         if locks.blocks_write(key, transaction_id, pending.waiter):
             pending.queue(key)
             return True
     return False
 
 
-def _recall(holder: "Leaseholder", key: bytes) -> None:
-    """Have the lock table know the intent on `key`, if there is one."""
-    if holder.locks.lock_on(key) is None:
-        intent = intents.get(holder.context.reader, key)
-        if intent is not None:
-            holder.locks.recall(key, intent.txn, intent.timestamp, intent.laid_at)
+def _recall(
+    holder: "Leaseholder", key: bytes, transaction_id: bytes, limit: Timestamp | None = None
+) -> None:
+    """Have the lock table know the intent on `key`, if one is in the way.
+
+    No other: the table forgets again only what somebody has waited for.
+    """
+    if holder.locks.lock_on(key) is not None:
+        return
+    intent = intents.get(holder.context.reader, key)
+    if intent is None or intent.txn.id == transaction_id:
+        return
+    if limit is None or intent.timestamp <= limit:
+        holder.locks.recall(key, intent.txn, intent.timestamp, intent.laid_at)

@@ -70,6 +70,7 @@ EDGES_MAX = 256
 TOLD_MAX = 10_000
 ENDED_KEPT_MAX = 1_024
 
+_NEVER = Timestamp(0)
 _PENDING, _STAGING = TransactionStatus.PENDING, TransactionStatus.STAGING
 
 
@@ -104,7 +105,7 @@ class _Push:
         """For whom it waited when it was last looked at."""
         self.suspect = b""
         """Who would have to end, if what was known at `suspected_at` was true at one moment."""
-        self.suspected_at = Timestamp(0)
+        self.suspected_at = _NEVER
         self.has_ended = False
 
     def waits_for(self, holder: TransactionMeta) -> bool:
@@ -313,7 +314,7 @@ class Pushes:
                 lock.laid_at,
                 PushKind.ABORT if waiter.limit is None else PushKind.TIMESTAMP,
                 pusher=txn,
-                push_to=waiter.limit or Timestamp(0),
+                push_to=(waiter.limit or _NEVER) if _outranks(txn, holder) else _NEVER,
                 reason="" if txn is None else f"pushed by transaction {txn.id.hex()}",
                 edges=edges,
             )

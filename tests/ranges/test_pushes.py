@@ -74,7 +74,6 @@ async def test_push_says_what_is_in_the_way_and_of_whom(loop: VirtualLoop) -> No
             NOW,
             PushKind.TIMESTAMP,
             pusher=pusher,
-            push_to=Timestamp(20),
             reason=f"pushed by transaction {pusher.id.hex()}",
         )
     ]
