@@ -75,11 +75,12 @@ _READS = frozenset({Get, Scan, Refresh, QueryIntent, QueryTransaction})
 class PendingPart(Pending):
     """A part of a transaction, or one that is about transactions; the waiter of its proposal."""
 
-    __slots__ = ("answer", "outcome")
+    __slots__ = ("_first_now", "answer", "outcome")
 
     answer: BatchReply
     outcome: Outcome
     """Both are there once the part is evaluated."""
+    _first_now: Timestamp
 
     @property
     def transaction_id(self) -> bytes:
@@ -137,7 +138,7 @@ class PendingPart(Pending):
                 return context.refusal(ahead)
             self.step_back()
             return None
-        setting = holder.setting(now)
+        setting = holder.setting(self._chosen_time(now))
         if not holder.locks.is_empty and self._is_blocked(setting):
             return None
         outcome = EVALUATE[type(request.operations[-1])](setting, request)
@@ -168,6 +169,17 @@ class PendingPart(Pending):
             also=effects.also,
         )
         return None if holder.propose(command, self) else context.refusal(holder.not_proposed())
+
+    def _chosen_time(self, now: Timestamp) -> Timestamp:
+        """Return the time at which a part without a timestamp is evaluated: usually now.
+
+        One that has others pushed out of its way stays with the time for which it had them pushed:
+        otherwise they would be in its way again.
+        """
+        txn = self.request.txn
+        if self._waiter is None or txn is None or not txn.meta.priority:
+            self._first_now = now
+        return self._first_now if type(self.request.operations[0]) in (Get, Scan) else now
 
     def _with_waits(self, outcome: Outcome) -> Outcome:
         """Exchange what is known of who waits for whom; it is kept where records are."""
