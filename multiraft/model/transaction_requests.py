@@ -104,11 +104,12 @@ class PushTransaction(msgspec.Struct, frozen=True, array_like=True, tag=32, gc=F
 class QueryTransaction(msgspec.Struct, frozen=True, array_like=True, tag=33, gc=False):
     """Ask for a transaction's record and for who waits for it; `key` is its anchor.
 
-    Answered by RecordResult.
+    Answered by RecordResult. All that it has written lies above `since`.
     """
 
     key: bytes
     id: bytes
+    since: Timestamp = Timestamp(0)
 
 
 class RecoverTransaction(msgspec.Struct, frozen=True, array_like=True, tag=34, gc=False):
@@ -121,6 +122,8 @@ class RecoverTransaction(msgspec.Struct, frozen=True, array_like=True, tag=34, g
     id: bytes
     timestamp: Timestamp
     committed: bool
+    since: Timestamp = Timestamp(0)
+    """All that the transaction has written lies above."""
 
 
 class QueryIntent(msgspec.Struct, frozen=True, array_like=True, tag=35, gc=False):
@@ -133,6 +136,8 @@ class QueryIntent(msgspec.Struct, frozen=True, array_like=True, tag=35, gc=False
     id: bytes
     sequence: int
     timestamp: Timestamp
+    since: Timestamp = Timestamp(0)
+    """All that the transaction has written lies above."""
 
 
 class ResolveIntent(msgspec.Struct, frozen=True, array_like=True, tag=36, gc=False):

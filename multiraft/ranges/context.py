@@ -54,7 +54,7 @@ class StoreContext:
         config: Config,
         liveness: Liveness,
         mark_dirty: "Callable[[Replica], None]",
-        wait_for_lease: "Callable[[Replica], None]",
+        wait_for_lease: "Callable[[Replica, float], None]",
     ) -> None:
         self.node_id = node_id
         self.engine = engine

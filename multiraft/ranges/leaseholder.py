@@ -177,8 +177,8 @@ class Leaseholder:
         """Return whether the lease covers a request at `timestamp`."""
         return self._serving and self._replica.lease.covers(timestamp, self.context.hlc.offset_max)
 
-    def wait(self, pending: Pending) -> None:
-        """Look at `pending` again when support changes or the clock has moved on.
+    def wait(self, pending: Pending, reached: Timestamp = hlc.ZERO) -> None:
+        """Look at `pending` again when support changes, or the clock has passed `reached`.
 
         It holds no latches. If it has waited long enough already it is refused instead.
         """
@@ -189,7 +189,8 @@ class Leaseholder:
         if not pending.deadline:
             pending.deadline = now + WAIT_S_MAX
         self._waiting.append(pending)
-        self.context.wait_for_lease(self._replica)
+        ahead_us = hlc.to_us(Timestamp(max(0, reached + 1 - self.context.hlc.last)))
+        self.context.wait_for_lease(self._replica, ahead_us / 1e6)
 
     def lost(self) -> errors.NotLeaseholderError:
         """Return the error that sends a client elsewhere."""
@@ -278,7 +279,7 @@ class Leaseholder:
             ahead = self.too_far_ahead(reached)
             if ahead is not None:
                 return self.context.refusal(ahead)
-            pending.step_back()
+            pending.step_back(reached)
             return None
         if timestamp <= self._replica.applied.gc_threshold:
             return self.context.refusal(
@@ -326,7 +327,7 @@ class Leaseholder:
             ahead = self.too_far_ahead(request.issued_at)
             if ahead is not None:
                 return self.context.refusal(ahead)
-            pending.step_back()
+            pending.step_back(request.issued_at)
             return None
         if not self.locks.is_empty and lock_conflicts.blocks_write(pending, keys):
             return None

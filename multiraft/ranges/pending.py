@@ -65,10 +65,10 @@ class Pending:
             self._leave(self._waiter)
         self.reply(self.holder.context.refusal(error))
 
-    def step_back(self) -> None:
-        """Release the latches, and wait for lease or clock."""
+    def step_back(self, reached: Timestamp) -> None:
+        """Release the latches, and wait for the lease, or for the clock to pass `reached`."""
         self.holder.latches.release(self.latch)
-        self.holder.wait(self)
+        self.holder.wait(self, reached)
 
     # -- locks -----------------------------------------------------------------------------------
 

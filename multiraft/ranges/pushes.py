@@ -333,7 +333,7 @@ class Pushes:
 
     async def _who_waits_for(self, push: _Push, txn: TransactionMeta) -> tuple[WaitsFor, ...]:
         """Return what is known of that at the anchor of `txn`, which waits itself."""
-        answer = await self._record(QueryTransaction(txn.anchor, txn.id))
+        answer = await self._record(QueryTransaction(txn.anchor, txn.id, txn.began))
         if answer.record is not None and answer.record.status.is_final:
             reason = answer.record.reason or "it has ended already"
             push.table.abort(push.waiter, reason)

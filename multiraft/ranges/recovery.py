@@ -38,7 +38,7 @@ async def recover(ask: Ask, record: TransactionRecord) -> TransactionRecord | No
     assert record.status is TransactionStatus.STAGING, "nothing else is recovered"
     txn = record.txn
     decision = RecoverTransaction(
-        txn.anchor, txn.id, record.timestamp, await _all_there(ask, record)
+        txn.anchor, txn.id, record.timestamp, await _all_there(ask, record), record.issued_at
     )
     (result,) = await ask((decision,))
     assert isinstance(result, RecordResult), "a record is asked for"
@@ -48,7 +48,7 @@ async def recover(ask: Ask, record: TransactionRecord) -> TransactionRecord | No
 async def _all_there(ask: Ask, record: TransactionRecord) -> bool:
     """Return whether all writes are laid. One that is not, and never will be, is enough."""
     queries = (
-        QueryIntent(write.key, record.txn.id, write.sequence, record.timestamp)
+        QueryIntent(write.key, record.txn.id, write.sequence, record.timestamp, record.issued_at)
         for write in record.writes
     )
     while batch := tuple(islice(queries, WRITES_ASKED_MAX)):

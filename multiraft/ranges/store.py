@@ -651,8 +651,14 @@ class Store:
         if self._ticking or self._lease_waiters:
             self._start_ticking()
 
-    def _wait_for_lease(self, replica: Replica) -> None:
+    def _wait_for_lease(self, replica: Replica, clock_s: float) -> None:
+        """Have the leaseholder look again at the next tick, or when its clock may have come so far.
+
+        0: it does not wait for the clock.
+        """
         self._lease_waiters[replica.range_id] = replica
+        if 0 < clock_s < self.context.config.raft.tick_ms / 1_000:
+            asyncio.get_running_loop().call_later(clock_s, self.or_fail, self._look_again)
         self._start_ticking()
 
     def _look_again(self) -> None:

@@ -136,7 +136,7 @@ class PendingPart(Pending):
             ahead = holder.too_far_ahead(reached)
             if ahead is not None:
                 return context.refusal(ahead)
-            self.step_back()
+            self.step_back(reached)
             return None
         setting = holder.setting(self._chosen_time(now))
         if not holder.locks.is_empty and self._is_blocked(setting):

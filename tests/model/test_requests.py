@@ -116,12 +116,15 @@ OPERATIONS: list[tuple[Operation, str]] = [
         ),
         f"9b 20 c4 01 6b {OTHER_BYTES} 04 05 02 {META_BYTES} 06 c3 a1 72 91 {EDGE_BYTES}",
     ),
-    (QueryTransaction(K, b"id"), "93 21 c4 01 6b c4 02 69 64"),
+    (QueryTransaction(K, b"id", Timestamp(5)), "94 21 c4 01 6b c4 02 69 64 05"),
     (
-        RecoverTransaction(K, b"id", Timestamp(4), True),
-        "95 22 c4 01 6b c4 02 69 64 04 c3",
+        RecoverTransaction(K, b"id", Timestamp(4), True, Timestamp(5)),
+        "96 22 c4 01 6b c4 02 69 64 04 c3 05",
     ),
-    (QueryIntent(K, b"id", 7, Timestamp(4)), "95 23 c4 01 6b c4 02 69 64 07 04"),
+    (
+        QueryIntent(K, b"id", 7, Timestamp(4), Timestamp(5)),
+        "96 23 c4 01 6b c4 02 69 64 07 04 05",
+    ),
     (
         ResolveIntent(K, b"id", TransactionStatus.ABORTED, Timestamp(4)),
         "95 24 c4 01 6b c4 02 69 64 04 04",

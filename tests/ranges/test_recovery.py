@@ -22,6 +22,8 @@ from multiraft.ranges import recovery
 
 TXN = TransactionMeta(b"t" * 16, b"\x10a")
 AT = Timestamp(50)
+SINCE = Timestamp(30)
+"""When the transaction was issued."""
 
 
 def staging(*writes: tuple[bytes, int]) -> TransactionRecord:
@@ -30,7 +32,7 @@ def staging(*writes: tuple[bytes, int]) -> TransactionRecord:
         TransactionStatus.STAGING,
         AT,
         Timestamp(40),
-        Timestamp(30),
+        SINCE,
         tuple(IntentRef(key, sequence) for key, sequence in writes),
     )
 
@@ -68,10 +70,10 @@ def test_transaction_whose_writes_all_lie_there_has_committed() -> None:
     assert decided.status is TransactionStatus.COMMITTED
     assert ranges.asked == [
         (
-            QueryIntent(b"\x10a", TXN.id, 1, AT),
-            QueryIntent(b"\x10b", TXN.id, 2, AT),
+            QueryIntent(b"\x10a", TXN.id, 1, AT, SINCE),
+            QueryIntent(b"\x10b", TXN.id, 2, AT, SINCE),
         ),
-        (RecoverTransaction(TXN.anchor, TXN.id, AT, True),),
+        (RecoverTransaction(TXN.anchor, TXN.id, AT, True, SINCE),),
     ]
 
 
@@ -79,7 +81,7 @@ def test_transaction_without_one_of_its_writes_is_aborted() -> None:
     ranges = Ranges((b"\x10a", 1), (b"\x10b", 1))
     decided = recover(ranges, staging((b"\x10a", 1), (b"\x10b", 2)))
     assert decided.status is TransactionStatus.ABORTED
-    assert ranges.asked[-1] == (RecoverTransaction(TXN.anchor, TXN.id, AT, False),)
+    assert ranges.asked[-1] == (RecoverTransaction(TXN.anchor, TXN.id, AT, False, SINCE),)
 
 
 def test_many_writes_are_asked_for_in_pieces_until_one_is_missing() -> None:

@@ -1,6 +1,11 @@
 """A scan over ranges whose leaders differ in time shows what its client knows of (rule S13)."""
 
+import asyncio
+
 from multiraft.client.database import Database
+from multiraft.ids import Timestamp
+from multiraft.model import hlc, keys
+from multiraft.model.requests import Scan
 from multiraft.sim.cluster import Cluster
 from tests.support.cluster import cluster_test
 
@@ -26,3 +31,20 @@ async def test_a_scan_from_a_slow_clock_shows_the_clients_own_write_by_a_fast_on
     assert ahead, "the first page's node has not heard of the write's time"
     assert [row async for row in db.scan()] == [(b"z", b"mine")]
     cluster.network.heal("n2", "n1")
+
+
+@cluster_test()
+async def test_a_part_whose_time_is_a_little_ahead_is_served_when_the_clock_is_there(
+    cluster: Cluster, db: Database
+) -> None:
+    await db.put(b"k", b"v")
+    leader = cluster.leader((await db.admin.ranges())[-1].descriptor.range_id)
+    assert leader is not None
+    clock = leader.up.store.context.hlc
+    ahead = Timestamp(clock.now() + hlc.from_ms(5))
+    began = asyncio.get_running_loop().time()
+    scan = (Scan(keys.PLAIN, keys.END),)
+    reply = await db._router.execute(scan, timestamp=ahead)
+    assert reply.timestamp == ahead
+    waited_s = asyncio.get_running_loop().time() - began
+    assert 0.005 <= waited_s < 0.05, "and not at the next tick"

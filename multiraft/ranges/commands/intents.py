@@ -115,7 +115,7 @@ def query(setting: Setting, request: BatchRequest) -> Outcome:
             and intent.timestamp <= operation.timestamp
         )
         if not found:
-            version = setting.own_version(operation.key, operation.id, request.issued_at)
+            version = setting.own_version(operation.key, operation.id, operation.since)
             found = version is not None
         if not found:
             setting.cache.add_point(operation.key, operation.timestamp, SHARED)

@@ -281,14 +281,14 @@ def query(setting: Setting, request: BatchRequest) -> Outcome:
     """Say how a transaction stands."""
     operation = cast("QueryTransaction", request.operations[0])
     meta = TransactionMeta(operation.id, operation.key)
-    return _answer(find(setting, meta, request.issued_at))
+    return _answer(find(setting, meta, operation.since))
 
 
 def recover(setting: Setting, request: BatchRequest) -> Outcome:
     """Decide a transaction that stands STAGING as it was looked at; else say how it stands."""
     operation = cast("RecoverTransaction", request.operations[0])
     meta = TransactionMeta(operation.id, operation.key)
-    record = find(setting, meta, request.issued_at)
+    record = find(setting, meta, operation.since)
     if record is None or record.status is not STAGING or record.timestamp != operation.timestamp:
         return _answer(record)
     decided = msgspec.structs.replace(
