@@ -5,6 +5,8 @@ One encoder and one decoder per type for the whole process; msgspec's are reusab
 
 import msgspec
 
+from multiraft import errors
+from multiraft.model import keys
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import ReplyFrame, RequestFrame
 
@@ -31,3 +33,18 @@ def unpack_counter(value: bytes) -> int | None:
     if len(value) != COUNTER_BYTES:
         return None
     return int.from_bytes(value, "big", signed=True)
+
+
+def add_to_counter(key: bytes, value: bytes | None, delta: int) -> int:
+    """Return the sum of what `key` holds (None: 0) and `delta`. Raises NotAnIntegerError."""
+    number = 0 if value is None else unpack_counter(value)
+    if number is None:
+        raise errors.NotAnIntegerError(
+            key=keys.pretty(key), reason="the value is not an eight-byte counter"
+        )
+    number += delta
+    if not COUNTER_MIN <= number <= COUNTER_MAX:
+        raise errors.NotAnIntegerError(
+            key=keys.pretty(key), reason=f"{number} does not fit into 64 signed bits"
+        )
+    return number

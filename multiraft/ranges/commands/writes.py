@@ -19,7 +19,7 @@ import msgspec
 
 from multiraft import errors
 from multiraft.ids import Timestamp
-from multiraft.model import encoding, keys
+from multiraft.model import encoding
 from multiraft.model.requests import (
     BatchRequest,
     ConditionalPut,
@@ -210,16 +210,7 @@ def _conditional_put(write_set: WriteSet, operation: ConditionalPut) -> Conditio
 
 def _increment(write_set: WriteSet, operation: Increment) -> IncrementResult:
     value = _value(write_set, operation.key)
-    number = 0 if value is None else encoding.unpack_counter(value)
-    if number is None:
-        raise errors.NotAnIntegerError(
-            key=keys.pretty(operation.key), reason="the value is not an eight-byte counter"
-        )
-    number += operation.delta
-    if not encoding.COUNTER_MIN <= number <= encoding.COUNTER_MAX:
-        raise errors.NotAnIntegerError(
-            key=keys.pretty(operation.key), reason=f"{number} does not fit into 64 signed bits"
-        )
+    number = encoding.add_to_counter(operation.key, value, operation.delta)
     write_set.put(operation.key, encoding.pack_counter(number))
     return IncrementResult(number)
 
