@@ -110,6 +110,10 @@ class LimitsConfig(msgspec.Struct, frozen=True):
     """A scan part ends after passing over so many keys that are not live, perhaps without a row."""
     transaction_keys_max: int = 10_000
     """Keys that one transaction may write, and spans that one of its parts may have read."""
+    transaction_bytes_max: int = 16 * MIB
+    """Of keys and values that one transaction writes."""
+    transaction_s_max: int = 300
+    """How long a transaction may last, from its first attempt on, whatever its deadline."""
 
 
 class ClientConfig(msgspec.Struct, frozen=True):
@@ -123,6 +127,13 @@ class ClientConfig(msgspec.Struct, frozen=True):
     scan_prefetch: bool = True
     issued_at_margin_ms: int = 250
     """Requests are dated this much below the estimated clock of the cluster (rule S12)."""
+    transaction_buffer_bytes_max: int = 1 * MIB
+    """A transaction keeps so much of what it writes to itself; the rest is laid before it ends."""
+    transaction_spans_max: int = 1_000
+    """Keys and spans that a transaction has read and remembers exactly; of more, it remembers
+    wider spans, which more writes of others disturb."""
+    transaction_heartbeat_ms: int = 500
+    """How often a transaction that holds locks shows that it lives."""
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -177,6 +188,12 @@ def check(config: Config) -> None:
     _check_least("ranges", "log_keep_bytes", config.ranges.log_keep_bytes, LOG_KEEP_BYTES_MIN)
     entries = config.ranges.timestamp_cache_entries_max
     _check_least("ranges", "timestamp_cache_entries_max", entries, CACHE_ENTRIES_MIN)
+    beat_ms, expiry_ms = config.client.transaction_heartbeat_ms, config.ranges.transaction_expiry_ms
+    if expiry_ms < 4 * beat_ms:
+        raise errors.ConfigError(
+            f"transaction_expiry_ms is {expiry_ms}, but must be at least 4 x "
+            f"transaction_heartbeat_ms = {4 * beat_ms}: the first sign of life may take two"
+        )
     if config.limits.value_bytes_max + config.limits.key_bytes_max > config.limits.batch_bytes_max:
         raise errors.ConfigError("batch_bytes_max must hold at least one largest key and value")
 

@@ -96,7 +96,6 @@ class Call:
     __slots__ = (
         "_owner",
         "_parts_open",
-        "_timestamp",
         "anchor",
         "deadline",
         "deadline_s",
@@ -106,6 +105,7 @@ class Call:
         "is_whole",
         "issued_at",
         "last_error",
+        "latest",
         "operations",
         "parts",
         "results",
@@ -147,7 +147,8 @@ class Call:
         """Of a call with several parts, those of the parts that have succeeded."""
         self.failures: list[tuple[Sequence[int], errors.MultiraftError]] | None = None
         """Which operations have failed for good, and why."""
-        self._timestamp = timestamp
+        self.latest = timestamp
+        """The greatest time at which a part was carried out, of several."""
 
     def add(self, part: "Part") -> None:
         """Wait for `part` too."""
@@ -166,7 +167,7 @@ class Call:
             self.results = [None] * len(self.operations)
         for index, result in zip(part.indices, reply.results, strict=True):
             self.results[index] = result
-        self._timestamp = max(self._timestamp, reply.timestamp)
+        self.latest = max(self.latest, reply.timestamp)
         if part.is_mutation and wrote(part.operations, reply.results):
             self.something_written = True
         self._part_ended()
@@ -232,7 +233,7 @@ class Call:
             assert self.results is not None, "every part has brought its results"
             results = tuple(result for result in self.results if result is not None)
             assert len(results) == len(self.operations), "the parts cover all operations"
-            self.future.set_result(BatchReply(results, self._timestamp))
+            self.future.set_result(BatchReply(results, self.latest))
         else:
             self.future.set_exception(min(self.failures, key=_worst_first)[1])
 

@@ -40,6 +40,7 @@ from multiraft.client.admin import Admin
 from multiraft.client.batch import ANY, Answer, Batch, Builder, Expected
 from multiraft.client.router import Router, RouterStatus
 from multiraft.client.scan import Cursor, Row
+from multiraft.client.transaction import Coordinator, Retries, Transaction, TransactionsStatus
 from multiraft.model.requests import (
     ConditionalPut,
     ConditionalPutResult,
@@ -58,6 +59,7 @@ from multiraft.net.transport import Transport
 from multiraft.runtime import Clock, Rng, SystemClock, SystemRng
 
 R = TypeVar("R", bound=Result)
+T = TypeVar("T")
 
 PART_OPERATIONS = 256
 """`get_many` and `put_many` cut what they are given into requests of about this size ..."""
@@ -128,6 +130,7 @@ class Database:
         self._clock = clock
         self._rng = rng
         self._opened: Router | None = None
+        self._transactions: Coordinator | None = None
         self._is_closed = False
 
     async def __aenter__(self) -> "Database":
@@ -158,10 +161,17 @@ class Database:
             await router.close()
             raise
         self._opened = router
+        self._transactions = Coordinator(router, self._settings.client, self._limits)
 
     async def close(self) -> None:
-        """Close the connections. Calls that are not answered yet end with StoppedError."""
+        """Close the connections. Calls that are not answered yet end with StoppedError.
+
+        Transactions that were rolled back, or have just committed, get up to a second to let every
+        range know.
+        """
         self._is_closed = True
+        if self._transactions is not None:
+            await self._transactions.close()
         if self._opened is not None:
             await self._opened.close()
 
@@ -336,7 +346,79 @@ class Database:
             async for page in source:
                 yield [(key[1:], value) for key, value in zip(page[0::2], page[1::2], strict=True)]
 
+    # -- transactions ------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        function: Callable[[Transaction], Awaitable[T]],
+        *,
+        priority: int = 0,
+        deadline_s: float | None = None,
+    ) -> T:
+        """Run `function(txn)` as a transaction, and return what it returns once that has committed.
+
+        It is run again, from its start and with another transaction, whenever others got in its
+        way: so it should do nothing that must not happen twice, except through `txn`. What it
+        raises rolls the transaction back and is raised here as it is. The deadline is for all
+        attempts together. Of two transactions that cannot both go on, the one with the higher
+        `priority` does, then the older one.
+        """
+        retries = self.retries(priority=priority, deadline_s=deadline_s)
+        while True:
+            txn = retries.begin()
+            try:
+                result = await function(txn)
+                if not txn.has_ended:
+                    await txn.commit()
+            except Exception as error:
+                await retries.prepare(error)
+            except BaseException:
+                await txn.rollback()
+                raise
+            else:
+                return result
+
+    def transaction(self, *, priority: int = 0, deadline_s: float | None = None) -> Transaction:
+        """Return a transaction for `async with`, which commits at the end of the block.
+
+        An error inside the block rolls it back. It is not run again: where others get in its way it
+        raises TransactionRetryError, so use `run` where that may happen. The deadline is for all of
+        it, the application's own time included.
+        """
+        return self.retries(priority=priority, deadline_s=deadline_s).begin()
+
+    async def delete_range(
+        self,
+        start: bytes = b"",
+        end: bytes | None = None,
+        *,
+        prefix: bytes = b"",
+        deadline_s: float | None = None,
+    ) -> int:
+        """Remove every key of `[start, end)`, all at one moment; return how many there were.
+
+        A transaction of its own. With more keys than `transaction_keys_max` it raises
+        TransactionTooLargeError: remove them in several steps.
+        """
+        return await self.run(
+            lambda txn: txn.delete_range(start, end, prefix=prefix), deadline_s=deadline_s
+        )
+
+    def retries(self, *, priority: int = 0, deadline_s: float | None = None) -> Retries:
+        """Return what `run` goes by, for whoever runs the function elsewhere than here."""
+        return Retries(self._coordinator, self._builder, priority=priority, deadline_s=deadline_s)
+
+    def transactions_status(self) -> TransactionsStatus:
+        """Return what the transactions of this client have done."""
+        return self._coordinator.status()
+
     # -- inside ------------------------------------------------------------------------------------
+
+    @property
+    def _coordinator(self) -> Coordinator:
+        if self._transactions is None or self._is_closed:
+            raise errors.StoppedError(what="the database")
+        return self._transactions
 
     @property
     def _router(self) -> Router:

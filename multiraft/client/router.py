@@ -206,13 +206,18 @@ class Router:
 
         With `is_whole` the operations go to one range together, or not at all: if they are in
         several, RangeMismatchError. Errors that tell the transaction to move or to end are raised.
-        OutcomeUnknownError before the deadline: it is not known whether a part that writes was
+        DeadlineExceededError at once when it has passed.
+        OutcomeUnknownError before it: it is not known whether a part that writes was
         carried out, and cannot be found out by sending it again. When the call has failed,
         `is_open` says whether all of it may still be carried out.
         """
         if self._is_closed:
             raise errors.StoppedError(what="the client")
         now = self._monotonic()
+        if now >= deadline:
+            raise errors.DeadlineExceededError(
+                deadline_s=0.0, last_error="it had passed when this was asked for"
+            )
         future: asyncio.Future[BatchReply] = self.loop.create_future()
         call = Call(self, operations, future, deadline - now, deadline, timestamp, None)
         call.txn = txn
@@ -256,6 +261,15 @@ class Router:
         """Take in descriptors that are known from elsewhere, such as this node's own ranges."""
         for descriptor in descriptors:
             self.addressing.cache.insert(descriptor)
+
+    def together(self, operations: Sequence[Operation]) -> Sequence[int]:
+        """Return the places of the operations that are in the first one's range, as is known."""
+        if len(operations) == 1:
+            return _ONE
+        target = self._lookup_of(operations[0])
+        if target is None:
+            return _ONE
+        return [p for p, each in enumerate(operations) if self._lookup_of(each) is target]
 
     def now(self) -> float:
         """Return the monotonic time in which deadlines are given."""
@@ -377,6 +391,10 @@ class Router:
         for part, range_id in zip(parts, groups, strict=True):
             self._identify(part, now)
             self.launch(part, targets[range_id], now)
+
+    def _lookup_of(self, operation: Operation) -> CachedRange | None:
+        key, before = routing.anchor_of(operation)
+        return self.addressing.cached(key, before=before)
 
     def _cached(self, call: Call, operation: Operation) -> CachedRange | None:
         key, before = self.anchor(call, operation)

@@ -23,7 +23,15 @@ from multiraft.client.calls import WRITES, wrote
 from multiraft.ids import NodeId, RangeId, ReplicaId, Timestamp
 from multiraft.model import encoding, hlc, keys, requests
 from multiraft.model.descriptor import RangeDescriptor, ReplicaDescriptor, initial_descriptor
-from multiraft.model.requests import BatchReply, BatchRequest, Operation, ReplyFrame, Result
+from multiraft.model.requests import (
+    BatchReply,
+    BatchRequest,
+    Operation,
+    PointOperation,
+    ReplyFrame,
+    Result,
+)
+from multiraft.model.transaction_requests import Refresh
 from multiraft.net import handshake
 from multiraft.net.transport import (
     PROTOCOL_VERSION,
@@ -37,9 +45,12 @@ from multiraft.net.transport import (
     Welcome,
 )
 from multiraft.runtime import Clock
+from tests.support.fake_transactions import KINDS, FakeTransactions
 
 FIRST_RANGE = RangeId(1)
 PAGE_KEYS_MAX = 10_000
+LOCK_WAIT_S = 0.02
+"""How long a request waits at a lock before it is told to come again."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -100,6 +111,7 @@ class FakeCluster:
         self.versions: SortedDict[bytes, list[tuple[Timestamp, bytes | None]]] = SortedDict()
         self.outcomes: dict[tuple[bytes, bytes], tuple[Result, ...]] = {}
         self.ranges: dict[RangeId, FakeRange] = {}
+        self.transactions = FakeTransactions(self)
         self.node_statuses: dict[NodeId, dict[str, Any]] = {}
         """What nodes tell of themselves."""
         self.clock_of: dict[NodeId, Timestamp] = {}
@@ -157,15 +169,15 @@ class FakeCluster:
 
     def write_meta(self, descriptor: RangeDescriptor) -> None:
         """Write the addressing record of a range."""
-        self._write(keys.meta_key(descriptor.start), encoding.pack(descriptor), self.now())
+        self.write(keys.meta_key(descriptor.start), encoding.pack(descriptor), self.now())
 
     def put(self, user_key: bytes, value: bytes | None) -> None:
         """Write a value behind everybody's back; None removes it."""
-        self._write(keys.PLAIN + user_key, value, self.now())
+        self.write(keys.PLAIN + user_key, value, self.now())
 
     def value(self, user_key: bytes) -> bytes | None:
         """Return what a key holds now."""
-        return self._read(keys.PLAIN + user_key, hlc.MAX)
+        return self.read(keys.PLAIN + user_key, hlc.MAX)
 
     def range_of(self, key: bytes) -> FakeRange:
         """Return the range of a logical key."""
@@ -206,12 +218,18 @@ class FakeCluster:
 
     def evaluate(self, node_id: NodeId, request: BatchRequest) -> BatchReply:
         """Answer a request as that node would now."""
+        limit = Timestamp(0)
         try:
-            results, timestamp = self._evaluate(node_id, request)
+            if request.txn is not None or isinstance(request.operations[0], KINDS):
+                found = self._serving(node_id, request)
+                results, timestamp, limit = self.transactions.evaluate(found, request)
+            else:
+                results, timestamp = self._evaluate(node_id, request)
         except errors.MultiraftError as error:
             clock = self.clock_of.get(node_id, self.now())
             return BatchReply((), clock=clock, error=errors.to_wire(error))
-        return BatchReply(results, timestamp, self.clock_of.get(node_id, self.now()))
+        clock = self.clock_of.get(node_id, self.now())
+        return BatchReply(results, timestamp, clock, uncertainty_limit=limit)
 
     def _evaluate(
         self, node_id: NodeId, request: BatchRequest
@@ -219,16 +237,14 @@ class FakeCluster:
         if isinstance(request.operations[0], requests.NodeStatus):
             node_status = self.node_statuses.get(node_id, {"node_id": node_id})
             return (requests.StatusResult(msgspec.json.encode(node_status)),), Timestamp(0)
-        found = self.ranges.get(request.range_id)
-        if found is None or found.descriptor.replica_on(node_id) is None:
-            raise errors.RangeNotFoundError(range_id=request.range_id, node_id=node_id)
         if isinstance(request.operations[0], requests.RangeStatus):
-            status = {"range_id": request.range_id, "leader": found.leader, "asked": node_id}
+            leader = self._replica(node_id, request).leader
+            status = {"range_id": request.range_id, "leader": leader, "asked": node_id}
             return (requests.StatusResult(msgspec.json.encode(status)),), Timestamp(0)
-        self._check_span(node_id, found, request)
-        if found.leader != node_id:
-            hint = self.hints.get(node_id, found.leader)
-            raise errors.NotLeaseholderError(range_id=request.range_id, leaseholder=hint)
+        found = self._serving(node_id, request)
+        for operation in request.operations:
+            if isinstance(operation, PointOperation):
+                self.transactions.wait_for(operation.key, b"")
         if any(type(operation) in WRITES for operation in request.operations):
             return self._write_once(request), self.now()
         timestamp = request.timestamp or self.now()
@@ -236,10 +252,28 @@ class FakeCluster:
             self._carry_out(found, operation, timestamp) for operation in request.operations
         ), timestamp
 
+    def _replica(self, node_id: NodeId, request: BatchRequest) -> FakeRange:
+        found = self.ranges.get(request.range_id)
+        if found is None or found.descriptor.replica_on(node_id) is None:
+            raise errors.RangeNotFoundError(range_id=request.range_id, node_id=node_id)
+        return found
+
+    def _serving(self, node_id: NodeId, request: BatchRequest) -> FakeRange:
+        """Return the range if that node may carry out the request."""
+        found = self._replica(node_id, request)
+        self._check_span(node_id, found, request)
+        if found.leader != node_id:
+            hint = self.hints.get(node_id, found.leader)
+            raise errors.NotLeaseholderError(range_id=request.range_id, leaseholder=hint)
+        return found
+
     def _check_span(self, node_id: NodeId, found: FakeRange, request: BatchRequest) -> None:
         descriptor = found.descriptor
         for operation in request.operations:
-            if isinstance(operation, requests.Scan):
+            if isinstance(operation, Refresh) and operation.end:
+                inside = descriptor.covers(operation.key, operation.end)
+                wanted = (operation.key, operation.end)
+            elif isinstance(operation, requests.Scan):
                 inside = descriptor.covers(operation.start, operation.end)
                 wanted = (operation.start, operation.end)
             else:
@@ -275,7 +309,7 @@ class FakeCluster:
     def _write_all(self, request: BatchRequest) -> tuple[Result, ...]:
         for operation in request.operations:
             if isinstance(operation, requests.ConditionalPut):
-                held = self._read(operation.key, hlc.MAX)
+                held = self.read(operation.key, hlc.MAX)
                 if held != operation.expected:
                     return tuple(
                         requests.ConditionalPutResult(False, held)
@@ -292,22 +326,22 @@ class FakeCluster:
     def _carry_out(self, found: FakeRange, operation: Operation, at: Timestamp) -> Result:
         match operation:
             case requests.Get(key):
-                return requests.GetResult(self._read(key, at), at)
+                return requests.GetResult(self.read(key, at), at)
             case requests.Put(key, value):
-                self._write(key, value, at)
+                self.write(key, value, at)
                 return requests.PutResult()
             case requests.Delete(key):
-                existed = self._read(key, hlc.MAX) is not None
+                existed = self.read(key, hlc.MAX) is not None
                 if existed:
-                    self._write(key, None, at)
+                    self.write(key, None, at)
                 return requests.DeleteResult(existed)
             case requests.ConditionalPut(key, new):
-                self._write(key, new, at)
+                self.write(key, new, at)
                 return requests.ConditionalPutResult(True)
             case requests.Increment(key, delta):
                 return self._increment(key, delta, at)
             case requests.Scan():
-                return self._scan(operation, at)
+                return self.scan(operation, at)
             case requests.AdminSplit(key):
                 left = self.range_of(key)
                 if left.descriptor.start == key:
@@ -326,19 +360,20 @@ class FakeCluster:
         raise AssertionError(f"{operation} is not known here")
 
     def _increment(self, key: bytes, delta: int, at: Timestamp) -> Result:
-        held = self._read(key, hlc.MAX)
+        held = self.read(key, hlc.MAX)
         number = 0 if held is None else encoding.unpack_counter(held)
         if number is None:
             raise errors.NotAnIntegerError(key=keys.pretty(key), reason="it holds something else")
-        self._write(key, encoding.pack_counter(number + delta), at)
+        self.write(key, encoding.pack_counter(number + delta), at)
         return requests.IncrementResult(number + delta)
 
-    def _scan(self, scan: requests.Scan, at: Timestamp) -> Result:
+    def scan(self, scan: requests.Scan, at: Timestamp) -> requests.ScanResult:
+        """Return a page as of that time."""
         limit = min(scan.limit_keys or PAGE_KEYS_MAX, PAGE_KEYS_MAX)
         rows: list[bytes] = []
-        inclusive = (True, False)
-        for key in self.versions.irange(scan.start, scan.end, inclusive, reverse=scan.reverse):
-            value = self._read(key, at)
+        found = self.keys_within(scan.start, scan.end)
+        for key in reversed(found) if scan.reverse else found:
+            value = self.read(key, at)
             if value is None:
                 continue
             if len(rows) == 2 * limit:
@@ -347,13 +382,19 @@ class FakeCluster:
             rows += (key, value)
         return requests.ScanResult(tuple(rows), None)
 
-    def _read(self, key: bytes, at: Timestamp) -> bytes | None:
+    def keys_within(self, start: bytes, end: bytes) -> list[bytes]:
+        """Return the keys of a span that have versions."""
+        return list(self.versions.irange(start, end, (True, False)))
+
+    def read(self, key: bytes, at: Timestamp) -> bytes | None:
+        """Return what a key held at that time."""
         for timestamp, value in reversed(self.versions.get(key, ())):
             if timestamp <= at:
                 return bytes(value) if value is not None else None
         return None
 
-    def _write(self, key: bytes, value: bytes | None, at: Timestamp) -> None:
+    def write(self, key: bytes, value: bytes | None, at: Timestamp) -> None:
+        """Write a version."""
         self.versions.setdefault(key, []).append((at, value))
 
 
@@ -437,7 +478,10 @@ class FakeConnection:
             self.break_("the connection broke")
         elif not plan.drop_reply:
             payload = encoding.pack(ReplyFrame(((call_id, reply),)))
-            self._later(plan.reply_delay_s, self._deliver, FrameKind.REPLIES, payload)
+            delay_s = plan.reply_delay_s
+            if reply.error is not None and reply.error.code == errors.LockWaitError.code:
+                delay_s += LOCK_WAIT_S
+            self._later(delay_s, self._deliver, FrameKind.REPLIES, payload)
 
     def _deliver(self, kind: FrameKind, payload: bytes) -> None:
         if not self.is_closed:

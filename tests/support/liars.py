@@ -48,9 +48,9 @@ class StaleReads(Liar):
 class LostWrites(Liar):
     """A write is acknowledged, and forgotten."""
 
-    def _write(self, key: bytes, value: bytes | None, at: Timestamp) -> None:
+    def write(self, key: bytes, value: bytes | None, at: Timestamp) -> None:
         if not self.lies_now(key):
-            super()._write(key, value, at)
+            super().write(key, value, at)
 
 
 class DoubleIncrements(Liar):
@@ -75,9 +75,9 @@ class RepeatedIncrements(Liar):
 class ForgottenDeletes(Liar):
     """A removal is acknowledged, and forgotten."""
 
-    def _write(self, key: bytes, value: bytes | None, at: Timestamp) -> None:
+    def write(self, key: bytes, value: bytes | None, at: Timestamp) -> None:
         if value is not None or not self.lies_now(key):
-            super()._write(key, value, at)
+            super().write(key, value, at)
 
 
 class TornBatches(Liar):
@@ -116,9 +116,9 @@ class LateWrites(Liar):
                 if not result.succeeded:
                     self._late.append(operation)
         for late in list(self._late):
-            if self._read(late.key, hlc.MAX) == late.expected:
+            if self.read(late.key, hlc.MAX) == late.expected:
                 self._late.remove(late)
-                self._write(late.key, late.value, self.now())
+                self.write(late.key, late.value, self.now())
         return results
 
 
@@ -135,9 +135,9 @@ class LateDeletes(Liar):
             if isinstance(operation, requests.Delete) and result == requests.DeleteResult(False):
                 self._late += [operation.key] * self.lies_now(operation.key)
         for key in list(self._late):
-            if self._read(key, hlc.MAX) is not None:
+            if self.read(key, hlc.MAX) is not None:
                 self._late.remove(key)
-                self._write(key, None, self.now())
+                self.write(key, None, self.now())
         return results
 
 
@@ -156,18 +156,18 @@ class StaleScans(Liar):
 
     BEHIND_MS = 500
 
-    def _scan(self, scan: requests.Scan, at: Timestamp) -> Result:
+    def scan(self, scan: requests.Scan, at: Timestamp) -> requests.ScanResult:
         if self.lies_now(scan.start):
             at = Timestamp(at - hlc.from_ms(self.BEHIND_MS))
-        return super()._scan(scan, at)
+        return super().scan(scan, at)
 
 
 class MixedMoments(StaleScans):
     """The later half of a scan's rows is older than the rest."""
 
-    def _scan(self, scan: requests.Scan, at: Timestamp) -> Result:
-        now = Liar._scan(self, scan, at)
-        then = super()._scan(scan, at)
+    def scan(self, scan: requests.Scan, at: Timestamp) -> requests.ScanResult:
+        now = Liar.scan(self, scan, at)
+        then = super().scan(scan, at)
         assert isinstance(now, requests.ScanResult)
         assert isinstance(then, requests.ScanResult)
         half = len(now.rows) // 4 * 2
@@ -186,8 +186,8 @@ class MixedMoments(StaleScans):
 class MissedRows(Liar):
     """A scan leaves a row out."""
 
-    def _scan(self, scan: requests.Scan, at: Timestamp) -> Result:
-        result = super()._scan(scan, at)
+    def scan(self, scan: requests.Scan, at: Timestamp) -> requests.ScanResult:
+        result = super().scan(scan, at)
         assert isinstance(result, requests.ScanResult)
         middle = len(result.rows) // 4 * 2
         if result.rows and self.lies_now(scan.start):
@@ -199,8 +199,8 @@ class MissedRows(Liar):
 class DoubledRows(Liar):
     """A scan gives a row twice."""
 
-    def _scan(self, scan: requests.Scan, at: Timestamp) -> Result:
-        result = super()._scan(scan, at)
+    def scan(self, scan: requests.Scan, at: Timestamp) -> requests.ScanResult:
+        result = super().scan(scan, at)
         assert isinstance(result, requests.ScanResult)
         middle = len(result.rows) // 4 * 2
         if result.rows and self.lies_now(scan.start):
