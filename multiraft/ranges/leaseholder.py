@@ -189,7 +189,8 @@ class Leaseholder:
         if not pending.deadline:
             pending.deadline = now + WAIT_S_MAX
         self._waiting.append(pending)
-        ahead_us = hlc.to_us(Timestamp(max(0, reached + 1 - self.context.hlc.last)))
+        ahead = reached - self.context.hlc.last
+        ahead_us = 0 if ahead < 0 else hlc.to_us(Timestamp(ahead)) + 1
         self.context.wait_for_lease(self._replica, ahead_us / 1e6)
 
     def lost(self) -> errors.NotLeaseholderError:
