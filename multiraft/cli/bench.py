@@ -29,7 +29,12 @@ def bench(
     ] = "1,16,64",
     value_bytes: Annotated[int, typer.Option(min=0, max=1 << 20, help="Size of a value.")] = 256,
     mix: Annotated[
-        str, typer.Option(metavar="OP=N[,...]", help="Shares of put, get and scan (of 100 rows).")
+        str,
+        typer.Option(
+            metavar="OP=N[,...]",
+            help="Shares of put, get, scan (of 100 rows), and of the transactions update (a key), "
+            "transfer (two keys, of two ranges if there are) and hot (one key for all callers).",
+        ),
     ] = "put=100",
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of each round.")] = 5.0,
     split_at: Annotated[
@@ -112,7 +117,7 @@ async def _cluster(
 def _show(session: Session, shape: Shape, rounds: Sequence[Round]) -> None:
     title = (
         f"{shape.slots} range{'s' * (shape.slots > 1)} · {shape.value_bytes}-byte values · "
-        f"put={shape.mix.put} get={shape.mix.get} scan={shape.mix.scan} · "
+        f"{shape.mix} · "
         f"{shape.seconds:g} s a round"
     )
     session.out.print(_rounds_table(title, rounds))
@@ -120,6 +125,9 @@ def _show(session: Session, shape: Shape, rounds: Sequence[Round]) -> None:
         last = rounds[-1]
         session.out.print(_ranges_table(f"per range, {last.callers} callers", last.per_range))
     for each in rounds:
+        if shape.mix.hot:
+            fewest, most = each.fewest_by_one_caller, each.most_by_one_caller
+            session.out.print(f"{each.callers} callers: {fewest} to {most} requests by each")
         if each.split is not None:
             _show_split(session, each)
         if each.failures:

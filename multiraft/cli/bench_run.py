@@ -55,6 +55,9 @@ class Round(msgspec.Struct, frozen=True):
     """Of all node processes together; None when they are not ours."""
     client_cpu_us_per_request: float
     failures: dict[str, int]
+    fewest_by_one_caller: int
+    most_by_one_caller: int
+    """How many requests ended well, warm-up included: nobody may starve."""
     split: SplitEffect | None
     histogram: str
     """Latencies in microseconds, in HdrHistogram's own encoding (V2, compressed, base64)."""
@@ -108,6 +111,8 @@ class Bench:
         total = work.recorder.summary(window)
         requests = max(1, total.requests)
         nodes_s, client_s = processor.result()
+        by_caller = work.recorder.ended_by_caller
+        ended_by_caller = [by_caller.get(number, 0) for number in range(callers)]
         effect = None
         if split is not None:
             snapshots = await cluster_view.snapshots_sent(self._database) - snapshots
@@ -124,6 +129,8 @@ class Bench:
             node_cpu_us_per_request=(round(1e6 * nodes_s / requests, 1) if self._nodes else None),
             client_cpu_us_per_request=round(1e6 * client_s / requests, 1),
             failures=work.recorder.failures_by_code(),
+            fewest_by_one_caller=min(ended_by_caller),
+            most_by_one_caller=max(ended_by_caller),
             split=effect,
             histogram=_encode(work.recorder, window),
         )

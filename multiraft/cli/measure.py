@@ -91,6 +91,8 @@ class Recorder:
         self.writes = [Samples() for _ in range(slots)]
         self.failed: list[Failed] = []
         self.rows_read = 0
+        self.ended_by_caller: dict[int, int] = {}
+        """How many requests of each caller succeeded, warm-up included: who starved, if any."""
 
     def summary(
         self, window: Window, slots: Iterable[int] | None = None, *, writes_only: bool = False

@@ -1,4 +1,11 @@
-"""Callers that keep a database busy: a mix of puts, gets and scans over slots of keys.
+"""Callers that keep a database busy: a mix of operations over slots of keys.
+
+Operations
+    put, get, scan   of a key at random; a scan reads `SCAN_ROWS` rows from there
+    update           a transaction that reads a key and writes it
+    transfer         a transaction that reads and writes two keys: one of the caller's slot, one of
+                     the next slot, which is another range if there are several
+    hot              like update, of one key that all callers share
 
 Purpose
     Load that costs the machine little, since the servers share its cores: keys, values and the
@@ -13,15 +20,18 @@ import asyncio
 import itertools
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from multiraft import errors
 from multiraft.cli.measure import Failed, Recorder
+from multiraft.client.transaction import Transaction
 
-OPERATIONS = ("put", "get", "scan")
+R = TypeVar("R")
+
+OPERATIONS = ("put", "get", "scan", "update", "transfer", "hot")
 SCAN_ROWS = 100
 _CYCLE = 1_000
 """The order of operations repeats after this many."""
@@ -41,22 +51,32 @@ class Target(Protocol):
     ) -> AsyncIterator[tuple[bytes, bytes]]:
         """Yield rows in order."""
 
+    async def run(self, function: Callable[[Transaction], Awaitable[R]]) -> R:
+        """Run a function as a transaction, again and again until it commits."""
+
 
 class MixError(ValueError):
     """The text does not describe a mix of operations."""
 
 
 class Mix(msgspec.Struct, frozen=True):
-    """How many of a hundred, or of any other sum, are puts, gets and scans."""
+    """How many of a hundred, or of any other sum, are which operation."""
 
     put: int = 100
     get: int = 0
     scan: int = 0
+    update: int = 0
+    transfer: int = 0
+    hot: int = 0
 
     def cycle(self, seed: int) -> list[str]:
         """Return operations in a random order with the shares of the mix."""
-        weights = (self.put, self.get, self.scan)
+        weights = [getattr(self, operation) for operation in OPERATIONS]
         return random.Random(seed).choices(OPERATIONS, weights, k=_CYCLE)
+
+    def __str__(self) -> str:
+        shares = ((operation, getattr(self, operation)) for operation in OPERATIONS)
+        return " ".join(f"{operation}={share}" for operation, share in shares if share)
 
 
 def parse_mix(text: str) -> Mix:
@@ -103,32 +123,61 @@ class Workload:
 
     async def _call(self, number: int, callers: int, stop_at: float) -> None:
         recorder, now = self.recorder, self._now
-        for operation, slot, key in self._plan(number, slots_of(number, callers, len(self._slots))):
+        for operation, slot, key, other in self._plan(
+            number, slots_of(number, callers, len(self._slots))
+        ):
             began = now()
             if began >= stop_at:
                 return
+            samples = recorder.writes[slot]
             try:
                 if operation == "put":
                     await self._target.put(key, self._value)
-                    samples = recorder.writes[slot]
                 elif operation == "get":
                     await self._target.get(key)
                     samples = recorder.reads[slot]
-                else:
+                elif operation == "scan":
                     rows = await self._scan(key)
                     recorder.rows_read += rows
                     samples = recorder.reads[slot]
+                elif operation == "transfer":
+                    await self._rewrite(key, other)
+                else:
+                    await self._rewrite(key)
             except errors.MultiraftError as error:
                 recorder.failed.append(Failed(now(), slot, error.code, error.message))
             else:
                 samples.add(began, now())
+                recorder.ended_by_caller[number] = recorder.ended_by_caller.get(number, 0) + 1
 
-    def _plan(self, number: int, own_slots: Sequence[int]) -> Iterator[tuple[str, int, bytes]]:
-        """Yield operations without end, at random keys of the caller's slots in turn."""
+    def _plan(
+        self, number: int, own_slots: Sequence[int]
+    ) -> Iterator[tuple[str, int, bytes, bytes]]:
+        """Yield operations without end, at random keys of the caller's slots in turn.
+
+        Each comes with its slot, its key, and for a transfer the other key, of the next slot.
+        """
         operations = itertools.cycle(self._mix.cycle(number))
         choose = random.Random(number).choice
+        slots = self._slots
         for slot, operation in zip(itertools.cycle(own_slots), operations, strict=False):
-            yield operation, slot, choose(self._slots[slot])
+            if operation == "hot":
+                yield operation, 0, slots[0][0], b""
+            elif operation == "transfer":
+                yield operation, slot, choose(slots[slot]), choose(slots[(slot + 1) % len(slots)])
+            else:
+                yield operation, slot, choose(slots[slot]), b""
+
+    async def _rewrite(self, *keys: bytes) -> None:
+        """Read the keys and write them again, in one transaction."""
+
+        async def rewrite(txn: Transaction) -> None:
+            for key in keys:
+                await txn.get(key)
+            for key in keys:
+                await txn.put(key, self._value)
+
+        await self._target.run(rewrite)
 
     async def _scan(self, start: bytes) -> int:
         count = 0

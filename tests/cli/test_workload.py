@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
 
@@ -7,6 +8,23 @@ from multiraft import errors
 from multiraft.cli import workload
 from multiraft.cli.workload import Mix, MixError, Workload, parse_mix, slots_of
 from multiraft.sim import loop as virtual_loop
+
+R = TypeVar("R")
+
+
+class Transaction:
+    """Notes the keys that it reads and writes."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, bytes]] = []
+
+    async def get(self, key: bytes) -> bytes | None:
+        self.steps.append(("get", key))
+        return None
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        assert len(value) == 5
+        self.steps.append(("put", key))
 
 
 class Target:
@@ -16,6 +34,14 @@ class Target:
         self.puts: list[bytes] = []
         self.gets: list[bytes] = []
         self.scans: list[bytes] = []
+        self.transactions: list[list[tuple[str, bytes]]] = []
+
+    async def run(self, function: Callable[[Any], Awaitable[R]]) -> R:
+        await asyncio.sleep(0.001)
+        transaction = Transaction()
+        result = await function(transaction)
+        self.transactions.append(transaction.steps)
+        return result
 
     async def get(self, key: bytes) -> bytes | None:
         await asyncio.sleep(0.001)
@@ -44,6 +70,7 @@ class Target:
         ("put=100", Mix(100, 0, 0)),
         ("get=1", Mix(0, 1, 0)),
         ("put=50, get=40,scan=10", Mix(50, 40, 10)),
+        ("update=2,transfer=1,hot=1", Mix(0, update=2, transfer=1, hot=1)),
     ],
 )
 def test_a_mix_is_read(text: str, mix: Mix) -> None:
@@ -94,3 +121,35 @@ def test_a_run_records_successes_and_failures_and_ends() -> None:
         assert set(target.puts) == {b"a", b"b", b"c"}
 
     virtual_loop.run(main)
+
+
+@pytest.mark.parametrize(
+    ("mix", "keys_of_each"),
+    [
+        (Mix(0, update=1), {("b",), ("c",), ("a",)}),
+        (Mix(0, transfer=1), {("a", "b"), ("a", "c"), ("b", "a"), ("c", "a")}),
+        (Mix(0, hot=1), {("a",)}),
+    ],
+)
+def test_transactions_read_their_keys_and_write_them(
+    mix: Mix, keys_of_each: set[tuple[str, ...]]
+) -> None:
+    async def main(loop: virtual_loop.VirtualLoop) -> None:
+        target = Target()
+        slots = [[b"a"], [b"b", b"c"]]
+        work = Workload(target, slots, mix=mix, value_bytes=5, now=loop.time)
+        await work.run(callers=3, seconds=0.5)
+        seen = set()
+        for steps in target.transactions:
+            half = len(steps) // 2
+            keys = tuple(key.decode() for _, key in steps[:half])
+            assert steps == [(op, k.encode()) for op in ("get", "put") for k in keys]
+            seen.add(keys)
+        assert seen == keys_of_each
+        assert sum(work.recorder.ended_by_caller.values()) == len(target.transactions)
+
+    virtual_loop.run(main)
+
+
+def test_a_mix_tells_its_shares() -> None:
+    assert str(Mix(1, scan=2, hot=3)) == "put=1 scan=2 hot=3"
