@@ -12,5 +12,6 @@ from multiraft import errors
 from multiraft.client import blocking
 from multiraft.client.batch import ANY, Batch
 from multiraft.client.database import Database, connect
+from multiraft.client.transaction import Transaction
 
-__all__ = ["ANY", "Batch", "Database", "blocking", "connect", "errors"]
+__all__ = ["ANY", "Batch", "Database", "Transaction", "blocking", "connect", "errors"]

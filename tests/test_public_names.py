@@ -8,7 +8,7 @@ import multiraft
 from multiraft import blocking
 from multiraft.client.admin import Admin
 
-NAMES = ["ANY", "Batch", "Database", "blocking", "connect", "errors"]
+NAMES = ["ANY", "Batch", "Database", "Transaction", "blocking", "connect", "errors"]
 HEAVY = ("rocksdict", "typer", "rich", "multiraft.node", "multiraft.ranges")
 
 
@@ -19,7 +19,15 @@ def test_the_public_names() -> None:
 
 
 def test_every_public_method_says_what_its_signature_cannot() -> None:
-    for kind in (multiraft.Database, multiraft.Batch, Admin, blocking.Database, blocking.Admin):
+    for kind in (
+        multiraft.Database,
+        multiraft.Transaction,
+        multiraft.Batch,
+        Admin,
+        blocking.Database,
+        blocking.Transaction,
+        blocking.Admin,
+    ):
         for name, member in inspect.getmembers(kind, inspect.isfunction):
             if not name.startswith("_"):
                 assert member.__doc__, f"{kind.__name__}.{name}"
@@ -31,6 +39,7 @@ def test_the_blocking_shell_has_every_method() -> None:
     for theirs, ours, not_there in (
         # Waiting is done in another thread, where rows come in pages by themselves.
         (multiraft.Database, blocking.Database, {"scan_pages"}),
+        (multiraft.Transaction, blocking.Transaction, {"scan_pages"}),
         (Admin, blocking.Admin, set()),
     ):
         missing = {name for name in dir(theirs) if not name.startswith("_")} - set(dir(ours))

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, TypeVar
@@ -27,6 +27,9 @@ from multiraft.client.admin import ClusterStatus, NodeInfo, RangeInfo
 from multiraft.client.batch import ANY, Answer, Batch, Expected
 from multiraft.client.router import RouterStatus
 from multiraft.client.scan import Row
+from multiraft.client.transaction import Retries, TransactionsStatus
+from multiraft.client.transaction import blocking as transaction
+from multiraft.client.transaction.blocking import Transaction
 from multiraft.ids import NodeId, RangeId
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.net.transport import Transport
@@ -184,24 +187,75 @@ class Database:
         deadline_s: float | None = None,
     ) -> Generator[Row, None, None]:
         """Yield `(key, value)` of `[start, end)` as of one time."""
-
-        async def begin() -> Any:  # noqa: ANN401 - the generator must be made on the loop
-            return self._inner.scan_pages(
+        return transaction.rows(
+            self._wait,
+            lambda: self._inner.scan_pages(
                 start, end, prefix=prefix, reverse=reverse, limit=limit, deadline_s=deadline_s
-            )
+            ),
+        )
 
-        pages = self._wait(begin())
+    def run(
+        self,
+        function: Callable[[Transaction], T],
+        *,
+        priority: int = 0,
+        deadline_s: float | None = None,
+    ) -> T:
+        """Run `function(txn)` as a transaction until it commits, and return what it returns.
 
-        async def next_page() -> list[Row] | None:
-            page: list[Row] | None = await anext(pages, None)
-            return page
+        It runs in the thread that calls this.
+        """
 
-        try:
-            while (page := self._wait(next_page())) is not None:
-                yield from page
-        finally:
-            with contextlib.suppress(errors.StoppedError):
-                self._wait(pages.aclose())
+        async def begin() -> Transaction:
+            return Transaction(retries.begin(), self._wait)
+
+        async def make() -> Retries:
+            return self._inner._retries(priority=priority, deadline_s=deadline_s)
+
+        retries = self._wait(make())
+        while True:
+            txn = self._wait(begin())
+            try:
+                result = function(txn)
+                if not txn.has_ended:
+                    txn.commit()
+            except Exception as error:
+                self._wait(retries.prepare(error))
+            except BaseException:
+                txn.rollback()
+                raise
+            else:
+                return result
+
+    def transaction(self, *, priority: int = 0, deadline_s: float | None = None) -> Transaction:
+        """Return a transaction for `with`, which commits at the end of the block."""
+
+        async def begin() -> Transaction:
+            inner = self._inner.transaction(priority=priority, deadline_s=deadline_s)
+            return Transaction(inner, self._wait)
+
+        return self._wait(begin())
+
+    def delete_range(
+        self,
+        start: bytes = b"",
+        end: bytes | None = None,
+        *,
+        prefix: bytes = b"",
+        deadline_s: float | None = None,
+    ) -> int:
+        """Remove every key of `[start, end)`, all at one moment; return how many there were."""
+        return self._wait(
+            self._inner.delete_range(start, end, prefix=prefix, deadline_s=deadline_s)
+        )
+
+    def transactions_status(self) -> TransactionsStatus:
+        """Return what the transactions of this client have done."""
+
+        async def ask() -> TransactionsStatus:
+            return self._inner.transactions_status()
+
+        return self._wait(ask())
 
     @property
     def admin(self) -> "Admin":

@@ -363,7 +363,7 @@ class Database:
         attempts together. Of two transactions that cannot both go on, the one with the higher
         `priority` does, then the older one.
         """
-        retries = self.retries(priority=priority, deadline_s=deadline_s)
+        retries = self._retries(priority=priority, deadline_s=deadline_s)
         while True:
             txn = retries.begin()
             try:
@@ -385,7 +385,7 @@ class Database:
         raises TransactionRetryError, so use `run` where that may happen. The deadline is for all of
         it, the application's own time included.
         """
-        return self.retries(priority=priority, deadline_s=deadline_s).begin()
+        return self._retries(priority=priority, deadline_s=deadline_s).begin()
 
     async def delete_range(
         self,
@@ -404,15 +404,15 @@ class Database:
             lambda txn: txn.delete_range(start, end, prefix=prefix), deadline_s=deadline_s
         )
 
-    def retries(self, *, priority: int = 0, deadline_s: float | None = None) -> Retries:
-        """Return what `run` goes by, for whoever runs the function elsewhere than here."""
-        return Retries(self._coordinator, self._builder, priority=priority, deadline_s=deadline_s)
-
     def transactions_status(self) -> TransactionsStatus:
         """Return what the transactions of this client have done."""
         return self._coordinator.status()
 
     # -- inside ------------------------------------------------------------------------------------
+
+    def _retries(self, *, priority: int = 0, deadline_s: float | None = None) -> Retries:
+        """Return what `run` goes by, here and in the blocking shell."""
+        return Retries(self._coordinator, self._builder, priority=priority, deadline_s=deadline_s)
 
     @property
     def _coordinator(self) -> Coordinator:

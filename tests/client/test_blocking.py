@@ -54,6 +54,65 @@ def test_errors_arrive_where_the_call_was_made(db: blocking.Database) -> None:
         list(db.scan(b"b", b"a"))
 
 
+def test_a_transaction_does_what_the_asynchronous_one_does(db: blocking.Database) -> None:
+    with db.transaction() as txn:
+        txn.put(b"a", b"1", expected=None)
+        assert txn.increment(b"n", 3) == 3
+        assert txn.get(b"a", for_update=True) == b"1"
+        assert txn.get_many([b"n", b"z"])[b"z"] is None
+        assert txn.delete(b"z") is False
+        assert [key for key, _ in txn.scan(limit=5)] == [b"a", b"n"]
+    assert txn.has_ended
+    with pytest.raises(errors.TransactionEndedError):
+        txn.get(b"a")
+    with db.transaction() as txn:
+        assert txn.delete_range(prefix=b"a") == 1
+        txn.rollback()
+    with db.transaction() as txn:
+        txn.put(b"k", b"1")
+        assert txn.commit() > 0
+    assert len(txn.id) == 16
+    assert db.get(b"a") == b"1"
+    assert db.delete_range() == 3
+    assert db.transactions_status().begun == 4
+
+
+def test_a_function_runs_until_it_commits(db: blocking.Database, cluster: FakeCluster) -> None:
+    runs: list[bytes] = []
+
+    def work(txn: blocking.Transaction) -> int:
+        runs.append(txn.id)
+        total = txn.increment(b"a")
+        txn.get(b"z")
+        if len(runs) == 1:
+            db.increment(b"a", 10)
+        return total
+
+    assert db.run(work) == 11
+    assert len(runs) == 2
+
+
+def test_an_error_rolls_back(db: blocking.Database) -> None:
+    failure = KeyboardInterrupt()
+    for kind in (LookupError("mine"), failure):
+
+        def work(txn: blocking.Transaction, raised: BaseException = kind) -> None:
+            txn.put(b"a", b"1")
+            raise raised
+
+        with pytest.raises(type(kind)):
+            db.run(work)
+
+    def block() -> None:
+        with db.transaction() as txn:
+            txn.put(b"a", b"1")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        block()
+    assert db.get(b"a") is None
+
+
 def test_operators_can_use_it_too(db: blocking.Database, cluster: FakeCluster) -> None:
     left, right = db.admin.split(b"c")
     assert left.end == right.start
