@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from multiraft.ids import Timestamp
 from multiraft.model import keys
 from multiraft.mvcc import garbage, reads, statistics
+from multiraft.mvcc.garbage import GarbageScan
 from multiraft.mvcc.reader import EngineReader
 from multiraft.mvcc.statistics import RangeStats
 from multiraft.mvcc.versions import OUTCOME, TOMBSTONE, VALUE, Version
@@ -13,8 +14,18 @@ from multiraft.storage.memory import MemoryEngine
 from tests.support.version_model import Model, histories, some_bounds, write_id
 
 
+def removable(
+    engine: Engine, start: bytes, end: bytes, threshold: int, slice_: int = 2
+) -> list[garbage.Found]:
+    scan = GarbageScan(EngineReader(engine), start, end, Timestamp(threshold))
+    found = []
+    while not scan.advance(slice_):
+        found += scan.take()
+    return found + scan.take()
+
+
 def removed(engine: Engine, start: bytes, end: bytes, threshold: int) -> list[tuple[bytes, int]]:
-    found = garbage.removable(EngineReader(engine), start, end, Timestamp(threshold))
+    found = removable(engine, start, end, threshold)
     return [layout.split_version_key(physical) for physical, _ in found]
 
 
@@ -35,6 +46,9 @@ def test_all_that_no_read_sees_goes_and_nothing_else(
 ) -> None:
     model.store(engine)
     found = removed(engine, keys.MIN, keys.END, threshold)
+    assert removable(engine, keys.MIN, keys.END, threshold, 1_000) == removable(
+        engine, keys.MIN, keys.END, threshold
+    )
     assert len(found) == len(set(found))
     assert set(found) == expected_to_go(model, threshold)
 
@@ -48,7 +62,7 @@ def test_no_read_changes_when_the_removal_is_cut_anywhere(
     reader = EngineReader(engine)
     before = [scan(engine, at) for at in range(threshold, 92)]
     stats = statistics.count(reader, keys.MIN, keys.END)
-    found = list(garbage.removable(reader, keys.MIN, keys.END, Timestamp(threshold)))
+    found = removable(engine, keys.MIN, keys.END, threshold)
     cut = data.draw(st.integers(0, len(found)))
     batch = engine.new_batch()
     freed = 0
@@ -59,6 +73,18 @@ def test_no_read_changes_when_the_removal_is_cut_anywhere(
     assert [scan(engine, at) for at in range(threshold, 92)] == before
     after = statistics.count(reader, keys.MIN, keys.END)
     assert after == stats.minus(RangeStats(versions=cut, version_bytes=freed))
+
+
+@given(histories(), st.integers(0, 90))
+def test_the_next_threshold_is_the_least_at_which_more_goes(model: Model, threshold: int) -> None:
+    engine = MemoryEngine()
+    model.store(engine)
+    scan = GarbageScan(EngineReader(engine), keys.MIN, keys.END, Timestamp(threshold))
+    assert scan.advance(1_000)
+    now = expected_to_go(model, threshold)
+    assert {layout.split_version_key(physical) for physical, _ in scan.take()} == now
+    more = [at for at in range(threshold + 1, 200) if expected_to_go(model, at) != now]
+    assert scan.next_at() == (more[0] if more else None)
 
 
 def scan(engine: Engine, at: int) -> tuple[bytes, ...]:

@@ -113,13 +113,17 @@ class Interpreter:
             yield show_version(key, versions.decode(timestamp, stored))
 
     def do_garbage(self, at: str, start: str = "", end: str = r"\xff") -> Iterator[str]:
-        found = garbage.removable(self.reader, parse(start), parse(end), parse_at(at))
-        for physical, _ in found:
+        for physical, _ in self.removable(parse(start), parse(end), at):
             key, timestamp = layout.split_version_key(physical)
             yield f"{show(key)} @{timestamp}"
 
+    def removable(self, start: bytes, end: bytes, at: str) -> list[garbage.Found]:
+        scan = garbage.GarbageScan(self.reader, start, end, parse_at(at))
+        assert scan.advance(1_000)
+        return scan.take()
+
     def do_collect(self, at: str, count: str = "1000") -> Iterator[str]:
-        found = garbage.removable(self.reader, keys.MIN, keys.END, parse_at(at))
+        found = self.removable(keys.MIN, keys.END, at)
         batch = self.engine.new_batch()
         for physical, size in islice(found, int(count)):
             batch.delete(physical, self.engine.data)
