@@ -89,6 +89,9 @@ class RangesConfig(msgspec.Struct, frozen=True):
     recent_writes_max: int = 65_536
     timestamp_cache_entries_max: int = 65_536
     replication_factor: int = 3
+    gc_ttl_s: float = 3_600.0
+    """How long old versions stay readable, and a write may be sent again; 0: for ever. The same on
+    all nodes."""
     locks_max: int = 65_536
     """Locks of a range that its leaseholder keeps in memory; of more it reads the state."""
     transaction_expiry_ms: int = 2_500
@@ -134,6 +137,11 @@ class ClientConfig(msgspec.Struct, frozen=True):
     wider spans, which more writes of others disturb."""
     transaction_heartbeat_ms: int = 500
     """How often a transaction that holds locks shows that it lives."""
+    protect_after_s: float = 5.0
+    """A scan or snapshot that lasts longer has its time protected from garbage collection ..."""
+    protection_s: float = 60.0
+    """... for so long, renewed while it lasts: a client that vanishes stops no garbage collection
+    for longer."""
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -157,6 +165,7 @@ _MAY_BE_ZERO = frozenset(
     {
         "clock_offset_ms_max",
         "free_reserve_bytes",
+        "gc_ttl_s",
         "issued_at_margin_ms",
     }
 )
@@ -186,6 +195,10 @@ def check(config: Config) -> None:
             f"batch_bytes_max ({config.limits.batch_bytes_max})"
         )
     _check_least("ranges", "log_keep_bytes", config.ranges.log_keep_bytes, LOG_KEEP_BYTES_MIN)
+    if config.ranges.gc_ttl_s:
+        # Below, what a client has just sent could be too old already.
+        least_s = (2 * live.clock_offset_ms_max + config.client.issued_at_margin_ms) / 1_000
+        _check_least("ranges", "gc_ttl_s", config.ranges.gc_ttl_s, least_s)
     entries = config.ranges.timestamp_cache_entries_max
     _check_least("ranges", "timestamp_cache_entries_max", entries, CACHE_ENTRIES_MIN)
     beat_ms, expiry_ms = config.client.transaction_heartbeat_ms, config.ranges.transaction_expiry_ms
@@ -198,7 +211,7 @@ def check(config: Config) -> None:
         raise errors.ConfigError("batch_bytes_max must hold at least one largest key and value")
 
 
-def _check_least(part: str, name: str, value: int, least: int) -> None:
+def _check_least(part: str, name: str, value: float, least: float) -> None:
     if value < least:
         raise errors.ConfigError(f"[{part}] {name} is {value}, but must be at least {least}")
 

@@ -41,7 +41,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from multiraft.ids import NodeId, RangeId
+from multiraft.ids import NodeId, RangeId, show_time
 
 
 class MultiraftError(Exception):
@@ -356,8 +356,8 @@ class ReadTooOldError(RequestError):
     def __init__(self, *, timestamp: int, threshold: int) -> None:
         MultiraftError.__init__(
             self,
-            f"the read at {timestamp} lies at or below the garbage collection threshold "
-            f"{threshold}",
+            f"what was there at {show_time(timestamp)} may be garbage: reads are served after "
+            f"{show_time(threshold)} only",
             timestamp=timestamp,
             threshold=threshold,
         )

@@ -4,6 +4,7 @@ A node has exactly one store, so `NodeId` names both. A `ReplicaId` is unique wi
 ever: a store that is removed from a range and added again gets a higher one.
 """
 
+from datetime import UTC, datetime
 from typing import NewType
 
 NodeId = NewType("NodeId", int)
@@ -14,6 +15,7 @@ Index = NewType("Index", int)
 
 # Unsigned 64-bit hybrid logical time: 52 bits of microseconds, 12 bits logical; see model/hlc.py.
 Timestamp = NewType("Timestamp", int)
+LOGICAL_BITS = 12
 
 # Of one pair (asker, supporter) of stores; see liveness/support.py. 0 means "no support".
 Epoch = NewType("Epoch", int)
@@ -22,3 +24,9 @@ Epoch = NewType("Epoch", int)
 NO_NODE = NodeId(0)
 NO_REPLICA = ReplicaId(0)
 NO_EPOCH = Epoch(0)
+
+
+def show_time(timestamp: int) -> str:
+    """Return a timestamp as people read it: UTC, to the microsecond."""
+    moment = datetime.fromtimestamp((timestamp >> LOGICAL_BITS) / 1e6, UTC)
+    return moment.isoformat(sep=" ", timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -24,6 +24,7 @@ from multiraft import errors, runtime
 from multiraft.client.router import Router
 from multiraft.cluster import joining, node_status, registry
 from multiraft.cluster.disk_guard import DiskGuard
+from multiraft.cluster.garbage_queue import GarbageQueue
 from multiraft.cluster.node_status import NodeStatus
 from multiraft.cluster.replica_gc import ReplicaGc
 from multiraft.cluster.replicate_queue import ReplicateQueue
@@ -156,13 +157,15 @@ class Node:
             seeds=[self._listener.address, *(n.address for n in known)],
         )
         self._replication = ReplicateQueue(self.store)
+        self._garbage = GarbageQueue(self.store, self._router)
         self.store.connect(
             self._router, self._connect_bulk, lambda: msgspec.json.encode(self.status())
         )
         guard = DiskGuard(self.store)
         guard.look()
         await self.store.start(tuple(node.node_id for node in known))
-        for queue in (self._replication, ReplicaGc(self.store, self._router), guard):
+        replicas = ReplicaGc(self.store, self._router)
+        for queue in (self._replication, replicas, guard, self._garbage):
             self.store.spawn(queue.run(), name=type(queue).__name__)
 
     async def stop(self, *, hand_over: bool = False) -> None:
@@ -204,6 +207,7 @@ class Node:
             links=self._links.status(),
             router=self._router.status(),
             replication=self._replication.status(),
+            garbage=self._garbage.status(),
         )
 
     def welcome(self) -> Welcome:

@@ -22,6 +22,7 @@ SAMPLES: list[MultiraftError] = [
     errors.KeyTooLargeError(size_bytes=9, limit_bytes=8),
     errors.ValueTooLargeError(size_bytes=9, limit_bytes=8),
     errors.BatchTooLargeError(what="operations", size=9, limit=8),
+    errors.ReadTooOldError(timestamp=7 << 40, threshold=8 << 40),
     errors.InvalidSpanError(start="b", end="a"),
     errors.ConditionFailedError(key="/plain/k", actual=None),
     errors.ConditionFailedError(key="/plain/k", actual=b"\xff"),

@@ -14,9 +14,10 @@ import msgspec
 from multiraft import errors
 from multiraft.client import batch
 from multiraft.client.batch import Builder
+from multiraft.client.protection import Keeper
 from multiraft.client.router import Router
-from multiraft.ids import NO_NODE, NodeId, RangeId
-from multiraft.model import encoding, keys
+from multiraft.ids import NO_NODE, NodeId, RangeId, Timestamp
+from multiraft.model import encoding, keys, protection
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import (
     NO_RANGE,
@@ -58,6 +59,16 @@ class NodeInfo(msgspec.Struct, frozen=True):
     """Why it is not reachable."""
     status: dict[str, Any] | None = None
     """What it tells of itself, as `node_status` returns it."""
+
+
+class ProtectionInfo(msgspec.Struct, frozen=True):
+    """A time that somebody keeps readable."""
+
+    id: str
+    timestamp: Timestamp
+    expires: Timestamp
+    """Unless it is renewed."""
+    owner: str
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):
@@ -174,6 +185,41 @@ class Admin:
 
         known = sorted((peer.node_id, peer.address) for peer in connections.peers.values())
         return list(await asyncio.gather(*(look_at(*peer) for peer in known)))
+
+    def protect(self, at: Timestamp, *, owner: str = "an application") -> Keeper:
+        """Return what keeps everything readable as of `at`, and later, while its block lasts.
+
+            async with db.admin.protect(timestamp, owner="nightly backup"):
+                ...
+
+        Whatever the time to live: garbage collection goes no further meanwhile. Nothing keeps the
+        past of a client that has vanished for longer than a minute. Entering raises ReadTooOldError
+        for a time that lies further back than the time to live: it may be gone by then.
+        """
+        return Keeper(self._router, at, owner)
+
+    async def protections(self) -> list[ProtectionInfo]:
+        """Return the times that are protected now, the oldest first."""
+        found: list[ProtectionInfo] = []
+        span = Scan(keys.PROTECTION_PREFIX, keys.prefix_end(keys.PROTECTION_PREFIX))
+        reply = BatchReply(())
+        while True:
+            reply = await self._router.execute((span,), timestamp=reply.timestamp)
+            page = reply.results[0]
+            if not isinstance(page, ScanResult):
+                raise batch.unexpected(page)
+            for key, packed in zip(page.rows[0::2], page.rows[1::2], strict=True):
+                stored = protection.unpack(packed)
+                if stored.expires >= reply.timestamp:
+                    protection_id = key[len(keys.PROTECTION_PREFIX) :]
+                    found.append(
+                        ProtectionInfo(
+                            protection_id.hex(), stored.timestamp, stored.expires, stored.owner
+                        )
+                    )
+            if page.resume is None:
+                return sorted(found, key=lambda info: info.timestamp)
+            span = Scan(page.resume, span.end)
 
     async def status(self) -> ClusterStatus:
         """Return the cluster at a glance, also when most of it is gone."""

@@ -22,15 +22,17 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from multiraft import config, errors, runtime
-from multiraft.client import database
-from multiraft.client.admin import ClusterStatus, NodeInfo, RangeInfo
+from multiraft.client import database, snapshot
+from multiraft.client.admin import ClusterStatus, NodeInfo, ProtectionInfo, RangeInfo
 from multiraft.client.batch import ANY, Answer, Batch, Expected
+from multiraft.client.moment import Moment
+from multiraft.client.protection import Keeper
 from multiraft.client.router import RouterStatus
 from multiraft.client.scan import Row
 from multiraft.client.transaction import Retries, TransactionsStatus
 from multiraft.client.transaction import blocking as transaction
 from multiraft.client.transaction.blocking import Transaction
-from multiraft.ids import NodeId, RangeId
+from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.net.transport import Transport
 
@@ -194,6 +196,10 @@ class Database:
             ),
         )
 
+    def snapshot(self, at: Moment | None = None, *, owner: str = "a snapshot") -> "Snapshot":
+        """Return the database as it was `at` some time, to be used with `with`."""
+        return Snapshot(self, self._inner.snapshot(at, owner=owner))
+
     def run(
         self,
         function: Callable[[Transaction], T],
@@ -298,6 +304,94 @@ class Database:
             await self._inner.close()
 
 
+class Snapshot:
+    """The blocking face of client.snapshot.Snapshot."""
+
+    __slots__ = ("_database", "_inner")
+
+    def __init__(self, shell: Database, inner: snapshot.Snapshot) -> None:
+        self._database = shell
+        self._inner = inner
+
+    def __enter__(self) -> "Snapshot":
+        """Find out which time is meant, if one was given."""
+        self._database._wait(self._inner.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let the time go."""
+        with contextlib.suppress(errors.StoppedError):
+            self._database._wait(self._inner.__aexit__(kind, error, traceback))
+
+    @property
+    def timestamp(self) -> Timestamp | None:
+        """The time of all reads; None before the first one."""
+        return self._inner.timestamp
+
+    def get(self, key: bytes, *, deadline_s: float | None = None) -> bytes | None:
+        """Return what `key` held, None if it was absent."""
+        return self._database._wait(self._inner.get(key, deadline_s=deadline_s))
+
+    def get_many(
+        self, wanted: Iterable[bytes], *, deadline_s: float | None = None
+    ) -> dict[bytes, bytes | None]:
+        """Return what each key held."""
+        return self._database._wait(self._inner.get_many(wanted, deadline_s=deadline_s))
+
+    def scan(
+        self,
+        start: bytes = b"",
+        end: bytes | None = None,
+        *,
+        prefix: bytes = b"",
+        reverse: bool = False,
+        limit: int | None = None,
+        deadline_s: float | None = None,
+    ) -> Generator[Row, None, None]:
+        """Yield `(key, value)` of `[start, end)`."""
+        return transaction.rows(
+            self._database._wait,
+            lambda: self._inner.scan_pages(
+                start, end, prefix=prefix, reverse=reverse, limit=limit, deadline_s=deadline_s
+            ),
+        )
+
+
+class Protected:
+    """A time that is kept readable while its `with` block lasts."""
+
+    __slots__ = ("_database", "_keeper")
+
+    def __init__(self, shell: Database, keeper: Keeper) -> None:
+        self._database = shell
+        self._keeper = keeper
+
+    def __enter__(self) -> "Protected":
+        """Protect the time; on return it is."""
+        self._database._wait(self._keeper.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let it go."""
+        with contextlib.suppress(errors.StoppedError):
+            self._database._wait(self._keeper.__aexit__(kind, error, traceback))
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """The time."""
+        return self._keeper.timestamp
+
+
 class Admin:
     """The blocking face of client.admin.Admin."""
 
@@ -347,6 +441,14 @@ class Admin:
     def node_status(self, node_id: NodeId) -> dict[str, Any]:
         """Return what a node tells of itself."""
         return self._database._wait(self._database._inner.admin.node_status(node_id))
+
+    def protect(self, at: Timestamp, *, owner: str = "an application") -> Protected:
+        """Return what keeps everything readable as of `at` while its `with` block lasts."""
+        return Protected(self._database, self._database._inner.admin.protect(at, owner=owner))
+
+    def protections(self) -> list[ProtectionInfo]:
+        """Return the times that are protected now, the oldest first."""
+        return self._database._wait(self._database._inner.admin.protections())
 
     def status(self) -> ClusterStatus:
         """Return the cluster at a glance."""

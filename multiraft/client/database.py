@@ -28,18 +28,19 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
 from types import TracebackType
 from typing import TypeVar
 
 import msgspec
 
 from multiraft import config, errors
-from multiraft.client import batch, scan
+from multiraft.client import batch, many, scan
 from multiraft.client.admin import Admin
 from multiraft.client.batch import ANY, Answer, Batch, Builder, Expected
+from multiraft.client.moment import Moment
 from multiraft.client.router import Router, RouterStatus
-from multiraft.client.scan import Cursor, Row
+from multiraft.client.scan import Row
+from multiraft.client.snapshot import Snapshot
 from multiraft.client.transaction import Coordinator, Retries, Transaction, TransactionsStatus
 from multiraft.model.requests import (
     ConditionalPut,
@@ -60,14 +61,6 @@ from multiraft.runtime import Clock, Rng, SystemClock, SystemRng
 
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
-
-PART_OPERATIONS = 256
-"""`get_many` and `put_many` cut what they are given into requests of about this size ..."""
-
-PART_BYTES = config.MIB
-
-PARTS_CONCURRENT_MAX = 8
-"""... and have that many under way at a time."""
 
 
 def connect(
@@ -259,25 +252,10 @@ class Database:
         Each value is as current as with `get`; together they are not one moment's view, for that
         use `scan`. Any number of keys: the deadline is for each of the requests this takes.
         """
-        found: dict[bytes, bytes | None] = {}
-
-        async def read(operations: tuple[Operation, ...]) -> None:
-            try:
-                values = await self._execute(operations, deadline_s)
-            except errors.BatchTooLargeError:
-                if len(operations) == 1:
-                    raise
-                middle = len(operations) // 2
-                await read(operations[:middle])
-                await read(operations[middle:])
-                return
-            for operation, value in zip(operations, values, strict=True):
-                assert isinstance(operation, Get), "only reads are sent here"
-                assert value is None or isinstance(value, bytes), "a Get gives bytes or None"
-                found[operation.key[1:]] = value
-
-        await self._in_parts([self._builder.get(key) for key in wanted], read)
-        return found
+        return await many.get_many(
+            lambda operations: self._execute(operations, deadline_s),
+            [self._builder.get(key) for key in wanted],
+        )
 
     async def put_many(
         self,
@@ -295,7 +273,7 @@ class Database:
         async def write(operations: tuple[Operation, ...]) -> None:
             await self._execute(operations, deadline_s)
 
-        await self._in_parts(
+        await many.in_parts(
             [self._builder.put(key, value, ANY) for key, value in last.items()], write
         )
 
@@ -318,14 +296,11 @@ class Database:
         Raises InvalidSpanError if `end` lies before `start`. Close it early with `aclose`, or
         simply stop iterating.
         """
-        return scan.rows(
-            self._router,
-            self._cursor(start, end, prefix, reverse=reverse, limit=limit),
-            prefetch=self._settings.client.scan_prefetch,
-            deadline_s=deadline_s,
+        return scan.row_by_row(
+            self._pages(start, end, prefix, deadline_s, reverse=reverse, limit=limit)
         )
 
-    async def scan_pages(
+    def scan_pages(
         self,
         start: bytes = b"",
         end: bytes | None = None,
@@ -336,15 +311,25 @@ class Database:
         deadline_s: float | None = None,
     ) -> AsyncGenerator[list[Row], None]:
         """Like `scan`, but yield lists of rows as they arrive: faster when there are many."""
-        source = scan.pages(
-            self._router,
-            self._cursor(start, end, prefix, reverse=reverse, limit=limit),
-            prefetch=self._settings.client.scan_prefetch,
-            deadline_s=deadline_s,
+        return scan.page_by_page(
+            self._pages(start, end, prefix, deadline_s, reverse=reverse, limit=limit)
         )
-        async with aclosing(source):
-            async for page in source:
-                yield [(key[1:], value) for key, value in zip(page[0::2], page[1::2], strict=True)]
+
+    def snapshot(self, at: Moment | None = None, *, owner: str = "a snapshot") -> Snapshot:
+        """Return the database as it was `at` some time, for reads that fit together.
+
+            async with db.snapshot(at=timedelta(minutes=10)) as then:
+                before = await then.get(b"answer")
+
+        `at` is a `datetime` with a time zone, a `timedelta` before now, or a timestamp of the
+        cluster. None: as it is now, which is the first read's time, at or after the call of it; all
+        later reads are of that same moment. Any past can be read back to the time to live of old
+        versions (an hour, unless the cluster is told otherwise); further back, ReadTooOldError. A
+        snapshot that lasts keeps its time readable; operators see `owner` as the one who does.
+
+        Raises RequestError, when it is entered, for a time in the future.
+        """
+        return Snapshot(self._router, self._builder, self._settings, at, owner)
 
     # -- transactions ------------------------------------------------------------------------------
 
@@ -448,32 +433,24 @@ class Database:
             for operation, result in zip(operations, reply.results, strict=True)
         ]
 
-    async def _in_parts(
+    def _pages(
         self,
-        operations: Sequence[Operation],
-        carry_out: Callable[[tuple[Operation, ...]], Awaitable[None]],
-    ) -> None:
-        """Carry the operations out in requests of a sensible size, a few at a time."""
-        waiting = batch.cut(operations, PART_OPERATIONS, PART_BYTES)
-
-        async def work() -> None:
-            for part in waiting:
-                await carry_out(part)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(PARTS_CONCURRENT_MAX):
-                    group.create_task(work())
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None  # The rest was cancelled because of it.
-
-    def _cursor(
-        self, start: bytes, end: bytes | None, prefix: bytes, *, reverse: bool, limit: int | None
-    ) -> Cursor:
-        first, last = self._builder.span(start, end, prefix)
-        if limit is not None and limit < 0:
-            raise errors.RequestError(f"limit is {limit}, but must be 0 or more")
-        return Cursor(first, last, reverse=reverse, limit=limit, limits=self._limits)
+        start: bytes,
+        end: bytes | None,
+        prefix: bytes,
+        deadline_s: float | None,
+        *,
+        reverse: bool,
+        limit: int | None,
+    ) -> AsyncGenerator[Sequence[bytes], None]:
+        return scan.pages(
+            self._router,
+            scan.span_cursor(
+                self._builder, self._limits, start, end, prefix, reverse=reverse, limit=limit
+            ),
+            prefetch=self._settings.client.scan_prefetch,
+            deadline_s=deadline_s,
+        )
 
 
 def _report(error: BaseException) -> None:

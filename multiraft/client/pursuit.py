@@ -86,6 +86,7 @@ class Pursuit:
             link = await router.connections.open(node_id)
         except errors.MultiraftError as error:
             return error, node_id
+        router.date(part)
         waiter = part.waiter = router.loop.create_future()
         router.send(part, link, target)
         try:

@@ -298,6 +298,14 @@ class Router:
                 return
         self._pursue(part, None)
 
+    def date(self, part: Part) -> None:
+        """Make a write that was never sent as young as it is: it may have waited to be sent.
+
+        Before the first connection there is no clock to date it by; see `ClusterClock.issued_at`.
+        """
+        if part.attempt == 0 and part.id and part.call.txn is None:
+            part.issued_at = self._cluster_clock.issued_at(self._monotonic())
+
     def send(self, part: Part, link: Link, target: CachedRange, now: float | None = None) -> None:
         """Send the part's next attempt over `link`."""
         expires = (self._monotonic() if now is None else now) + self._attempt_timeout_s
@@ -411,6 +419,7 @@ class Router:
         return await self.execute(operations, deadline_s=max(0.0, deadline - self._monotonic()))
 
     def _welcomed(self, welcome: Welcome) -> None:
+        self._observe(welcome.clock)
         if welcome.first_range is not None:
             self.addressing.cache.insert(welcome.first_range)
 

@@ -8,15 +8,18 @@ Invariants
     - Every key that was there at the scan's time is given once, in order.
     - While the application works on one page, the next is on its way; at most one is.
     - Closing early leaves nothing pending.
+    - What the scan still has to read is kept from garbage collection while it lasts.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from multiraft import config
+from multiraft import config, errors
 from multiraft.client import batch
+from multiraft.client.batch import Builder
 from multiraft.client.calls import Call
+from multiraft.client.protection import Keeper
 from multiraft.client.router import NO_TIMESTAMP, Router
 from multiraft.ids import Timestamp
 from multiraft.model.requests import BatchReply, Scan, ScanResult
@@ -72,11 +75,39 @@ class Cursor:
             self._start = page.resume
 
 
+def span_cursor(
+    builder: Builder,
+    limits: config.LimitsConfig,
+    start: bytes,
+    end: bytes | None,
+    prefix: bytes,
+    *,
+    reverse: bool,
+    limit: int | None,
+) -> Cursor:
+    """Return where a scan begins that an application asks for.
+
+    Raises InvalidSpanError, and RequestError for a negative limit.
+    """
+    first, last = builder.span(start, end, prefix)
+    if limit is not None and limit < 0:
+        raise errors.RequestError(f"limit is {limit}, but must be 0 or more")
+    return Cursor(first, last, reverse=reverse, limit=limit, limits=limits)
+
+
 async def pages(
-    router: Router, cursor: Cursor, *, prefetch: bool, deadline_s: float | None
+    router: Router,
+    cursor: Cursor,
+    *,
+    prefetch: bool,
+    deadline_s: float | None,
+    timestamp: Timestamp = NO_TIMESTAMP,
 ) -> AsyncGenerator[Sequence[bytes], None]:
-    """Yield the rows page by page: logical key, value, key, value. Each page has the deadline."""
-    timestamp = NO_TIMESTAMP
+    """Yield the rows page by page: logical key, value, key, value. Each page has the deadline.
+
+    With `timestamp`, as of that, which the caller keeps from garbage collection.
+    """
+    keeper: Keeper | None = None
     upcoming: Call | None = None
 
     def ask(at: Timestamp) -> Call:
@@ -87,11 +118,14 @@ async def pages(
             call = upcoming = upcoming or ask(timestamp)
             reply = await call.future
             upcoming = None
-            timestamp = timestamp or reply.timestamp
             page = reply.results[0]
             if not isinstance(page, ScanResult):
                 raise batch.unexpected(page)
             cursor.advance(page)
+            if not timestamp and not cursor.has_ended:
+                timestamp = reply.timestamp
+                keeper = Keeper(router, timestamp, "a scan")
+                keeper.begin_later()
             if prefetch and not cursor.has_ended:
                 upcoming = ask(timestamp)
                 upcoming.future.add_done_callback(_mark_retrieved)
@@ -100,6 +134,8 @@ async def pages(
     finally:
         if upcoming is not None:
             upcoming.abandon()
+        if keeper is not None:
+            keeper.end()
 
 
 def _mark_retrieved(upcoming: asyncio.Future[BatchReply]) -> None:
@@ -108,13 +144,19 @@ def _mark_retrieved(upcoming: asyncio.Future[BatchReply]) -> None:
         upcoming.exception()
 
 
-async def rows(
-    router: Router, cursor: Cursor, *, prefetch: bool, deadline_s: float | None
-) -> AsyncGenerator[Row, None]:
-    """Yield the rows one by one, keys as the application knows them."""
-    source = pages(router, cursor, prefetch=prefetch, deadline_s=deadline_s)
+async def row_by_row(source: AsyncGenerator[Sequence[bytes], None]) -> AsyncGenerator[Row, None]:
+    """Yield the rows of pages one by one, keys as the application knows them."""
     async with aclosing(source):
         async for page in source:
             flat = iter(page)
             for key, value in zip(flat, flat, strict=True):
                 yield key[1:], value
+
+
+async def page_by_page(
+    source: AsyncGenerator[Sequence[bytes], None],
+) -> AsyncGenerator[list[Row], None]:
+    """Yield the rows of each page as a list, keys as the application knows them."""
+    async with aclosing(source):
+        async for page in source:
+            yield [(key[1:], value) for key, value in zip(page[0::2], page[1::2], strict=True)]

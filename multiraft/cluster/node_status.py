@@ -10,6 +10,7 @@ import importlib.metadata
 import msgspec
 
 from multiraft.client.router import RouterStatus
+from multiraft.cluster.garbage_queue import GarbageQueueStatus
 from multiraft.cluster.replicate_queue import ReplicateQueueStatus
 from multiraft.ids import NodeId
 from multiraft.net.tcp import TransportStatus
@@ -37,6 +38,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     links: LinksStatus
     router: RouterStatus
     replication: ReplicateQueueStatus
+    garbage: GarbageQueueStatus
 
 
 @functools.cache

@@ -15,11 +15,11 @@ Source
     Kulkarni et al., "Logical Physical Clocks" (2014); the packing is Kudu's.
 """
 
-from multiraft import errors
+from multiraft import errors, ids
 from multiraft.ids import Timestamp
 from multiraft.runtime import Clock
 
-LOGICAL_BITS = 12
+LOGICAL_BITS = ids.LOGICAL_BITS
 MAX = Timestamp((1 << 64) - 1)
 ZERO = Timestamp(0)
 

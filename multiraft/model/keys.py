@@ -5,7 +5,7 @@ Format
     compare as bytes. A span is `[start, end)`.
 
         0x01  meta      the range addressing records, by start key of the range
-        0x02  system    node registry, counters
+        0x02  system    node registry, counters, protected times
         0x10  plain     what `Database.put` writes
         0x20 etcd, 0x30 catalog, 0x40 SQL: reserved for the gateways
 
@@ -29,6 +29,7 @@ FIRST_RANGE_END = PLAIN
 RANGE_ID_COUNTER = SYSTEM + b"range-id"
 NODE_ID_COUNTER = SYSTEM + b"node-id"
 NODE_PREFIX = SYSTEM + b"node/"
+PROTECTION_PREFIX = SYSTEM + b"protected/"
 
 
 def meta_key(start: bytes) -> bytes:
@@ -39,6 +40,11 @@ def meta_key(start: bytes) -> bytes:
 def node_key(node_id: NodeId) -> bytes:
     """Return the key of a node's entry in the node registry."""
     return NODE_PREFIX + node_id.to_bytes(8, "big")
+
+
+def protection_key(protection_id: bytes) -> bytes:
+    """Return the key of a protected time; see model/protection.py."""
+    return PROTECTION_PREFIX + protection_id
 
 
 def prefix_end(prefix: bytes) -> bytes:

@@ -139,6 +139,19 @@ class RangeLocks(msgspec.Struct, frozen=True, array_like=True, tag=25):
     """Ask the leaseholder who holds locks in its range, and who waits. Answered by StatusResult."""
 
 
+class AdminProtect(msgspec.Struct, frozen=True, array_like=True, tag=26):
+    """Keep what reads at `timestamp` and later see from garbage collection, for so long.
+
+    The same `id` again renews it; with `duration_ms` 0, ends it. Answered by ProtectResult.
+    """
+
+    id: bytes
+    timestamp: Timestamp
+    duration_ms: int
+    owner: str = ""
+    """Who reads, as people are told."""
+
+
 PointOperation = Get | Put | Delete | ConditionalPut | Increment | PutMeta
 """What names one key."""
 
@@ -164,6 +177,7 @@ Operation = (
     | QueryIntent
     | ResolveIntent
     | Refresh
+    | AdminProtect
 )
 
 WRITES = (Put, Delete, ConditionalPut, Increment, PutMeta)
@@ -178,7 +192,15 @@ TRANSACTIONAL = (
     Refresh,
 )
 """What only transactions ask, and those whom they stand in the way of."""
-ADMIN = (AdminSplit, AdminTransfer, AdminChangeReplicas, RangeStatus, NodeStatus, RangeLocks)
+ADMIN = (
+    AdminSplit,
+    AdminTransfer,
+    AdminChangeReplicas,
+    RangeStatus,
+    NodeStatus,
+    RangeLocks,
+    AdminProtect,
+)
 STATUSES = (RangeStatus, NodeStatus, RangeLocks)
 """Administrative requests that change nothing and are asked of one node."""
 
@@ -230,6 +252,12 @@ class AdminResult(msgspec.Struct, frozen=True, array_like=True, tag=20):
     descriptors: tuple[bytes, ...]
 
 
+class ProtectResult(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Until when the time is protected, on the cluster's clock; 0: it is not, any more."""
+
+    expires: Timestamp
+
+
 class StatusResult(msgspec.Struct, frozen=True, array_like=True, tag=23):
     """The `status()` that was asked for as JSON: ranges/replica.py, cluster/node_status.py."""
 
@@ -248,6 +276,7 @@ Result = (
     | RefreshResult
     | AdminResult
     | StatusResult
+    | ProtectResult
 )
 
 EMPTY_ID = b""

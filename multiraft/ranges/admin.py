@@ -20,10 +20,11 @@ from multiraft.client.router import Router
 from multiraft.concurrency import latches
 from multiraft.concurrency.latches import Latch
 from multiraft.ids import RangeId, ReplicaId
-from multiraft.model import encoding, keys
+from multiraft.model import encoding, hlc, keys
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import (
     AdminChangeReplicas,
+    AdminProtect,
     AdminResult,
     AdminSplit,
     AdminTransfer,
@@ -32,6 +33,7 @@ from multiraft.model.requests import (
     IncrementResult,
     NodeStatus,
     Operation,
+    ProtectResult,
     RangeStatus,
     Result,
     StatusResult,
@@ -39,7 +41,7 @@ from multiraft.model.requests import (
 from multiraft.mvcc.reader import ViewReader
 from multiraft.mvcc.statistics import RangeStats, StatsScan
 from multiraft.mvcc.writes import Counted
-from multiraft.ranges import membership, split, state
+from multiraft.ranges import membership, protections, split, state
 from multiraft.ranges.change import LatchedChange
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.membership import MembershipChange
@@ -126,12 +128,13 @@ class RightHalfCount:
 class AdminRequests:
     """Runs administrative requests for the replicas of one store."""
 
-    __slots__ = ("_changing", "_node_status", "_range_ids", "_store")
+    __slots__ = ("_changing", "_node_status", "_range_ids", "_router", "_store")
 
     def __init__(self, store: "Store", router: Router, node_status: Callable[[], bytes]) -> None:
         self._store = store
         self._node_status = node_status
         self._range_ids = RangeIds(router)
+        self._router = router
         self._changing: set[RangeId] = set()
 
     def submit(self, replica: "Replica", operation: Operation, reply: Reply) -> None:
@@ -319,6 +322,13 @@ class AdminRequests:
         ]
         return ready or live
 
+    # -- protected times -------------------------------------------------------------------------
+
+    async def _protect(self, replica: "Replica", operation: AdminProtect) -> ProtectResult:
+        context = self._store.context
+        time_to_live = hlc.from_us(int(context.config.ranges.gc_ttl_s * 1e6))
+        return await protections.grant(self._router, operation, context.hlc.now(), time_to_live)
+
     def _leader(self, replica: "Replica") -> tuple[Leaseholder, RangeDescriptor]:
         holder, descriptor = replica.leaseholder, replica.descriptor
         if holder is None or descriptor is None or not holder.serving:
@@ -332,4 +342,5 @@ _HANDLERS: dict[type, Callable[[AdminRequests, "Replica", Any], Awaitable[Result
     AdminSplit: AdminRequests._split,
     AdminTransfer: AdminRequests._transfer,
     AdminChangeReplicas: AdminRequests._change_replicas,
+    AdminProtect: AdminRequests._protect,
 }

@@ -511,10 +511,17 @@ class Replica:
             self.applied = msgspec.structs.replace(applied, meta_generation=generation)
 
     def raise_gc_threshold(self, threshold: Timestamp) -> None:
-        """What reads below `threshold` would see may be gone from now on."""
+        """What reads at or below `threshold` would see may be gone from now on.
+
+        No leader's clock is below it, so no read of the present is ever refused.
+        """
         applied = self.applied
         if threshold > applied.gc_threshold:
-            self.applied = msgspec.structs.replace(applied, gc_threshold=threshold)
+            floor = max(applied.clock_floor, threshold)
+            self.applied = msgspec.structs.replace(
+                applied, gc_threshold=threshold, clock_floor=floor
+            )
+            self.context.hlc.forward(threshold)
 
     def note_descriptor_change(self) -> None:
         """The store looks whether the new descriptor obliges it to anything."""

@@ -10,6 +10,7 @@ from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import encoding, requests
 from multiraft.model.requests import (
     AdminChangeReplicas,
+    AdminProtect,
     AdminResult,
     AdminSplit,
     AdminTransfer,
@@ -25,6 +26,7 @@ from multiraft.model.requests import (
     IncrementResult,
     NodeStatus,
     Operation,
+    ProtectResult,
     Put,
     PutMeta,
     PutResult,
@@ -86,6 +88,7 @@ OPERATIONS: list[tuple[Operation, str]] = [
     (RangeStatus(), "91 17"),
     (NodeStatus(), "91 18"),
     (RangeLocks(), "91 19"),
+    (AdminProtect(b"id", Timestamp(5), 6, "me"), "95 1a c4 02 69 64 05 06 a2 6d 65"),
     (
         EndTransaction(
             K,
@@ -148,6 +151,7 @@ RESULTS: list[tuple[Result, str]] = [
     (RefreshResult(False, K), "94 09 c2 c4 01 6b c4 00"),
     (AdminResult((V,)), "92 14 91 c4 01 76"),
     (StatusResult(b"{}"), "92 17 c4 02 7b 7d"),
+    (ProtectResult(Timestamp(5)), "92 15 05"),
 ]
 
 

@@ -14,6 +14,7 @@ from multiraft.model import encoding, hlc, keys
 from multiraft.model.descriptor import initial_descriptor
 from multiraft.model.requests import (
     AdminChangeReplicas,
+    AdminProtect,
     AdminSplit,
     AdminTransfer,
     BatchReply,
@@ -44,6 +45,7 @@ from multiraft.model.transaction_requests import (
     WaitsFor,
 )
 from multiraft.ranges.commands import validation
+from multiraft.ranges.commands.validation import OWNER_MAX, PROTECTION_MS_MAX
 from multiraft.sim.cluster import Cluster
 from tests.support.cluster import cluster_test
 
@@ -112,6 +114,15 @@ def bad_requests() -> Iterator[tuple[str, BatchRequest, type[errors.RequestError
     cput = ConditionalPut(K, too_long, None)
     yield "ConditionalPut one byte too many", request(cput), errors.ValueTooLargeError
     yield "a bad one behind good ones", request(Get(K), Put(K, b""), Put(b"", b"")), bad
+    # Protections.
+    for name, protect in (
+        ("a short ID", AdminProtect(b"id", Timestamp(1), 1)),
+        ("a negative duration", AdminProtect(ID, Timestamp(1), -1)),
+        ("a duration over the limit", AdminProtect(ID, Timestamp(1), PROTECTION_MS_MAX + 1)),
+        ("a time of 65 bits", AdminProtect(ID, Timestamp(HUGE + 1), 1)),
+        ("a long owner", AdminProtect(ID, Timestamp(1), 1, "x" * (OWNER_MAX + 1))),
+    ):
+        yield f"a protection with {name}", request(protect), bad
     # Size of the batch.
     five = [Get(K)] * 5
     yield "five gets", request(*five), errors.BatchTooLargeError
@@ -365,6 +376,8 @@ def test_a_bad_request_is_refused(bad: BatchRequest, error: type[errors.RequestE
         request(AdminTransfer(NodeId(-1))),
         request(RangeStatus(), id=b""),
         request(RangeLocks(), id=b""),
+        request(AdminProtect(ID, Timestamp(HUGE), PROTECTION_MS_MAX, "x" * OWNER_MAX), id=b""),
+        request(AdminProtect(ID, Timestamp(0), 0), id=b""),
         of_transaction(Get(K), meta=TransactionMeta(ID)),
         of_transaction(Get(K), is_locking=True, timestamp=HUGE),
         of_transaction(Scan(keys.SYSTEM, keys.END)),

@@ -241,6 +241,8 @@ class FakeCluster:
             leader = self._replica(node_id, request).leader
             status = {"range_id": request.range_id, "leader": leader, "asked": node_id}
             return (requests.StatusResult(msgspec.json.encode(status)),), Timestamp(0)
+        if isinstance(request.operations[0], requests.AdminProtect):
+            return (requests.ProtectResult(self.now()),), Timestamp(0)
         found = self._serving(node_id, request)
         for operation in request.operations:
             if isinstance(operation, PointOperation):

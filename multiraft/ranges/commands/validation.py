@@ -16,6 +16,7 @@ from multiraft.model import encoding, hlc, keys
 from multiraft.model.requests import (
     ADMIN,
     AdminChangeReplicas,
+    AdminProtect,
     AdminSplit,
     AdminTransfer,
     BatchRequest,
@@ -46,6 +47,8 @@ from multiraft.model.transaction_requests import (
 )
 
 ID_BYTES = 16
+PROTECTION_MS_MAX = 86_400_000
+OWNER_MAX = 200
 EDGES_MAX = 10_000
 """Of the wait-for graph, in one push."""
 
@@ -353,6 +356,20 @@ def _check_time(timestamp: int) -> None:
         raise errors.RequestError("a timestamp has 64 bits and no sign")
 
 
+def _check_protect(operation: AdminProtect, limits: LimitsConfig) -> int:
+    if len(operation.id) != ID_BYTES:
+        raise errors.RequestError(f"the ID of a protection has {ID_BYTES} bytes")
+    _check_time(operation.timestamp)
+    if not 0 <= operation.duration_ms <= PROTECTION_MS_MAX:
+        raise errors.RequestError(
+            f"a time is protected for {operation.duration_ms} ms; the limit is "
+            f"{PROTECTION_MS_MAX} ms, after which it can be renewed"
+        )
+    if len(operation.owner) > OWNER_MAX:
+        raise errors.RequestError(f"the owner of a protection has over {OWNER_MAX} characters")
+    return 0
+
+
 def _check_nothing(operation: Operation, limits: LimitsConfig) -> int:
     return 0
 
@@ -390,5 +407,6 @@ _CHECKS: dict[type, Callable[[Any, LimitsConfig], int]] = {
     QueryIntent: _check_query_intent,
     ResolveIntent: _check_resolve,
     Refresh: _check_refresh,
+    AdminProtect: _check_protect,
 }
 """One row per operation; tests check that none is missing."""

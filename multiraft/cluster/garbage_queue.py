@@ -1,0 +1,126 @@
+"""Leaders collect the garbage of the ranges that they lead.
+
+Purpose
+    Now and then, look which of the ranges led here may have something to remove that is older than
+    the time to live; read the protections; have each such range gone through (ranges/garbage.py).
+Invariants
+    - One timer per store, not per range. A look at a range that has nothing costs a comparison of
+      its statistics, and no message; the protections are read only if some range may have garbage.
+    - No threshold is raised above what the protections and the time to live allow, as of the time
+      at which the protections were read: see model/protection.py for why that needs no haste.
+    - No threshold is raised to this node's present or beyond, whatever other clocks say.
+    - One pass of a range is under way at a time.
+When a range is due
+    Its statistics count versions that are not live, and the threshold may go an eighth of the time
+    to live beyond where, by the last look, it would find something. So a range is gone through
+    eight times at most while its versions grow old, and never once they are gone.
+"""
+
+import asyncio
+
+import msgspec
+
+from multiraft import errors
+from multiraft.client.router import Router
+from multiraft.ids import RangeId, Timestamp
+from multiraft.model import hlc
+from multiraft.ranges import protections
+from multiraft.ranges.garbage import GarbagePass, Pace
+from multiraft.ranges.leaseholder import Leaseholder
+from multiraft.ranges.replica import Replica
+from multiraft.ranges.store import Store
+
+INTERVAL_S_MAX = 60.0
+STEPS = 8
+"""A range is gone through when a threshold may rise by this part of the time to live."""
+PASSES_CONCURRENT_MAX = 8
+
+
+class GarbageQueueStatus(msgspec.Struct, frozen=True):
+    """What was collected here since the start, and why the last attempt to fail did."""
+
+    ttl_s: float
+    """How long old versions are kept; 0: for ever."""
+    passes: int = 0
+    versions_removed: int = 0
+    under_way: int = 0
+    last_problem: str = ""
+
+
+class GarbageQueue:
+    """Runs for the life of a store; see the module."""
+
+    def __init__(self, store: Store, router: Router) -> None:
+        self._store = store
+        self._router = router
+        self._ttl_s = store.context.config.ranges.gc_ttl_s
+        self._ttl = hlc.from_us(int(self._ttl_s * 1e6))
+        self._step = self._ttl // STEPS
+        self._pace = Pace()
+        self._next_at: dict[RangeId, Timestamp] = {}
+        """By range: no threshold below would find anything."""
+        self._under_way: set[RangeId] = set()
+        self._passes = 0
+        self._removed = 0
+        self._last_problem = ""
+
+    def status(self) -> GarbageQueueStatus:
+        """Return what was collected."""
+        return GarbageQueueStatus(
+            self._ttl_s, self._passes, self._removed, len(self._under_way), self._last_problem
+        )
+
+    async def run(self) -> None:
+        """Look at all ranges led here, again and again; never, if everything is kept."""
+        while self._ttl:
+            await asyncio.sleep(min(INTERVAL_S_MAX, self._ttl_s / STEPS))
+            try:
+                await self._look()
+            except errors.StoreFailedError:
+                raise
+            except errors.MultiraftError as error:
+                self._last_problem = f"the protections cannot be read: {error.message}"
+
+    async def _look(self) -> None:
+        clock = self._store.context.hlc
+        if not self._due(Timestamp(clock.now() - self._ttl)):
+            return
+        at, found = await protections.read(self._router)
+        threshold = protections.ceiling(Timestamp(min(at, clock.now())), found, self._ttl)
+        for replica, holder in self._due(threshold):
+            if len(self._under_way) >= PASSES_CONCURRENT_MAX:
+                break
+            self._under_way.add(replica.range_id)
+            self._store.spawn(
+                self._pass(replica, holder, threshold), name=f"garbage r{replica.range_id}"
+            )
+        await protections.forget_expired(self._router, at, found)
+
+    def _due(self, threshold: Timestamp) -> list[tuple[Replica, Leaseholder]]:
+        """Return the ranges worth going through if their threshold may be raised so far."""
+        due = []
+        replicas = self._store.replicas
+        for replica in replicas.values():
+            holder, stats = replica.leaseholder, replica.applied.stats
+            if holder is None or not holder.serving or stats.versions <= stats.live_keys:
+                continue
+            next_at = self._next_at.get(replica.range_id, 0)
+            if threshold >= next_at + self._step and replica.range_id not in self._under_way:
+                due.append((replica, holder))
+        return due
+
+    async def _pass(self, replica: Replica, holder: Leaseholder, threshold: Timestamp) -> None:
+        range_id = replica.range_id
+        work = GarbagePass(self._store, replica, holder, threshold, self._pace)
+        try:
+            self._next_at[range_id] = await work.run()
+            self._passes += 1
+        except errors.StoreFailedError:
+            raise
+        except errors.MultiraftError as error:
+            self._last_problem = f"r{range_id}: {error.message}"
+        finally:
+            self._removed += work.removed
+            self._under_way.discard(range_id)
+        for gone in [known for known in self._next_at if known not in self._store.replicas]:
+            del self._next_at[gone]
