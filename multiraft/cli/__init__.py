@@ -7,6 +7,7 @@
     data             get, put, delete, increment, scan
     load, export     rows in and out
     admin            status, ranges, split, transfer
+    contention, txn  locks, and what transactions wait for
     serve            start and join: one node in this process
     local            a cluster of processes, run by cluster_process
     check            whether a recorded history can be

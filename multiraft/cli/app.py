@@ -18,6 +18,7 @@ from multiraft.cli import (
     admin,
     bench,
     check,
+    contention,
     data,
     export,
     failure,
@@ -26,6 +27,7 @@ from multiraft.cli import (
     local,
     serve,
     sim,
+    txn,
 )
 from multiraft.cli.demo.command import demo
 from multiraft.cli.session import DEFAULT_ADDRESSES, Environment, JsonOption, Session
@@ -118,7 +120,13 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, local.local, bench.bench),
     "Read and write": (data.get, data.put, data.delete, data.increment, data.scan),
     "Move data": (load.load, export.export),
-    "Look after a cluster": (admin.status, admin.ranges, admin.split, admin.transfer),
+    "Look after a cluster": (
+        admin.status,
+        admin.ranges,
+        admin.split,
+        admin.transfer,
+        contention.locks,
+    ),
     "Run one node": (serve.start, serve.join),
     "Test your own code": (check.check,),
     "Other": (version,),
@@ -129,6 +137,7 @@ for _panel, _commands in _PANELS.items():
         app.command(rich_help_panel=_panel)(_command)
 
 app.command(rich_help_panel="Prove it")(torture)
+app.add_typer(txn.app, name="txn", rich_help_panel="Look after a cluster")
 app.add_typer(sim.app, name="sim", rich_help_panel="Prove it")
 
 

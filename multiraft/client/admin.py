@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from multiraft import errors
-from multiraft.client import batch
+from multiraft.client import batch, contention
 from multiraft.client.batch import Builder
+from multiraft.client.contention import RangeLocksInfo, TransactionInfo
 from multiraft.client.protection import Keeper
 from multiraft.client.router import Router
 from multiraft.ids import NO_NODE, NodeId, RangeId, Timestamp
@@ -229,6 +230,21 @@ class Admin:
         except errors.DeadlineExceededError:
             ranges = None
         return ClusterStatus(self._router.connections.cluster_id, tuple(nodes), ranges)
+
+    async def locks(self) -> tuple[RangeLocksInfo, ...]:
+        """Return the locks of all ranges by start key, with those who wait for them.
+
+        As the leaseholders know them; a range without one that answers within two seconds has none.
+        """
+        return await contention.locks(self._router, await self._records())
+
+    async def transactions(self) -> tuple[TransactionInfo, ...]:
+        """Return the transactions that hold locks or wait for some, oldest first.
+
+        A transaction that has only read, or has yet to send what it writes, is known to its client
+        alone.
+        """
+        return await contention.transactions(self._router, await self.locks())
 
     async def _records(self, deadline_s: float | None = None) -> list[RangeDescriptor]:
         """Read all addressing records, as of one time."""

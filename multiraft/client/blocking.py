@@ -25,6 +25,7 @@ from multiraft import config, errors, runtime
 from multiraft.client import database, snapshot
 from multiraft.client.admin import ClusterStatus, NodeInfo, ProtectionInfo, RangeInfo
 from multiraft.client.batch import ANY, Answer, Batch, Expected
+from multiraft.client.contention import RangeLocksInfo, TransactionInfo
 from multiraft.client.moment import Moment
 from multiraft.client.protection import Keeper
 from multiraft.client.router import RouterStatus
@@ -453,3 +454,11 @@ class Admin:
     def status(self) -> ClusterStatus:
         """Return the cluster at a glance."""
         return self._database._wait(self._database._inner.admin.status())
+
+    def locks(self) -> tuple[RangeLocksInfo, ...]:
+        """Return the locks of all ranges, with those who wait for them."""
+        return self._database._wait(self._database._inner.admin.locks())
+
+    def transactions(self) -> tuple[TransactionInfo, ...]:
+        """Return the transactions that hold locks or wait for some, oldest first."""
+        return self._database._wait(self._database._inner.admin.transactions())

@@ -25,7 +25,7 @@ Source
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from sortedcontainers import SortedDict
@@ -279,7 +279,7 @@ class LockTable:
         self.complete = self.is_empty = True
         self._tell()
 
-    def keys(self) -> Iterable[KeyQueues]:
+    def __iter__(self) -> Iterator[KeyQueues]:
         """Yield what is locked, claimed or waited for, in the order of keys: to be shown."""
         yield from self._keys.values()
 

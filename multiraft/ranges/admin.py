@@ -34,6 +34,7 @@ from multiraft.model.requests import (
     NodeStatus,
     Operation,
     ProtectResult,
+    RangeLocks,
     RangeStatus,
     Result,
     StatusResult,
@@ -41,7 +42,7 @@ from multiraft.model.requests import (
 from multiraft.mvcc.reader import ViewReader
 from multiraft.mvcc.statistics import RangeStats, StatsScan
 from multiraft.mvcc.writes import Counted
-from multiraft.ranges import membership, protections, split, state
+from multiraft.ranges import lock_status, membership, protections, split, state
 from multiraft.ranges.change import LatchedChange
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.membership import MembershipChange
@@ -141,6 +142,9 @@ class AdminRequests:
         """Carry out `operation`; `reply` is called once."""
         if isinstance(operation, RangeStatus):
             self._tell(msgspec.json.encode(replica.status()), reply)
+            return
+        if isinstance(operation, RangeLocks):
+            self._tell(msgspec.json.encode(lock_status.status_of(replica)), reply)
             return
         if isinstance(operation, NodeStatus):
             self.tell_of_node(reply)

@@ -8,13 +8,14 @@ import pytest
 from multiraft.client.database import Database
 from multiraft.config import RangesConfig
 from multiraft.ids import RangeId
+from multiraft.model.requests import RangeLocks, StatusResult
 from multiraft.model.transaction_requests import HeartbeatTransaction
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.sim import loop as virtual_loop
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.loop import VirtualLoop
 from tests.support.cluster import cluster_test
-from tests.support.serving import Asked, answered, ask, get, holder_of, leader_of, put
+from tests.support.serving import Asked, answered, ask, get, holder_of, leader_of, plain, put
 from tests.support.transactions import ABORTED, COMMITTED, STAGING, Transaction, record_of
 
 EXPIRY_S = RangesConfig().transaction_expiry_ms / 1_000
@@ -380,4 +381,51 @@ async def test_nobody_asks_while_nobody_waits(cluster: Cluster, db: Database) ->
     late = txn.end(STAGING, txn.laid_at)
     await answered(cluster, late)
     assert late.code == "transaction_aborted"
+    await nothing_is_locked(cluster)
+
+
+@cluster_test()
+async def test_locks_and_transactions_are_shown_with_who_waits_and_why(
+    cluster: Cluster, db: Database
+) -> None:
+    right = (await ranges_on_nodes(cluster, db, [b"m"]))[0]
+    one = Transaction(cluster, b"a")
+    await one.laid_down({b"a": b"1", b"b": b"1"})
+    await asyncio.sleep(0.01)
+    two = Transaction(cluster, b"z")
+    await two.laid_down({b"z": b"2"}, range_id=right)
+    blocked = two.lay({b"a": b"2"})
+    read = asyncio.create_task(db.get(b"a"))
+    await asyncio.sleep(0.5)
+    system, left, upper = await db.admin.locks()
+    assert system.status is not None
+    assert left.status is not None
+    assert upper.status is not None
+    assert system.status.keys == ()
+    assert (left.status.locks, left.status.waiters, left.status.is_complete) == (2, 2, True)
+    a, b = left.status.keys
+    assert (a.key, a.kind, a.transaction, a.anchor) == (
+        plain(b"a"),
+        "intent",
+        one.id.hex(),
+        plain(b"a"),
+    )
+    assert 0.5 <= a.held_s < 0.7
+    assert [(w.transaction, w.why) for w in a.waiters] == [(two.id.hex(), "writes"), ("", "reads")]
+    assert all(0.4 < waiter.waits_s < 0.6 for waiter in a.waiters)
+    assert b.waiters == ()
+    assert [lock.key for lock in upper.status.keys] == [plain(b"z")]
+    first, second = await db.admin.transactions()
+    assert (first.id, first.locks, first.status) == (one.id.hex(), 2, "pending")
+    assert (first.waited_for_by, first.requests_waiting) == ((two.id.hex(),), 2)
+    assert [wait.key for wait in second.waits] == [plain(b"a")]
+    assert 0.7 < first.age_s < 1.0
+    await one.ended(ABORTED)
+    await answered(cluster, blocked)
+    await two.ended(ABORTED, range_id=right)
+    assert await read is None
+    follower = next(m for m in cluster.running() if m is not leader_of(cluster))
+    asked = ask(cluster, follower, RangeLocks(), issued_at=0)
+    assert isinstance(asked.reply.results[0], StatusResult)
+    assert b'"is_leaseholder":false' in asked.reply.results[0].status
     await nothing_is_locked(cluster)

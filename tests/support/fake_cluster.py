@@ -23,6 +23,7 @@ from multiraft.client.calls import WRITES, wrote
 from multiraft.ids import NodeId, RangeId, ReplicaId, Timestamp
 from multiraft.model import encoding, hlc, keys, requests
 from multiraft.model.descriptor import RangeDescriptor, ReplicaDescriptor, initial_descriptor
+from multiraft.model.lock_status import RangeLocksStatus
 from multiraft.model.requests import (
     BatchReply,
     BatchRequest,
@@ -114,6 +115,8 @@ class FakeCluster:
         self.transactions = FakeTransactions(self)
         self.node_statuses: dict[NodeId, dict[str, Any]] = {}
         """What nodes tell of themselves."""
+        self.locks: dict[RangeId, RangeLocksStatus] = {}
+        """What leaders tell of locks."""
         self.clock_of: dict[NodeId, Timestamp] = {}
         """Clocks that are not the cluster's."""
         home = self.node_ids[:3]
@@ -243,6 +246,11 @@ class FakeCluster:
             return (requests.StatusResult(msgspec.json.encode(status)),), Timestamp(0)
         if isinstance(request.operations[0], requests.AdminProtect):
             return (requests.ProtectResult(self.now()),), Timestamp(0)
+        if isinstance(request.operations[0], requests.RangeLocks):
+            leads = self._replica(node_id, request).leader == node_id
+            nothing = RangeLocksStatus(request.range_id, node_id, leads)
+            told = self.locks.get(request.range_id, nothing) if leads else nothing
+            return (requests.StatusResult(msgspec.json.encode(told)),), Timestamp(0)
         found = self._serving(node_id, request)
         for operation in request.operations:
             if isinstance(operation, PointOperation):

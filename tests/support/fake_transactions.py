@@ -238,6 +238,8 @@ class FakeTransactions:
                 if record is None:
                     record = self.records[request.id] = self._record(request, PENDING, Timestamp(0))
                 return asked.RecordResult(record)
+            case asked.QueryTransaction(_, transaction_id):
+                return asked.RecordResult(self.records.get(transaction_id))
             case asked.RecoverTransaction(_, transaction_id, timestamp, committed):
                 record = self.records[transaction_id]
                 if record.status is STAGING and record.timestamp == timestamp:

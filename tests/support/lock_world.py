@@ -146,7 +146,7 @@ class World:
 
     def _answer(self, operation: Operation) -> Result:
         assert isinstance(operation, tuple(_ANSWERS)), "only what pushes and resolvers send"
-        store = self.owner(operation.key)  # type: ignore[attr-defined]
+        store = self.owner(cast("ResolveIntent", operation).key)
         if store.is_down:
             raise errors.DeadlineExceededError(deadline_s=1.0, last_error="it is down")
         return _ANSWERS[type(operation)](self, store, operation)
