@@ -11,9 +11,10 @@ Invariants
     - No threshold is raised to this node's present or beyond, whatever other clocks say.
     - One pass of a range is under way at a time.
 When a range is due
-    Its statistics count versions that are not live, and the threshold may go an eighth of the time
-    to live beyond where, by the last look, it would find something. So a range is gone through
-    eight times at most while its versions grow old, and never once they are gone.
+    It has versions that are not live, locks, or records of transactions, and the threshold may go
+    an eighth of the time to live beyond where, by the last look, it would find something. So a
+    range is gone through eight times at most while its versions grow old, and never once they are
+    gone.
 """
 
 import asyncio
@@ -22,18 +23,21 @@ import msgspec
 
 from multiraft import errors
 from multiraft.client.router import Router
-from multiraft.ids import RangeId, Timestamp
+from multiraft.ids import Index, RangeId, Timestamp
 from multiraft.model import hlc
+from multiraft.model.requests import Operation, Result
 from multiraft.ranges import protections
 from multiraft.ranges.garbage import GarbagePass, Pace
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.store import Store
+from multiraft.storage import layout
 
 INTERVAL_S_MAX = 60.0
 STEPS = 8
 """A range is gone through when a threshold may rise by this part of the time to live."""
 PASSES_CONCURRENT_MAX = 8
+DEADLINE_S = 10.0
 
 
 class GarbageQueueStatus(msgspec.Struct, frozen=True):
@@ -43,6 +47,7 @@ class GarbageQueueStatus(msgspec.Struct, frozen=True):
     """How long old versions are kept; 0: for ever."""
     passes: int = 0
     versions_removed: int = 0
+    records_removed: int = 0
     under_way: int = 0
     last_problem: str = ""
 
@@ -59,15 +64,23 @@ class GarbageQueue:
         self._pace = Pace()
         self._next_at: dict[RangeId, Timestamp] = {}
         """By range: no threshold below would find anything."""
+        self._has_records: dict[RangeId, tuple[Index, bool]] = {}
+        """By range: at which applied index it was found out whether it has records."""
         self._under_way: set[RangeId] = set()
         self._passes = 0
-        self._removed = 0
+        self._versions = 0
+        self._records = 0
         self._last_problem = ""
 
     def status(self) -> GarbageQueueStatus:
         """Return what was collected."""
         return GarbageQueueStatus(
-            self._ttl_s, self._passes, self._removed, len(self._under_way), self._last_problem
+            self._ttl_s,
+            self._passes,
+            self._versions,
+            self._records,
+            len(self._under_way),
+            self._last_problem,
         )
 
     async def run(self) -> None:
@@ -94,6 +107,7 @@ class GarbageQueue:
             self._store.spawn(
                 self._pass(replica, holder, threshold), name=f"garbage r{replica.range_id}"
             )
+        self._forget_what_is_gone()
         await protections.forget_expired(self._router, at, found)
 
     def _due(self, threshold: Timestamp) -> list[tuple[Replica, Leaseholder]]:
@@ -101,17 +115,33 @@ class GarbageQueue:
         due = []
         replicas = self._store.replicas
         for replica in replicas.values():
-            holder, stats = replica.leaseholder, replica.applied.stats
-            if holder is None or not holder.serving or stats.versions <= stats.live_keys:
+            holder = replica.leaseholder
+            if holder is None or not holder.serving or not self._may_have_garbage(replica):
                 continue
             next_at = self._next_at.get(replica.range_id, 0)
             if threshold >= next_at + self._step and replica.range_id not in self._under_way:
                 due.append((replica, holder))
         return due
 
+    def _may_have_garbage(self, replica: Replica) -> bool:
+        stats, descriptor = replica.applied.stats, replica.descriptor
+        if stats.versions > stats.live_keys or stats.locks:
+            return True
+        assert descriptor is not None, "a leader is initialised"
+        index, has_records = self._has_records.get(replica.range_id, (0, False))
+        if index != replica.applied.index:
+            engine = self._store.context.engine
+            span = layout.span(layout.RECORD, descriptor.start, descriptor.end)
+            has_records = engine.first(*span, engine.data) is not None
+            self._has_records[replica.range_id] = replica.applied.index, has_records
+        return has_records
+
+    async def _ask(self, operations: tuple[Operation, ...]) -> tuple[Result, ...]:
+        return (await self._router.execute(operations, deadline_s=DEADLINE_S)).results
+
     async def _pass(self, replica: Replica, holder: Leaseholder, threshold: Timestamp) -> None:
         range_id = replica.range_id
-        work = GarbagePass(self._store, replica, holder, threshold, self._pace)
+        work = GarbagePass(self._store, replica, holder, threshold, self._pace, self._ask)
         try:
             self._next_at[range_id] = await work.run()
             self._passes += 1
@@ -120,7 +150,12 @@ class GarbageQueue:
         except errors.MultiraftError as error:
             self._last_problem = f"r{range_id}: {error.message}"
         finally:
-            self._removed += work.removed
+            self._versions += work.versions_removed
+            self._records += work.records_removed
             self._under_way.discard(range_id)
-        for gone in [known for known in self._next_at if known not in self._store.replicas]:
-            del self._next_at[gone]
+
+    def _forget_what_is_gone(self) -> None:
+        replicas = self._store.replicas
+        for known in (self._next_at, self._has_records):
+            for gone in [range_id for range_id in known if range_id not in replicas]:
+                del known[gone]

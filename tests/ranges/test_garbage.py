@@ -15,7 +15,7 @@ from multiraft.config import Config
 from multiraft.ids import Timestamp
 from multiraft.model import hlc
 from multiraft.mvcc.garbage import GarbageScan
-from multiraft.ranges import garbage, protections
+from multiraft.ranges import admin, garbage, protections
 from multiraft.ranges.bootstrap import FIRST_RANGE_ID, USER_RANGE_ID
 from multiraft.sim.cluster import FAST, Cluster
 from tests.support.cluster import cluster_test
@@ -248,15 +248,21 @@ def test_statistics_stay_exact_whatever_happens_in_the_middle_of_a_pass(
 async def test_a_split_counts_its_right_half_while_removals_are_applied(
     cluster: Cluster, db: Database
 ) -> None:
-    """A removal that is applied between the view of the count and the split is counted."""
-    await overwrite(db, keys=60, times=60)
-    for key in range(59, 0, -4):
-        await db.admin.split(b"%05d" % key)
-        await asyncio.sleep(COLLECTED_S / 15)
-    await cluster.until_served()
-    await cluster.until_applied()
-    cluster.check_statistics()
-    assert sum(status.versions_removed for status in collected(cluster)) > 1_000
+    """What goes between the view of the count and the split is counted; nothing goes across it."""
+    await overwrite(db, keys=20, times=20)
+    cluster.slow_down(sync_s=0.004, link_s=0.002)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(admin, "STATS_KEYS_PER_SLICE", 20)
+        patch.setattr(admin, "STATS_PAUSE_S", 0.002)
+        Held(patch, slices=1).go_on()
+        for key in (19, 16, 13, 10):
+            await cluster.until(lambda: any(status.under_way for status in collected(cluster)))
+            await asyncio.sleep(0.003 * key)
+            await db.admin.split(b"%05d" % key)
+        await cluster.until_served()
+        await cluster.until_applied()
+        cluster.check_statistics()
+    assert sum(status.versions_removed for status in collected(cluster)) > 20
 
 
 @cluster_test(config=SHORT)

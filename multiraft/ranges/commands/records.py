@@ -272,8 +272,9 @@ def _abort(
     aborted = TransactionRecord(
         operation.txn, ABORTED, Timestamp(0), heard, issued_at, reason=reason
     )
-    if issued_at <= setting.gc_threshold:
-        return _answer(aborted)  # Nothing that it had written is there any more.
+    if record is None and issued_at <= setting.gc_threshold:
+        # Its record, if it had one, was removed when all that it wrote was resolved.
+        return _answer(aborted)
     return _write(setting, aborted)
 
 

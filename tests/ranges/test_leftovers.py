@@ -1,0 +1,205 @@
+"""What transactions leave behind goes after its time, and nothing that still counts."""
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+
+from multiraft import errors
+from multiraft.client.database import Database
+from multiraft.client.transaction import Transaction
+from multiraft.ids import Timestamp
+from multiraft.model.requests import Operation, Put
+from multiraft.model.transaction import (
+    IntentRef,
+    TransactionMeta,
+    TransactionRecord,
+    TransactionStatus,
+    unpack_record,
+)
+from multiraft.model.transaction_requests import (
+    EndTransaction,
+    HeartbeatTransaction,
+    TransactionContext,
+)
+from multiraft.mvcc.leftovers import OldIntent
+from multiraft.ranges import leftovers
+from multiraft.ranges.leftovers import Ask
+from multiraft.ranges.resolver import Resolver
+from multiraft.sim.cluster import Cluster
+from multiraft.storage import layout
+from tests.ranges.test_garbage import COLLECTED_S, SHORT, TTL_S, thresholds
+from tests.support.cluster import cluster_test
+from tests.support.serving import leader_of, now_of, plain
+
+ID = bytes(range(16))
+LEFT, RIGHT = b"a", b"z"
+PENDING, STAGING = TransactionStatus.PENDING, TransactionStatus.STAGING
+COMMITTED = TransactionStatus.COMMITTED
+
+
+def records(cluster: Cluster) -> list[TransactionRecord]:
+    """Every record in any range, as its leader's engine holds it."""
+    found = []
+    for range_id in cluster.range_ids():
+        member = cluster.leader(range_id)
+        assert member is not None
+        descriptor = member.replica(range_id).descriptor
+        assert descriptor is not None
+        span = layout.span(layout.RECORD, descriptor.start, descriptor.end)
+        scan = member.engine.scan(*span, member.engine.data)
+        found += [unpack_record(stored) for _, stored in scan]
+    return found
+
+
+def locks(cluster: Cluster) -> int:
+    return sum(leader_of(cluster, r).replica(r).applied.stats.locks for r in cluster.range_ids())
+
+
+async def in_two_ranges(db: Database, cluster: Cluster) -> None:
+    await db.admin.split(b"m")
+    await cluster.until_served()
+
+
+def soon(cluster: Cluster) -> Timestamp:
+    """A time above all that was written so far."""
+    return Timestamp(max(now_of(member) for member in cluster.running()) + (1 << 20))
+
+
+async def leave_intents(ask: Ask, intents: Iterable[OldIntent]) -> bool:
+    return True
+
+
+class Txn:
+    """A transaction whose requests are sent one by one, past the coordinator."""
+
+    def __init__(self, cluster: Cluster, db: Database, anchor: bytes = LEFT) -> None:
+        self._router = db._router
+        began = Timestamp(now_of(leader_of(cluster)) - 1)
+        self.meta = TransactionMeta(ID, plain(anchor), 0, began)
+        self.began = began
+
+    async def send(self, *operations: Operation, sequence: int = 1) -> None:
+        call = self._router.start_in_transaction(
+            operations,
+            TransactionContext(self.meta, sequence),
+            issued_at=self.began,
+            timestamp=self.began,
+            deadline=self._router.now() + 10.0,
+        )
+        await call.future
+
+    async def lay(self, key: bytes) -> None:
+        await self.send(Put(plain(key), b"new"))
+
+    def end(self, status: TransactionStatus, at: Timestamp, *written: bytes) -> EndTransaction:
+        writes = tuple(IntentRef(plain(key), 1) for key in written)
+        return EndTransaction(self.meta.anchor, status, at, writes)
+
+
+@cluster_test(config=SHORT)
+async def test_the_record_of_a_commit_stays_for_its_time_and_then_goes(
+    cluster: Cluster, db: Database
+) -> None:
+    await in_two_ranges(db, cluster)
+
+    async def transfer(txn: Transaction) -> None:
+        await txn.put(LEFT, b"1")
+        await txn.put(RIGHT, b"2")
+
+    await db.run(transfer)
+    await asyncio.sleep(TTL_S / 2)
+    assert [record.status for record in records(cluster)] == [COMMITTED]
+    await asyncio.sleep(COLLECTED_S)
+    await cluster.until_applied()
+    assert records(cluster) == []
+    assert thresholds(cluster) != {0}, "what asks for it now is refused"
+    assert await db.get_many([LEFT, RIGHT]) == {LEFT: b"1", RIGHT: b"2"}
+    cluster.check_statistics()
+    passes = sum(member.up.status().garbage.passes for member in cluster.running())
+    await asyncio.sleep(10 * TTL_S)
+    assert sum(member.up.status().garbage.passes for member in cluster.running()) == passes
+
+
+@cluster_test(config=SHORT)
+async def test_a_commit_is_resolved_before_its_record_goes(cluster: Cluster, db: Database) -> None:
+    """S18: an intent whose record is gone would be taken for one of a transaction that died."""
+    await in_two_ranges(db, cluster)
+    txn = Txn(cluster, db)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Resolver, "add", lambda *_args, **_kwargs: None)
+        await txn.lay(LEFT)
+        await txn.lay(RIGHT)
+        await txn.send(txn.end(COMMITTED, soon(cluster), LEFT, RIGHT))
+        patch.setattr(leftovers, "resolve_intents", leave_intents)
+        await asyncio.sleep(1.0)
+        assert locks(cluster) == 1
+        await asyncio.sleep(2 * COLLECTED_S)
+        assert records(cluster) == []
+        assert locks(cluster) == 0
+        assert await db.get(RIGHT) == b"new"
+
+
+@cluster_test(config=SHORT)
+async def test_a_record_stays_while_what_it_names_cannot_be_resolved(
+    cluster: Cluster, db: Database
+) -> None:
+    await in_two_ranges(db, cluster)
+    txn = Txn(cluster, db)
+
+    async def fail(ask: Ask, records: Iterable[TransactionRecord]) -> None:
+        assert list(records)
+        raise errors.DeadlineExceededError(deadline_s=5.0, last_error="nobody answers")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Resolver, "add", lambda *_args, **_kwargs: None)
+        await txn.lay(LEFT)
+        await txn.lay(RIGHT)
+        await txn.send(txn.end(COMMITTED, soon(cluster), LEFT, RIGHT))
+        patch.setattr(leftovers, "resolve_writes", fail)
+        await asyncio.sleep(3 * COLLECTED_S)
+        assert [record.status for record in records(cluster)] == [COMMITTED]
+    await asyncio.sleep(COLLECTED_S)
+    assert records(cluster) == []
+    assert await db.get(RIGHT) == b"new"
+
+
+@pytest.mark.parametrize("status", [None, PENDING, STAGING])
+def test_the_locks_of_a_transaction_that_died_go_though_nobody_meets_them(
+    status: TransactionStatus | None,
+) -> None:
+    @cluster_test(config=SHORT)
+    async def run(cluster: Cluster, db: Database) -> None:
+        await in_two_ranges(db, cluster)
+        await db.put(RIGHT, b"old")
+        txn = Txn(cluster, db)
+        await txn.lay(LEFT)
+        await txn.lay(RIGHT)
+        if status is PENDING:
+            await txn.send(HeartbeatTransaction(txn.meta.anchor))
+        elif status is STAGING:
+            await txn.send(txn.end(STAGING, soon(cluster), LEFT, RIGHT))
+        assert locks(cluster) == 2
+        await asyncio.sleep(3 * COLLECTED_S)
+        await cluster.until_applied()
+        assert locks(cluster) == 0
+        assert records(cluster) == []
+        assert await db.get(RIGHT) == (b"new" if status is STAGING else b"old")
+        cluster.check_statistics()
+
+    run()
+
+
+@cluster_test(config=SHORT)
+async def test_a_transaction_that_lives_keeps_its_locks_however_old_it_is(
+    cluster: Cluster, db: Database
+) -> None:
+    txn = Txn(cluster, db)
+    await txn.lay(LEFT)
+    for _ in range(int(3 * COLLECTED_S)):
+        await txn.send(HeartbeatTransaction(txn.meta.anchor))
+        await asyncio.sleep(1.0)
+    assert locks(cluster) == 1
+    assert [record.status for record in records(cluster)] == [PENDING]
+    await txn.send(txn.end(COMMITTED, soon(cluster), LEFT))
+    assert await db.get(LEFT) == b"new"
