@@ -37,6 +37,8 @@ from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.net.transport import Transport
 
+__all__ = ["Admin", "Database", "Transaction", "connect"]
+
 T = TypeVar("T")
 
 
