@@ -5,6 +5,7 @@
     failure          errors as one line and an exit code
     keytext, rows    keys and values as text; rows of files
     data             get, put, delete, increment, scan
+    scripted, script operations of a file, or at a prompt, as one transaction
     load, export     rows in and out
     admin            status, ranges, split, transfer
     contention, txn  locks, and what transactions wait for

@@ -137,7 +137,7 @@ for _panel, _commands in _PANELS.items():
         app.command(rich_help_panel=_panel)(_command)
 
 app.command(rich_help_panel="Prove it")(torture)
-app.add_typer(txn.app, name="txn", rich_help_panel="Look after a cluster")
+app.add_typer(txn.app, name="txn", rich_help_panel="Read and write")
 app.add_typer(sim.app, name="sim", rich_help_panel="Prove it")
 
 

@@ -47,14 +47,14 @@ def get(
     if session.json:
         members: dict[str, Any] = keytext.to_json("key", key_bytes) | {"found": value is not None}
         if value is not None:
-            members |= {"value": _as_counter(value)} if counter else keytext.to_json("value", value)
+            members |= {"value": as_counter(value)} if counter else keytext.to_json("value", value)
         session.write_json(members)
     elif value is None:
         session.notes.print("not found", style="yellow")
     elif raw:
         sys.stdout.buffer.write(value)
     else:
-        text = str(_as_counter(value)) if counter else keytext.show_value(value, as_hex=as_hex)
+        text = str(as_counter(value)) if counter else keytext.show_value(value, as_hex=as_hex)
         write_line(text.encode())
     if value is None:
         raise typer.Exit(ExitCode.NEGATIVE)
@@ -190,7 +190,8 @@ def _value_from(argument: str, *, as_hex: bool) -> bytes:
     return keytext.literal(data.decode().strip(), as_hex=True) if as_hex else data
 
 
-def _as_counter(value: bytes) -> int:
+def as_counter(value: bytes) -> int:
+    """Return the number that a counter's value is. Raises KeyTextError."""
     number = encoding.unpack_counter(value)
     if number is None:
         raise keytext.KeyTextError(

@@ -1,9 +1,27 @@
 """The commands about transactions, under `multiraft txn`."""
 
 import typer
+from typer.core import TyperGroup
 
-from multiraft.cli import contention
+from multiraft.cli import contention, scripted
 
-app = typer.Typer(no_args_is_help=True, help="Look at transactions.")
+HELP_OPTIONS = frozenset({"--help", "-h"})
 
+
+class ScriptGroup(TyperGroup):
+    """Takes what names no command for the arguments of `run`: `multiraft txn FILE`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """See click."""
+        if not args or (args[0] not in self.commands and args[0] not in HELP_OPTIONS):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=ScriptGroup,
+    help="Run a script as one transaction (FILE alone will do), or look at those under way.",
+)
+
+app.command("run")(scripted.run)
 app.command("list")(contention.list_transactions)
