@@ -17,7 +17,7 @@ from multiraft.cli.node_view import NodeReport
 from multiraft.cli.session import AddressOption, HexOption, JsonOption, Session, TimeoutOption
 from multiraft.client.admin import ClusterStatus
 from multiraft.client.database import Database
-from multiraft.ids import NodeId, RangeId
+from multiraft.ids import NodeId, RangeId, show_time
 
 _SAMPLE_S = 0.5
 """How long `ranges` watches before it tells requests per second."""
@@ -70,6 +70,10 @@ def _show_status(session: Session, cluster: ClusterStatus) -> None:
     session.out.print(table)
     for remark in remarks:
         session.out.print(remark)
+    for protected in cluster.protections or ():
+        session.out.print(
+            Text(f"{show_time(protected.timestamp)} is kept readable by {protected.owner}")
+        )
     if cluster.ranges is None:
         session.out.print("the ranges cannot be read: most nodes that keep their list are gone")
 
@@ -97,7 +101,10 @@ def ranges(
     address: AddressOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Show every range: span, leader, replicas, keys, size and requests per second."""
+    """Show every range: span, leader, replicas, keys, size, versions and requests per second.
+
+    With --json also `gc_threshold`: the time up to which its past cannot be read any more.
+    """
     session = Session(context, json=json, address=address, timeout=timeout)
     try:
         session.run(lambda database: _show_ranges(session, database, interval if watch else None))
@@ -127,7 +134,7 @@ def _ranges_table(views: Sequence[RangeView], rates: Mapping[RangeId, float]) ->
     table = tables.table()
     for name in ("range", "from", "up to", "leader", "replicas"):
         table.add_column(name, overflow="fold")
-    for name in ("keys", "size", "req/s"):
+    for name in ("keys", "size", "versions", "req/s"):
         table.add_column(name, justify="right")
     for view in views:
         report = view.report
@@ -139,6 +146,7 @@ def _ranges_table(views: Sequence[RangeView], rates: Mapping[RangeId, float]) ->
             " ".join(f"n{node_id}" for node_id in view.replicas),
             "?" if report is None else f"{report.live_keys:,}",
             "?" if report is None else show_size(report.live_bytes),
+            "?" if report is None else f"{report.versions:,}",
             "?" if view.range_id not in rates else f"{rates[view.range_id]:,.0f}",
         )
     return table
@@ -155,6 +163,8 @@ def _range_members(view: RangeView, rates: Mapping[RangeId, float]) -> dict[str,
         "replicas": view.replicas,
         "keys": None if report is None else report.live_keys,
         "bytes": None if report is None else report.live_bytes,
+        "versions": None if report is None else report.versions,
+        "gc_threshold": None if report is None else report.gc_threshold,
         "requests_per_second": rates.get(view.range_id),
     }
 

@@ -25,6 +25,8 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     live_bytes: int = 0
     requests_served: int = 0
     snapshots_sent: int = 0
+    versions: int = 0
+    gc_threshold: int = 0
 
 
 class RangeView(msgspec.Struct, frozen=True):

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from multiraft.cli import keytext
+from multiraft.cli import keytext, past
 from multiraft.cli.failure import ExitCode
+from multiraft.cli.past import AtOption
 from multiraft.cli.session import (
     AddressOption,
     HexOption,
@@ -35,6 +36,7 @@ def get(
     counter: Annotated[
         bool, typer.Option("--counter", help="Show the value as the number `increment` keeps.")
     ] = False,
+    at: AtOption = None,
     as_hex: HexOption = False,
     json: JsonOption = False,
     address: AddressOption = None,
@@ -43,7 +45,12 @@ def get(
     """Print the value of a key; exit status 1 if there is no such key."""
     session = Session(context, json=json, address=address, timeout=timeout)
     key_bytes = keytext.parse(key, as_hex=as_hex)
-    value = session.run(lambda database: database.get(key_bytes))
+
+    async def read(database: Database) -> bytes | None:
+        async with past.reading(database, at, "multiraft get") as source:
+            return await source.get(key_bytes)
+
+    value = session.run(read)
     if session.json:
         members: dict[str, Any] = keytext.to_json("key", key_bytes) | {"found": value is not None}
         if value is not None:
@@ -143,6 +150,7 @@ def scan(
         int | None, typer.Option("--limit", min=0, metavar="N", help="At most N rows.")
     ] = None,
     keys_only: Annotated[bool, typer.Option("--keys-only", help="Leave the values out.")] = False,
+    at: AtOption = None,
     as_hex: HexOption = False,
     json: JsonOption = False,
     address: AddressOption = None,
@@ -163,11 +171,14 @@ def scan(
     )
 
     async def print_rows(database: Database) -> None:
-        rows = database.scan(first or b"", last, prefix=common or b"", reverse=reverse, limit=limit)
-        # Closed at once when the reader of our output goes away, as `head` does.
-        async with contextlib.aclosing(rows):
-            async for key, value in rows:
-                _print_row(session, key, None if keys_only else value, as_hex=as_hex)
+        async with past.reading(database, at, "multiraft scan") as source:
+            rows = source.scan(
+                first or b"", last, prefix=common or b"", reverse=reverse, limit=limit
+            )
+            # Closed at once when the reader of our output goes away, as `head` does.
+            async with contextlib.aclosing(rows):
+                async for key, value in rows:
+                    _print_row(session, key, None if keys_only else value, as_hex=as_hex)
 
     session.run(print_rows)
 

@@ -69,6 +69,13 @@ class ReplicationReport(msgspec.Struct, frozen=True):
     last_problem: str = ""
 
 
+class GarbageReport(msgspec.Struct, frozen=True):
+    """See cluster/garbage_queue.py."""
+
+    ttl_s: float = 0.0
+    last_problem: str = ""
+
+
 class NodeReport(msgspec.Struct, frozen=True):
     """See cluster/node_status.py."""
 
@@ -81,6 +88,7 @@ class NodeReport(msgspec.Struct, frozen=True):
     store: StoreReport = StoreReport()
     engine: EngineReport | None = None
     replication: ReplicationReport = ReplicationReport()
+    garbage: GarbageReport = GarbageReport()
 
 
 def read(status: dict[str, Any]) -> NodeReport:
@@ -117,6 +125,8 @@ def problems(report: NodeReport) -> Iterator[str]:
         yield f"{store.snapshots.failed} failed snapshots, the last: {store.snapshots.last_failure}"
     if report.replication.last_problem:
         yield f"the last change of replicas to fail: {report.replication.last_problem}"
+    if report.garbage.last_problem:
+        yield f"the last garbage collection to fail: {report.garbage.last_problem}"
 
 
 def _peers(report: NodeReport) -> list[PeerReport]:

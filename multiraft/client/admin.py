@@ -7,6 +7,7 @@ Purpose
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 import msgspec
@@ -79,6 +80,8 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     nodes: tuple[NodeInfo, ...]
     ranges: int | None
     """None when the addressing records cannot be read, as without a majority of the nodes."""
+    protections: tuple[ProtectionInfo, ...] | None = None
+    """The times that are kept readable; None when these cannot be read either."""
 
 
 class Admin:
@@ -199,13 +202,15 @@ class Admin:
         """
         return Keeper(self._router, at, owner)
 
-    async def protections(self) -> list[ProtectionInfo]:
+    async def protections(self, *, deadline_s: float | None = None) -> list[ProtectionInfo]:
         """Return the times that are protected now, the oldest first."""
         found: list[ProtectionInfo] = []
         span = Scan(keys.PROTECTION_PREFIX, keys.prefix_end(keys.PROTECTION_PREFIX))
         reply = BatchReply(())
         while True:
-            reply = await self._router.execute((span,), timestamp=reply.timestamp)
+            reply = await self._router.execute(
+                (span,), timestamp=reply.timestamp, deadline_s=deadline_s
+            )
             page = reply.results[0]
             if not isinstance(page, ScanResult):
                 raise batch.unexpected(page)
@@ -225,11 +230,11 @@ class Admin:
     async def status(self) -> ClusterStatus:
         """Return the cluster at a glance, also when most of it is gone."""
         nodes = await self.nodes()
-        try:
+        ranges, protections = None, None
+        with contextlib.suppress(errors.DeadlineExceededError):
             ranges = len(await self._records(STATUS_TIMEOUT_S))
-        except errors.DeadlineExceededError:
-            ranges = None
-        return ClusterStatus(self._router.connections.cluster_id, tuple(nodes), ranges)
+            protections = tuple(await self.protections(deadline_s=STATUS_TIMEOUT_S))
+        return ClusterStatus(self._router.connections.cluster_id, tuple(nodes), ranges, protections)
 
     async def locks(self) -> tuple[RangeLocksInfo, ...]:
         """Return the locks of all ranges by start key, with those who wait for them.

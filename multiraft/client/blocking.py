@@ -449,9 +449,9 @@ class Admin:
         """Return what keeps everything readable as of `at` while its `with` block lasts."""
         return Protected(self._database, self._database._inner.admin.protect(at, owner=owner))
 
-    def protections(self) -> list[ProtectionInfo]:
+    def protections(self, *, deadline_s: float | None = None) -> list[ProtectionInfo]:
         """Return the times that are protected now, the oldest first."""
-        return self._database._wait(self._database._inner.admin.protections())
+        return self._database._wait(self._database._inner.admin.protections(deadline_s=deadline_s))
 
     def status(self) -> ClusterStatus:
         """Return the cluster at a glance."""
