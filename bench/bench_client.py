@@ -30,6 +30,7 @@ from multiraft.model.requests import (
     Result,
     ScanResult,
 )
+from multiraft.model.transaction_requests import EndTransaction, RecordResult
 from multiraft.net.transport import (
     PROTOCOL_VERSION,
     Acceptor,
@@ -47,13 +48,23 @@ NODE = NodeId(1)
 VALUE = bytes(256)
 NOW = hlc.from_us(1_700_000_000_000_000)
 FIRST = initial_descriptor(RangeId(1), keys.MIN, keys.FIRST_RANGE_END, (NODE,))
-SECOND = initial_descriptor(RangeId(2), keys.PLAIN, keys.END, (NODE,))
+MIDDLE = keys.PLAIN + b"m"
+SECOND = initial_descriptor(RangeId(2), keys.PLAIN, MIDDLE, (NODE,))
+THIRD = initial_descriptor(RangeId(3), MIDDLE, keys.END, (NODE,))
 
 ANSWERS: dict[type[Operation], Result] = {
     Get: GetResult(VALUE, NOW),
     Put: PutResult(),
+    EndTransaction: RecordResult(None),
 }
-RECORD = ScanResult((keys.meta_key(keys.PLAIN), encoding.pack(SECOND)), None)
+RECORD = ScanResult(
+    tuple(
+        part
+        for descriptor in (SECOND, THIRD)
+        for part in (keys.meta_key(descriptor.start), encoding.pack(descriptor))
+    ),
+    None,
+)
 
 
 def answer(payload: bytes) -> bytes:
@@ -157,6 +168,30 @@ def test_get(benchmark: BenchmarkFixture, callers: int) -> None:
 @several_callers
 def test_put(benchmark: BenchmarkFixture, callers: int) -> None:
     measure(benchmark, callers, lambda db: db.put(b"key-12345", VALUE))
+
+
+async def update(txn: multiraft.Transaction) -> None:
+    """Read a key and write it: one range, so one phase."""
+    await txn.get(b"key-12345")
+    await txn.put(b"key-12345", VALUE)
+
+
+async def transfer(txn: multiraft.Transaction) -> None:
+    """Read and write a key in each of two ranges: in parallel."""
+    await txn.get(b"key-12345")
+    await txn.get(b"nothing")
+    await txn.put(b"key-12345", VALUE)
+    await txn.put(b"nothing", VALUE)
+
+
+@several_callers
+def test_update_in_a_transaction(benchmark: BenchmarkFixture, callers: int) -> None:
+    measure(benchmark, callers, lambda db: db.run(update))
+
+
+@several_callers
+def test_transfer_in_a_transaction(benchmark: BenchmarkFixture, callers: int) -> None:
+    measure(benchmark, callers, lambda db: db.run(transfer))
 
 
 @several_callers

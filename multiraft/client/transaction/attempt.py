@@ -233,7 +233,7 @@ class Attempt:
 
     async def get(self, key: bytes, *, for_update: bool) -> bytes | None:
         """Return what the key holds for others; locked, if wanted or if it is contended."""
-        is_locking = for_update or key in self.contended
+        is_locking = for_update or self._is_wanted_by_others(key)
         if is_locking:
             self._lock((key,))
         (result,) = await self.read((Get(key),), is_locking=is_locking)
@@ -246,7 +246,7 @@ class Attempt:
         """Like `get`, for several keys."""
         found: dict[bytes, bytes | None] = {}
         for is_locking in (True, False):
-            some = [k for k in wanted if (for_update or k in self.contended) is is_locking]
+            some = [k for k in wanted if (for_update or self._is_wanted_by_others(k)) is is_locking]
             if not some:
                 continue
             if is_locking:
@@ -337,6 +337,9 @@ class Attempt:
                 return
             conflict = await self._refresh(timestamp)
             if conflict is not None:
+                if conflict in self.buffer.values:
+                    coordinator = self.coordinator
+                    coordinator.hot_keys.remember(conflict, coordinator.router.now())
                 raise self.fail(
                     errors.TransactionRetryError(
                         reason=f"{keys.pretty(conflict)} was written since it was read"
@@ -369,6 +372,12 @@ class Attempt:
                 if resume is not None:
                     start, end = (resume, end) if operation.reverse else (start, resume)
                 self.reads.add_span(start, end)
+
+    def _is_wanted_by_others(self, key: bytes) -> bool:
+        if key in self.contended:
+            return True
+        hot_keys = self.coordinator.hot_keys
+        return bool(hot_keys) and hot_keys.holds(key, self.coordinator.router.now())
 
     # -- locking and laying ------------------------------------------------------------------------
 

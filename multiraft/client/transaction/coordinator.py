@@ -12,6 +12,7 @@ from multiraft.client.calls import Call
 from multiraft.client.router import Router
 from multiraft.client.transaction.attempt import Attempt
 from multiraft.client.transaction.heartbeats import Heartbeats
+from multiraft.client.transaction.hot_keys import HotKeys
 from multiraft.model.requests import BatchReply
 
 CLOSES_WITHIN_S = 1.0
@@ -40,6 +41,7 @@ class Coordinator:
         self.settings = settings
         self.limits = limits
         self.heartbeats = Heartbeats(router, settings.transaction_heartbeat_ms)
+        self.hot_keys = HotKeys()
         self.refreshes = 0
         self._begun = 0
         self._tasks: dict[asyncio.Task[None], None] = {}

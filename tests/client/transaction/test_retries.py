@@ -205,3 +205,29 @@ def test_a_function_that_is_cancelled_is_rolled_back() -> None:
         assert not bench.cluster.transactions.locks
 
     clients.run(main)
+
+
+def test_those_who_come_later_lock_what_others_have_lost_at_once() -> None:
+    async def main(bench: Bench) -> None:
+        db = bench.db
+        runs = 0
+
+        async def work(txn: Transaction) -> None:
+            nonlocal runs
+            runs += 1
+            await txn.get(b"q")
+            await txn.increment(b"a")
+            if runs == 1:
+                await db.increment(b"a", 10)
+
+        await db.run(work)
+        bench.cluster.requests.clear()
+        await db.run(lambda txn: txn.increment(b"a"))
+        await db.run(lambda txn: txn.get_many([b"a", b"q"]))
+        assert [is_locking for _, _, is_locking in contexts(bench)] == [True, True, False]
+        await asyncio.sleep(1)
+        bench.cluster.requests.clear()
+        await db.run(lambda txn: txn.increment(b"a"))
+        assert [is_locking for _, _, is_locking in contexts(bench)] == [False]
+
+    clients.run(main)
