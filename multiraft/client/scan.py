@@ -2,8 +2,9 @@
 
 Purpose
     Ask for page after page: each goes to one range and says where the next one begins. The first
-    page's leaseholder chooses the time, all later pages are read at it (rule S19). So the scan is
-    one consistent view, and a split under it only changes who is asked for the next page.
+    page's leaseholder chooses the time, all later pages are read at it (rule S19); scan_time.py
+    tells when it moves on. So the scan is one consistent view, and a split under it only changes
+    who is asked for the next page.
 Invariants
     - Every key that was there at the scan's time is given once, in order.
     - While the application works on one page, the next is on its way; at most one is.
@@ -21,16 +22,18 @@ from multiraft.client.batch import Builder
 from multiraft.client.calls import Call
 from multiraft.client.protection import Keeper
 from multiraft.client.router import NO_TIMESTAMP, Router
+from multiraft.client.scan_time import ScanTime
 from multiraft.ids import Timestamp
 from multiraft.model.requests import BatchReply, Scan, ScanResult
 
 Row = tuple[bytes, bytes]
+NOTHING = b"", b""
 
 
 class Cursor:
     """Where a scan stands: what of the span is still to be read, and how many keys at most."""
 
-    __slots__ = ("_end", "_is_reverse", "_left", "_limits", "_start")
+    __slots__ = ("_end", "_is_reverse", "_left", "_limits", "_span", "_start")
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Cursor:
         limit: int | None,
         limits: config.LimitsConfig,
     ) -> None:
+        self._span = start, end
         self._start = start
         self._end = end
         self._is_reverse = reverse
@@ -51,6 +55,16 @@ class Cursor:
     def has_ended(self) -> bool:
         """Whether there is nothing more to ask for."""
         return self._start >= self._end or self._left == 0
+
+    @property
+    def covered(self) -> tuple[bytes, bytes]:
+        """The span that the pages so far have decided."""
+        start, end = self._span
+        return (self._end, end) if self._is_reverse else (start, self._start)
+
+    def begin_anew(self) -> None:
+        """Nothing was read yet that counts: no page had a row."""
+        self._start, self._end = self._span
 
     def operation(self) -> Scan:
         """Return what to ask for next."""
@@ -67,12 +81,10 @@ class Cursor:
         """Go on after `page`."""
         if self._left is not None:
             self._left = max(0, self._left - len(page.rows) // 2)
-        if page.resume is None:
-            self._start = self._end
-        elif self._is_reverse:
-            self._end = page.resume
+        if self._is_reverse:
+            self._end = self._start if page.resume is None else page.resume
         else:
-            self._start = page.resume
+            self._start = self._end if page.resume is None else page.resume
 
 
 def span_cursor(
@@ -107,29 +119,35 @@ async def pages(
 
     With `timestamp`, as of that, which the caller keeps from garbage collection.
     """
+    time = ScanTime(router, deadline_s, timestamp)
     keeper: Keeper | None = None
     upcoming: Call | None = None
-
-    def ask(at: Timestamp) -> Call:
-        return router.start((cursor.operation(),), deadline_s=deadline_s, timestamp=at)
-
+    has_yielded = False
     try:
         while upcoming is not None or not cursor.has_ended:
-            call = upcoming = upcoming or ask(timestamp)
-            reply = await call.future
+            call = upcoming = upcoming or time.ask(cursor.operation())
+            try:
+                reply = await call.future
+            except errors.ReadUncertainError as uncertain:
+                upcoming = None
+                span = cursor.covered if has_yielded else NOTHING
+                if await time.move_to(Timestamp(uncertain.timestamp), *span) and not has_yielded:
+                    cursor.begin_anew()
+                continue
             upcoming = None
             page = reply.results[0]
             if not isinstance(page, ScanResult):
                 raise batch.unexpected(page)
             cursor.advance(page)
-            if not timestamp and not cursor.has_ended:
-                timestamp = reply.timestamp
-                keeper = Keeper(router, timestamp, "a scan")
+            if not time.timestamp and not cursor.has_ended:
+                time.chosen(reply.timestamp, reply.uncertainty_limit)
+                keeper = Keeper(router, reply.timestamp, "a scan")
                 keeper.begin_later()
             if prefetch and not cursor.has_ended:
-                upcoming = ask(timestamp)
+                upcoming = time.ask(cursor.operation())
                 upcoming.future.add_done_callback(_mark_retrieved)
             if page.rows:
+                has_yielded = True
                 yield page.rows
     finally:
         if upcoming is not None:

@@ -308,7 +308,8 @@ class BatchReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The answer to a part: a result for each operation in order, or an error and no results.
 
     `timestamp` is the one the part was read or written at. `clock` is the answering node's HLC.
-    `uncertainty_limit` is told when the leaseholder has chosen a transaction's read timestamp.
+    `uncertainty_limit` is told when the leaseholder has chosen the timestamp of a transaction's
+    reads, or of a scan: up to there, other ranges may have versions that are older than that.
     """
 
     results: tuple[Result, ...]

@@ -292,10 +292,13 @@ class Leaseholder:
             return None
         self.requests_served += 1
         reader = self.context.reader
+        uncertainty_limit = Timestamp(0)
         if type(request.operations[0]) is Scan:
             for scan in scans(request):
                 self.cache.add_span(scan.start, scan.end, timestamp, SHARED)
             evaluate = reads.scan_all
+            if not request.timestamp:
+                uncertainty_limit = Timestamp(timestamp + clock.offset_max)
         else:
             for operation in validation.points(request):
                 self.cache.add_point(operation.key, timestamp, SHARED)
@@ -304,7 +307,7 @@ class Leaseholder:
             results = evaluate(reader, request.operations, timestamp, self.context.config.limits)
         except errors.RequestError as impossible:
             return self.context.refusal(impossible)
-        return BatchReply(results, timestamp, clock.last)
+        return BatchReply(results, timestamp, clock.last, None, uncertainty_limit)
 
     def write(self, pending: PendingWrite) -> BatchReply | None:
         """Evaluate a part that writes, under its latches, and propose its effects.

@@ -249,3 +249,16 @@ def test_a_cursor_counts_what_is_left_of_its_limit() -> None:
     assert (cursor.operation().start, cursor.operation().limit_keys) == (b"c", 1)
     cursor.advance(ScanResult((b"c", b"3"), b"d"))
     assert cursor.has_ended
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_cursor_tells_what_its_pages_have_decided(reverse: bool) -> None:
+    cursor = Cursor(b"a", b"z", reverse=reverse, limit=None, limits=config.LimitsConfig())
+    assert cursor.covered == ((b"z", b"z") if reverse else (b"a", b"a"))
+    cursor.advance(ScanResult((b"k", b"v"), b"k"))
+    assert cursor.covered == ((b"k", b"z") if reverse else (b"a", b"k"))
+    cursor.advance(ScanResult((), None))
+    assert cursor.covered == (b"a", b"z")
+    cursor.begin_anew()
+    assert not cursor.has_ended
+    assert (cursor.operation().start, cursor.operation().end) == (b"a", b"z")
