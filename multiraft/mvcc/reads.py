@@ -16,6 +16,7 @@ Source
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -101,6 +102,13 @@ def get_write(reader: Reader, key: bytes, write_id: bytes, timestamp: Timestamp)
     return versions.decode(timestamp, found[1])
 
 
+class Change(NamedTuple):
+    """A key that has changed, and when; without a time, nothing has up to there: look further."""
+
+    key: bytes
+    timestamp: Timestamp
+
+
 def first_change(
     reader: Reader,
     start: bytes,
@@ -108,19 +116,29 @@ def first_change(
     since: Timestamp,
     until: Timestamp,
     except_id: bytes = b"",
-) -> tuple[bytes, Timestamp] | None:
-    """Return the first key of `[start, end)` with a version in (since, until], and that version.
+    *,
+    limit_passed: int = 0,
+) -> Change | None:
+    """Return the first key of `[start, end)` with a version in (since, until], the newest such.
 
-    Outcomes are none, and what the write `except_id` made does not count. Of a key, the newest.
+    Outcomes are none, and what the write `except_id` made does not count. Ends before the next key
+    when it has passed `limit_passed` versions (0: no limit).
     """
     newest, oldest = _inverted(until), _inverted(since)
-    for physical, stored in reader.scan(*layout.span(layout.VERSION, start, end)):
+    prefix = b""
+    for passed, (physical, stored) in enumerate(
+        reader.scan(*layout.span(layout.VERSION, start, end))
+    ):
         if (
             newest <= physical[_SUFFIX:] < oldest
             and stored[0] & KIND_MASK != OUTCOME
             and stored[1:HEADER_BYTES] != except_id
         ):
-            return layout.split_version_key(physical)
+            return Change(*layout.split_version_key(physical))
+        if limit_passed and passed >= limit_passed:
+            if passed > limit_passed and physical[:_SUFFIX] != prefix:
+                return Change(layout.split_version_key(physical)[0], hlc.ZERO)
+            prefix = physical[:_SUFFIX]
     return None
 
 

@@ -270,9 +270,8 @@ class PendingPart(Pending):
                 locks.release_unreplicated(transaction_id, (key,))
         ended = outcome.ended
         if ended is not None:
-            keys = [write.key for write in outcome.unresolved]
             resolver = self.holder.context.resolver
-            resolver.add(ended.txn.id, ended.status, ended.timestamp, keys)
+            resolver.add(ended.txn.id, ended.status, ended.timestamp, outcome.unresolved)
 
     def failed(self, error: errors.MultiraftError) -> None:
         """The term was lost first; what became of the part is for the next attempt to find."""

@@ -4,6 +4,7 @@ import asyncio
 
 from multiraft.client.database import Database
 from multiraft.model.requests import Get, Scan
+from multiraft.model.transaction_requests import HeartbeatTransaction
 from multiraft.mvcc import statistics
 from multiraft.mvcc.reader import EngineReader
 from multiraft.ranges.bootstrap import USER_RANGE_ID
@@ -127,15 +128,9 @@ async def test_a_writer_waits_for_another_and_is_told_who_has_the_key(
     one, other = Transaction(cluster, b"a"), Transaction(cluster, b"a")
     await one.laid_down({b"a": b"1"})
     asked = other.lay({b"a": b"2"})
-
-    async def alive() -> None:
-        from multiraft.model.transaction_requests import HeartbeatTransaction
-
-        while not asked.is_answered:
-            await one.do(HeartbeatTransaction(plain(b"a")))
-            await asyncio.sleep(0.5)
-
-    await alive()
+    while not asked.is_answered:
+        await one.do(HeartbeatTransaction(plain(b"a")))
+        await asyncio.sleep(0.5)
     assert asked.code == "lock_wait"
     assert asked.reply.error is not None
     assert asked.reply.error.facts["holder"] == one.id.hex()

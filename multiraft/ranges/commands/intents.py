@@ -171,17 +171,13 @@ def refresh(setting: Setting, request: BatchRequest) -> Outcome:
             return refused(
                 errors.ReadTooOldError(timestamp=operation.since, threshold=setting.gc_threshold)
             )
-        conflict = changed(setting, span_of(operation), operation.since, until, request.id)
-        results.append(RefreshResult(conflict is None, conflict or b""))
+        span = operation.key, operation.end
+        results.append(unchanged(setting, span, operation.since, until, request.id))
     if all(result.succeeded for result in results):
-        for operation in operations:
-            add_read(setting, span_of(operation), until, request.id)
+        for operation, result in zip(operations, results, strict=True):
+            span = operation.key, result.resume or operation.end
+            add_read(setting, span, until, request.id)
     return Outcome(tuple(results), until)
-
-
-def span_of(operation: Refresh) -> tuple[bytes, bytes]:
-    """Return what a refresh is about, as a span."""
-    return operation.key, operation.end
 
 
 def add_read(
@@ -195,22 +191,29 @@ def add_read(
         setting.cache.add_point(start, timestamp, transaction_id)
 
 
-def changed(
+def unchanged(
     setting: Setting,
     span: tuple[bytes, bytes],
     since: Timestamp,
     until: Timestamp,
     transaction_id: bytes,
-) -> bytes | None:
-    """Return where what was read of `span` at `since` is not the same at `until`; None if it is.
+) -> RefreshResult:
+    """Return whether what was read of `span` at `since` is the same at `until`.
 
     An intent of another at or below `until` may become a version there.
     """
     start, end = span[0], span[1] or keys.next_key(span[0])
     intent = setting.foreign_intent(start, end, until, transaction_id)
     if intent is not None:
-        return intent
+        return RefreshResult(False, intent)
     if setting.clock_floor <= since:
-        return None
-    found = reads.first_change(setting.reader, start, end, since, until, transaction_id)
-    return None if found is None else found[0]
+        return RefreshResult(True)
+    passed_max = setting.limits.scan_passed_max if span[1] else 0
+    found = reads.first_change(
+        setting.reader, start, end, since, until, transaction_id, limit_passed=passed_max
+    )
+    if found is None:
+        return RefreshResult(True)
+    if not found.timestamp:
+        return RefreshResult(True, resume=found.key)
+    return RefreshResult(False, found.key)

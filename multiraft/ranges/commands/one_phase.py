@@ -22,7 +22,7 @@ from multiraft.mvcc import intents as stored
 from multiraft.mvcc import reads
 from multiraft.mvcc.intents import ChangeSet
 from multiraft.mvcc.versions import Version
-from multiraft.ranges.commands import intents
+from multiraft.ranges.commands import intents, records
 from multiraft.ranges.commands.intents import DONE, Write
 from multiraft.ranges.commands.setting import Outcome, Setting, refused
 
@@ -50,6 +50,8 @@ def commit(setting: Setting, request: BatchRequest) -> Outcome:
         return refused(intents.unknown())
     if record is not None and record.status is TransactionStatus.ABORTED:
         return refused(errors.TransactionAbortedError(reason=record.reason))
+    if any(setting.own_intent(operation.key, request.id) is not None for operation in writes):
+        return refused(errors.RequestError("a commit in one phase has laid no intents before"))
     placed, needed = _placed(setting, request, writes)
     if record is not None:
         needed = max(needed, record.timestamp)
@@ -66,9 +68,9 @@ def commit(setting: Setting, request: BatchRequest) -> Outcome:
     outcome = _committed(request, writes, timestamp, setting.now)
     result = outcome.results[-1]
     assert isinstance(result, RecordResult), "the end of a transaction gives its record"
+    assert result.record is not None, "it has committed"
     if record is not None or not any(operation.key == end.key for operation in writes):
         # Without a version at the anchor nobody who asks there could tell that it has committed.
-        assert result.record is not None, "it has committed"
         changes.record(result.record)
     return Outcome(
         outcome.results,
@@ -77,6 +79,8 @@ def commit(setting: Setting, request: BatchRequest) -> Outcome:
         id=request.id,
         written_at=timestamp,
         unlocked=tuple((key, request.id) for key in (*end.locked, *(each.key for each in writes))),
+        ended=result.record,
+        unresolved=records.locked_elsewhere(setting, end),
     )
 
 
@@ -107,7 +111,8 @@ def _move(
     for start, stop in end.read_spans:
         if not (setting.contains(start) and stop <= setting.end):
             return False
-        if intents.changed(setting, (start, stop), since, needed, request.id) is not None:
+        seen = intents.unchanged(setting, (start, stop), since, needed, request.id)
+        if not seen.succeeded or seen.resume:
             return False
     for span in end.read_spans:
         intents.add_read(setting, span, needed, request.id)

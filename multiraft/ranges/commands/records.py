@@ -20,7 +20,6 @@ from multiraft.ids import Timestamp
 from multiraft.model import hlc
 from multiraft.model.requests import BatchRequest, Result
 from multiraft.model.transaction import (
-    IntentRef,
     TransactionMeta,
     TransactionRecord,
     TransactionStatus,
@@ -191,8 +190,8 @@ def _resolve_here(
     operation: EndTransaction,
     record: TransactionRecord,
     changes: ChangeSet,
-) -> tuple[IntentRef, ...]:
-    """Resolve the intents that the part has named, and so latched; return what is left.
+) -> tuple[bytes, ...]:
+    """Resolve the intents that the part has named, and so latched; return the keys that are left.
 
     It has latched what lies in this range: the range may have become smaller since, never larger.
     """
@@ -201,7 +200,13 @@ def _resolve_here(
         intent = setting.own_intent(key, transaction_id)
         if intent is not None:
             intents.end(changes, key, intent, record.status, record.timestamp)
-    return tuple(write for write in (operation.writes or record.writes) if write.key not in here)
+    written = [write.key for write in (operation.writes or record.writes) if write.key not in here]
+    return (*written, *locked_elsewhere(setting, operation))
+
+
+def locked_elsewhere(setting: Setting, operation: EndTransaction) -> tuple[bytes, ...]:
+    """Return the keys that the transaction may have locked in other ranges."""
+    return tuple(key for key in operation.locked if not setting.contains(key))
 
 
 def _unlocked(operation: EndTransaction, transaction_id: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -298,4 +303,5 @@ def recover(setting: Setting, request: BatchRequest) -> Outcome:
         reason="" if operation.committed else "its coordinator left it, and not all was written",
     )
     outcome = _write(setting, decided)
-    return msgspec.structs.replace(outcome, ended=decided, unresolved=decided.writes)
+    keys = tuple(write.key for write in decided.writes)
+    return msgspec.structs.replace(outcome, ended=decided, unresolved=keys)

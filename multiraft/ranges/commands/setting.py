@@ -15,7 +15,7 @@ from multiraft.concurrency.timestamp_cache import TimestampCache
 from multiraft.config import LimitsConfig
 from multiraft.ids import Timestamp
 from multiraft.model.requests import Result
-from multiraft.model.transaction import Intent, IntentRef, TransactionRecord
+from multiraft.model.transaction import Intent, TransactionRecord
 from multiraft.mvcc import intents, reads
 from multiraft.mvcc.intents import ChangeSet
 from multiraft.mvcc.reader import Reader
@@ -95,9 +95,9 @@ class Outcome(msgspec.Struct, frozen=True):
     unlocked: tuple[tuple[bytes, bytes], ...] = ()
     """Keys, and whose locks that are not replicated are to go from each."""
     ended: TransactionRecord | None = None
-    """A transaction that this part has ended, whose other intents are to be resolved."""
-    unresolved: tuple[IntentRef, ...] = ()
-    """Those intents."""
+    """A transaction that this part has ended, of which something is left to be resolved."""
+    unresolved: tuple[bytes, ...] = ()
+    """The keys that it may have intents or locks on."""
 
 
 def refused(error: errors.MultiraftError) -> Outcome:

@@ -89,5 +89,4 @@ def _newer(
     found = versions.first_change(setting.reader, start, end, timestamp, limit)
     if found is None:
         return None
-    key, at = found
-    return errors.ReadUncertainError(key=keys.pretty(key), timestamp=at)
+    return errors.ReadUncertainError(key=keys.pretty(found.key), timestamp=found.timestamp)
