@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiraft.concurrency import latches
-from multiraft.concurrency.latches import DESCRIPTOR, Latch, LatchManager, LatchStatus, Span
+from multiraft.concurrency.latches import (
+    DESCRIPTOR,
+    Latch,
+    LatchManager,
+    LatchStatus,
+    Span,
+    record_point,
+)
 from multiraft.model import keys
 
 
@@ -73,6 +80,10 @@ CONFLICTS = [
     (write_span(b"a", b"k"), write_span(b"k", b"z"), False),
     (write_span(keys.MIN, keys.END), write(DESCRIPTOR), False),
     (write(DESCRIPTOR), write(DESCRIPTOR), True),
+    (write_span(keys.MIN, keys.END), write(record_point(b"a", b"1")), False),
+    (write(record_point(b"a", b"1")), write(record_point(b"a", b"1")), True),
+    (write(record_point(b"a", b"1")), write(record_point(b"a", b"2")), False),
+    (write(record_point(b"a", b"1")), write(DESCRIPTOR), False),
 ]
 
 

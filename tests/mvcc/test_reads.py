@@ -251,3 +251,49 @@ def test_scan_over_keys_of_the_future_pauses(reverse: bool) -> None:
     assert page.rows == ()
     assert page.resume is not None
     assert reader.looked_at < 6 * reads.SEEK_AFTER
+
+
+@one_engine_for_all
+@given(
+    histories(), some_bounds, some_bounds, timestamps, timestamps, st.integers(0, 9), st.booleans()
+)
+def test_the_first_change_is_that_of_the_model_however_it_is_cut(
+    engine: Engine,
+    model: Model,
+    start: bytes,
+    end: bytes,
+    since: int,
+    until: int,
+    limit_passed: int,
+    own: bool,
+) -> None:
+    start, end = sorted((start, end))
+    since, until = sorted((since, until))
+    model.store(engine)
+    except_id = write_id(until // 2) if own else b""
+    expected = None
+    for key, version in model.all():
+        counts = version.kind != OUTCOME and version.id != except_id
+        if start <= key < end and since < version.timestamp <= until and counts:
+            if expected is not None and expected.key != key:
+                break
+            expected = reads.Change(key, version.timestamp)
+    reader = EngineReader(engine)
+    found, low, steps = None, start, 0
+    while True:
+        found = reads.first_change(
+            reader,
+            low,
+            end,
+            Timestamp(since),
+            Timestamp(until),
+            except_id,
+            limit_passed=limit_passed,
+        )
+        steps += 1
+        if found is None or found.timestamp:
+            break
+        assert low < found.key < end, "it gets further"
+        low = found.key
+    assert found == expected
+    assert limit_passed or steps == 1
