@@ -17,7 +17,7 @@ REQUESTS = (
         "a lease that does not come back sends clients away",
         Called(
             _HOLDER + "wait",
-            before=lambda holder, pending: (
+            before=lambda holder, pending, _reached=0: (
                 bool(pending.deadline) and holder.context.clock.monotonic() >= pending.deadline
             ),
         ),
