@@ -15,6 +15,7 @@ Modules
     lock_table       requests wait in line for locks of transactions
     lock_waits       its nouns: a lock, a waiter, the queues of a key
     wait_graph       transactions that wait in a circle, and which of them has to end
+    told_waits       the same over several stores, by what they tell each other
     timestamp_cache  a write must not change what was read
     recent_writes    most writes need no search for an earlier attempt
 

@@ -76,7 +76,9 @@ class WaitsFor(msgspec.Struct, frozen=True, array_like=True, gc=False):
     waiter: TransactionMeta
     holder: TransactionMeta
     seen_at: Timestamp = Timestamp(0)
-    """The clock of the node on which it waits, when it last did. For nothing but this."""
+    """When it was last seen to wait, on the clock of the node on which it does."""
+    since: Timestamp = Timestamp(0)
+    """Since when it has waited, on the same clock; all the time until `seen_at`."""
 
 
 class PushTransaction(msgspec.Struct, frozen=True, array_like=True, tag=32, gc=False):

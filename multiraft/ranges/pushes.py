@@ -1,24 +1,14 @@
-"""Working for those who wait for locks: asks how the holders are, and ends circles of waits.
+"""Working for those who wait for locks: asks how the holders are, and has what has ended resolved.
 
 Purpose
     A lock stays until somebody resolves it. Its holder does, as a rule. For the case that it cannot
     any more, or waits itself, the first of those that wait for it asks at its record now and then;
-    and so does whoever waits and may hold locks, because of deadlocks.
+    and so does whoever waits and may hold locks, because of deadlocks (deadlocks.py).
 How
     Everybody who waits on this store is looked at a little while after it began to, then ever less
     often. It is due to push if it is the first at its key, or may hold locks, or has the higher
     priority. A push asks at the holder's anchor, where a holder without a sign of life is aborted.
     What has ended is resolved at once, and what was left STAGING is recovered first (recovery.py).
-Deadlocks
-    - Waits on this store are a graph: a circle is found as it closes, and its youngest member ends
-      in the same turn of the loop.
-    - Over several stores, what is known of who waits for a transaction is kept at its anchor for a
-      while. Who waits and may hold locks fetches that, and hands it on, with its own wait, to the
-      anchor of the one it waits for. So on a circle everybody gets to know all of it. A circle ends
-      when each of its waits was seen again after all of it had been seen once: its youngest member
-      is aborted by itself, or by the one that waits for it. All name the same one.
-    - Who holds nothing is waited for by nobody. That is not known, but likely for a transaction
-      that waits for the very key that was to be its first, so that one asks much later.
 Invariants
     - With nobody waiting there is no timer, and nothing is sent.
     - A waiter does not outlive its transaction: one that is found to have ended is woken.
@@ -35,12 +25,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from multiraft import errors
-from multiraft.concurrency import wait_graph
 from multiraft.concurrency.lock_table import LockTable
 from multiraft.concurrency.lock_waits import Lock, Waiter
-from multiraft.concurrency.wait_graph import WaitGraph, WaitGraphStatus
 from multiraft.ids import Timestamp
-from multiraft.model import hlc, keys
 from multiraft.model.requests import Operation, Result
 from multiraft.model.transaction import TransactionMeta, TransactionRecord, TransactionStatus
 from multiraft.model.transaction_requests import (
@@ -50,7 +37,8 @@ from multiraft.model.transaction_requests import (
     RecordResult,
     WaitsFor,
 )
-from multiraft.ranges import recovery
+from multiraft.ranges import deadlocks, recovery
+from multiraft.ranges.deadlocks import Deadlocks, DeadlocksStatus
 from multiraft.ranges.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -60,14 +48,8 @@ if TYPE_CHECKING:
 FIRST_PUSH_S = 0.02
 PUSH_S_MAX = 0.1
 """Between two pushes of a waiter, once it waits for long."""
-OWN_ANCHOR_PUSH_S = 0.5
-"""After so long, who waits for its own anchor is taken to hold locks elsewhere."""
-TOLD_MS = 2_000
-"""What others tell of waits counts for so long."""
 DEADLINE_S = 3.0
 CONCURRENT_MAX = 64
-EDGES_MAX = 256
-TOLD_MAX = 10_000
 ENDED_KEPT_MAX = 1_024
 
 _NEVER = Timestamp(0)
@@ -78,24 +60,15 @@ class PushesStatus(msgspec.Struct, frozen=True):
     """Who waits on this store, and what was done for them since the start."""
 
     waiting: int
-    graph: WaitGraphStatus
     pushes: int
     recoveries: int
-    deadlocks: int
+    deadlocks: DeadlocksStatus
 
 
 class _Push:
     """What is done for one waiter."""
 
-    __slots__ = (
-        "delay_s",
-        "has_ended",
-        "holder_id",
-        "suspect",
-        "suspected_at",
-        "table",
-        "waiter",
-    )
+    __slots__ = ("delay_s", "has_ended", "holder_id", "table", "waiter")
 
     def __init__(self, table: LockTable, waiter: Waiter) -> None:
         self.table = table
@@ -103,9 +76,6 @@ class _Push:
         self.delay_s = FIRST_PUSH_S
         self.holder_id = b"" if waiter.holder is None else waiter.holder.id
         """For whom it waited when it was last looked at."""
-        self.suspect = b""
-        """Who would have to end, if what was known at `suspected_at` was true at one moment."""
-        self.suspected_at = _NEVER
         self.has_ended = False
 
     def waits_for(self, holder: TransactionMeta) -> bool:
@@ -122,99 +92,53 @@ class Pushes:
         self._router = router
         self._resolver = resolver
         self._monotonic = store.context.clock.monotonic
-        self._now = store.context.hlc.now
-        self._graph = WaitGraph(TOLD_MAX)
+        self._deadlocks = Deadlocks(store, self._end_victim)
         self._waiting: dict[Waiter, _Push] = {}
         self._schedule: list[tuple[float, int, _Push]] = []
         self._scheduled = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._circles: dict[bytes, None] = {}
-        """Transactions through which a circle was found that is not broken yet."""
         self._ended: OrderedDict[bytes, TransactionRecord] = OrderedDict()
         """Some that have ended lately: many may wait for their locks."""
         self._running = 0
         self._pushes = 0
         self._recoveries = 0
-        self._deadlocks = 0
 
     # -- what lock tables tell ---------------------------------------------------------------------
 
     def waits(self, table: LockTable, waiter: Waiter) -> None:
         """See lock_table.Observer."""
         push = self._waiting[waiter] = _Push(table, waiter)
-        txn, holder = waiter.txn, waiter.holder
-        if txn is not None and txn.anchor:
-            self._graph.add(waiter)
-            self._look_for_circle(txn.id)
-        is_urgent = holder is not None and (holder.id in self._ended or _outranks(txn, holder))
+        self._deadlocks.waits(waiter)
+        holder = waiter.holder
+        is_urgent = holder is not None and (
+            holder.id in self._ended or _outranks(waiter.txn, holder)
+        )
         self._look_again(push, 0.0 if is_urgent else self._with_jitter(push.delay_s))
 
     def waits_no_more(self, waiter: Waiter) -> None:
         """See lock_table.Observer."""
         self._waiting.pop(waiter).has_ended = True
-        if waiter.txn is not None:
-            self._graph.remove(waiter)
+        self._deadlocks.waits_no_more(waiter)
 
     def taken(self, table: LockTable, lock: Lock) -> None:
         """See lock_table.Observer."""
-        if lock.holder.id in self._graph:
-            self._look_for_circle(lock.holder.id)
+        self._deadlocks.taken(lock)
 
     # -- what a leaseholder tells and asks, for the records in its range ---------------------------
 
     def tell(self, edges: tuple[WaitsFor, ...]) -> None:
         """Take in what a pusher knows of who waits."""
-        if edges:
-            now = self._now()
-            self._graph.expire(Timestamp(max(0, now - hlc.from_ms(TOLD_MS))))
-            self._graph.tell(edges, now)
+        self._deadlocks.tell(edges)
 
     def edges_to(self, transaction_id: bytes) -> tuple[WaitsFor, ...]:
         """Return who waits for that transaction, directly or not, as far as is known here."""
-        return self._graph.edges_to(transaction_id, self._now(), EDGES_MAX)
+        return self._deadlocks.edges_to(transaction_id)
 
     def status(self) -> PushesStatus:
         """Return what is under way."""
         return PushesStatus(
-            len(self._waiting),
-            self._graph.status(),
-            self._pushes,
-            self._recoveries,
-            self._deadlocks,
+            len(self._waiting), self._pushes, self._recoveries, self._deadlocks.status()
         )
-
-    # -- circles on this store -------------------------------------------------------------------
-
-    def _look_for_circle(self, transaction_id: bytes) -> None:
-        if self._graph.victim(transaction_id) is None:
-            return
-        if not self._circles:
-            # Not at once: the lock table is in the middle of something.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(self._store.or_fail, self._break_circles)
-        self._circles[transaction_id] = None
-
-    def _break_circles(self) -> None:
-        circles, self._circles = self._circles, {}
-        for transaction_id in circles:
-            while (victim := self._graph.victim(transaction_id)) is not None:
-                self._deadlocks += 1
-                wait = self._graph.waits_of(victim.id)[0]
-                assert isinstance(wait, Waiter), "the waits of the graph are those of lock tables"
-                reason = _deadlock(wait)
-                self._end_waits(victim, reason)
-                self._store.spawn(self._abort_quietly(victim, reason), name="abort a victim")
-
-    def _end_waits(self, txn: TransactionMeta, reason: str) -> None:
-        """Nothing on this store waits for the sake of `txn` any more."""
-        for wait in self._graph.waits_of(txn.id):
-            assert isinstance(wait, Waiter), "the waits of the graph are those of lock tables"
-            self._waiting[wait].table.abort(wait, reason)
-
-    async def _abort_quietly(self, txn: TransactionMeta, reason: str) -> None:
-        # Its coordinator, which is told of the deadlock, ends it too.
-        with contextlib.suppress(errors.MultiraftError):
-            await self._abort(txn, reason)
 
     # -- when to push ------------------------------------------------------------------------------
 
@@ -262,7 +186,7 @@ class Pushes:
             self._look_again(push, self._with_jitter(FIRST_PUSH_S))
         elif self._running < CONCURRENT_MAX and (
             push.table.is_first(waiter)
-            or _may_hold_locks(waiter, now)
+            or self._deadlocks.probes(waiter)
             or _outranks(waiter.txn, holder)
         ):
             self._running += 1
@@ -297,13 +221,17 @@ class Pushes:
         lock = place.lock
         holder = lock.holder
         edges: tuple[WaitsFor, ...] = ()
-        if txn is not None and _may_hold_locks(waiter, self._monotonic()):
+        if txn is not None and self._deadlocks.probes(waiter):
             known = await self._who_waits_for(push, txn)
             if not push.waits_for(holder):
                 return
-            now = self._now()
-            own = WaitsFor(txn, holder, now)
-            edges = (own, *self._graph.edges_to(txn.id, now, EDGES_MAX, known))
+            own = self._deadlocks.edge_of(waiter)
+            assert own is not None, "who probes waits"
+            victim = self._deadlocks.victim(own, known)
+            if victim is not None:
+                await self._abort(victim, deadlocks.reason(waiter), push.table)
+                return
+            edges = (own, *known)
         self._pushes += 1
         answer = await self._record(
             PushTransaction(
@@ -325,11 +253,8 @@ class Pushes:
             record = await recovery.recover(self._ask, record)
         if record is not None and record.status.is_final:
             self._has_ended(push.table, record)
-        elif push.waits_for(holder):
-            if record is not None and record.status is _PENDING:
-                _pass_by(push, record)
-            if edges and not push.has_ended:
-                await self._look_for_wide_circle(push, edges)
+        elif record is not None and record.status is _PENDING and push.waits_for(holder):
+            _pass_by(push, record)
 
     async def _who_waits_for(self, push: _Push, txn: TransactionMeta) -> tuple[WaitsFor, ...]:
         """Return what is known of that at the anchor of `txn`, which waits itself."""
@@ -337,30 +262,28 @@ class Pushes:
         if answer.record is not None and answer.record.status.is_final:
             reason = answer.record.reason or "it has ended already"
             push.table.abort(push.waiter, reason)
-        return answer.edges
+        return self._deadlocks.edges_to(txn.id, answer.edges)
 
-    async def _look_for_wide_circle(self, push: _Push, edges: tuple[WaitsFor, ...]) -> None:
-        """End a circle over several stores; `edges` begin with the wait of `push`."""
-        own = edges[0]
-        if push.suspect:
-            edges = tuple(edge for edge in edges if edge.seen_at > push.suspected_at)
-        victim = wait_graph.victim_among(edges, own)
-        if victim is None or victim.id != push.suspect:
-            is_stale = own.seen_at > push.suspected_at + hlc.from_ms(TOLD_MS)
-            if victim is not None or is_stale:
-                push.suspect = b"" if victim is None else victim.id
-                push.suspected_at = own.seen_at
-                push.delay_s = FIRST_PUSH_S / 2
-            return
-        if victim.id in (own.waiter.id, own.holder.id):
-            self._deadlocks += 1
-            await self._abort(victim, _deadlock(push.waiter), push.table)
+    def _end_victim(self, txn: TransactionMeta, reason: str) -> None:
+        """All members of a deadlock wait on this store: end the waits of the youngest, and it."""
+        self._end_waits(txn, reason)
+        self._store.spawn(self._abort_quietly(txn, reason), name="abort a victim")
+
+    def _end_waits(self, txn: TransactionMeta, reason: str) -> None:
+        """Nothing on this store waits for the sake of `txn` any more."""
+        for waiter in self._deadlocks.waits_of(txn.id):
+            self._waiting[waiter].table.abort(waiter, reason)
+
+    async def _abort_quietly(self, txn: TransactionMeta, reason: str) -> None:
+        # Its coordinator, which is told of the deadlock, ends it too.
+        with contextlib.suppress(errors.MultiraftError):
+            await self._abort(txn, reason)
 
     async def _abort(
         self, txn: TransactionMeta, reason: str, table: LockTable | None = None
     ) -> None:
         """Abort `txn`, unless it has begun to commit; in `table` its locks are let go of."""
-        now = self._now()
+        now = self._store.context.hlc.now()
         answer = await self._record(
             PushTransaction(txn.anchor, txn, now, now, PushKind.ABORT, force=True, reason=reason)
         )
@@ -380,7 +303,7 @@ class Pushes:
         self._ended[transaction_id] = msgspec.structs.replace(record, writes=())
         if len(self._ended) > ENDED_KEPT_MAX:
             self._ended.popitem(last=False)
-        self._graph.forget(transaction_id)
+        self._deadlocks.forget(transaction_id)
         self._resolve(table, record)
 
     def _resolve(self, table: LockTable, record: TransactionRecord) -> None:
@@ -413,16 +336,3 @@ def _pass_by(push: _Push, record: TransactionRecord) -> None:
 def _outranks(txn: TransactionMeta | None, holder: TransactionMeta) -> bool:
     """Return whether a push of `holder` succeeds at once."""
     return txn is not None and txn.priority > holder.priority
-
-
-def _may_hold_locks(waiter: Waiter, now: float) -> bool:
-    txn = waiter.txn
-    if txn is None or not txn.anchor:
-        return False
-    return txn.anchor != waiter.key or now - waiter.since > OWN_ANCHOR_PUSH_S
-
-
-def _deadlock(waiter: Waiter) -> str:
-    holder = waiter.holder
-    who = "another transaction" if holder is None else f"transaction {holder.id.hex()}"
-    return f"deadlock: waiting for {keys.pretty(waiter.key)}, locked by {who}, closes a circle"

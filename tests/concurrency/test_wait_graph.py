@@ -4,13 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiraft.concurrency.wait_graph import WaitGraph, WaitGraphStatus, victim_among
+from multiraft.concurrency.wait_graph import WaitGraph, WaitGraphStatus
 from multiraft.ids import Timestamp
 from multiraft.model.transaction import TransactionMeta
-from multiraft.model.transaction_requests import WaitsFor
 
 COUNT = 5
-NOW = Timestamp(10)
 
 
 def txn(number: int, priority: int = 0, began: int | None = None) -> TransactionMeta:
@@ -31,7 +29,7 @@ class Waiting:
 
 
 def graph(*edges: tuple[TransactionMeta, TransactionMeta]) -> WaitGraph:
-    made = WaitGraph(100)
+    made = WaitGraph()
     for waiter, holder in edges:
         made.add(Waiting(waiter, holder))
     return made
@@ -63,7 +61,7 @@ def test_who_is_not_on_the_circle_is_not_the_victim() -> None:
 
 
 def test_lock_that_changes_hands_closes_a_circle() -> None:
-    made = WaitGraph(100)
+    made = WaitGraph()
     wait = Waiting(A, None)
     made.add(wait)
     made.add(Waiting(B, A))
@@ -73,7 +71,7 @@ def test_lock_that_changes_hands_closes_a_circle() -> None:
 
 
 def test_forgotten_wait_breaks_the_circle() -> None:
-    made = WaitGraph(100)
+    made = WaitGraph()
     waits = [Waiting(A, B), Waiting(A, C), Waiting(B, A)]
     for wait in waits:
         made.add(wait)
@@ -83,57 +81,7 @@ def test_forgotten_wait_breaks_the_circle() -> None:
     assert made.waits_of(A.id) == tuple(waits[:2])
     made.remove(waits[0])
     made.remove(waits[1])
-    assert made.status() == WaitGraphStatus(transactions=0, waits=0, told=0)
-
-
-def seen(waiter: TransactionMeta, holder: TransactionMeta, at: int = 5) -> WaitsFor:
-    return WaitsFor(waiter, holder, Timestamp(at))
-
-
-def test_edges_lead_to_the_transaction_from_wherever_they_are_known() -> None:
-    made = graph((A, B))
-    made.tell([seen(B, C), seen(E, A)], NOW)
-    more = [seen(D, E), seen(C, D)]
-    found = made.edges_to(C.id, NOW, 100, more)
-    assert found == (seen(B, C), seen(A, B, NOW), seen(E, A), seen(D, E), seen(C, D))
-    assert made.edges_to(C.id, NOW, 2, more) == found[:2]
-
-
-def test_edge_counts_as_it_was_seen_last() -> None:
-    made = graph((C, D))
-    made.tell([seen(A, B, 3)], NOW)
-    made.tell([seen(A, B, 2), seen(C, D, 9)], NOW)
-    assert made.edges_to(B.id, NOW, 100) == (seen(A, B, 3),)
-    assert made.edges_to(B.id, NOW, 100, [seen(A, B, 4)]) == (seen(A, B, 4),)
-    assert made.edges_to(D.id, NOW, 100) == (seen(C, D, NOW),)
-
-
-def test_what_was_told_is_forgotten_with_age_and_never_seen_in_the_future() -> None:
-    made = WaitGraph(100)
-    made.tell([seen(A, B, 2), seen(B, C, NOW + 100)], NOW)
-    made.expire(Timestamp(2))
-    assert made.status().told == 2
-    made.expire(Timestamp(3))
-    assert made.edges_to(C.id, NOW, 100) == (seen(B, C, NOW),)
-
-
-def test_oldest_of_what_was_told_gives_way() -> None:
-    made = WaitGraph(told_max=2)
-    for waiter in (B, C, B, D):
-        made.tell([WaitsFor(waiter, A)], NOW)
-    assert [edge.waiter for edge in made.edges_to(A.id, NOW, 100)] == [B, D]
-
-
-def test_ended_transaction_is_forgotten() -> None:
-    made = WaitGraph(100)
-    made.tell([WaitsFor(A, B), WaitsFor(B, C), WaitsFor(C, D)], NOW)
-    made.forget(B.id)
-    assert made.edges_to(D.id, NOW, 100) == (WaitsFor(C, D),)
-
-
-def test_circle_among_told_edges_has_one_victim_whichever_edge_is_looked_at() -> None:
-    edges = [WaitsFor(A, B), WaitsFor(B, C), WaitsFor(C, A), WaitsFor(D, A), WaitsFor(A, E)]
-    assert [victim_among(edges, edge) for edge in edges] == [C, C, C, None, None]
+    assert made.status() == WaitGraphStatus(transactions=0, waits=0)
 
 
 # Against all paths, spelled out.
@@ -183,7 +131,7 @@ def test_a_victim_for_every_circle_and_none_without(
 def test_circles_never_outlast_their_victims(
     edges: list[tuple[TransactionMeta, TransactionMeta]],
 ) -> None:
-    made = WaitGraph(100)
+    made = WaitGraph()
     present: list[Waiting] = []
     for waiter, holder in edges:
         wait = Waiting(waiter, holder)
@@ -198,39 +146,3 @@ def test_circles_never_outlast_their_victims(
         left = {(w.txn.id, w.holder.id) for w in present if w.txn and w.holder}
         assert circles(left) == []
         assert len(set(victims)) == len(victims)
-
-
-@settings(max_examples=300, deadline=None)
-@given(some_edges.filter(bool))
-def test_edges_known_elsewhere_name_a_victim_that_shares_a_circle(
-    edges: list[tuple[TransactionMeta, TransactionMeta]],
-) -> None:
-    told = [WaitsFor(waiter, holder) for waiter, holder in edges]
-    everywhere = circles({(waiter.id, holder.id) for waiter, holder in edges})
-    for edge in told:
-        reachable = {edge.waiter.id}
-        # What can be reached over circles is the same for all that are on them.
-        while more := {m for c in everywhere if c & reachable for m in c if m not in reachable}:
-            reachable |= more
-        closes = any(
-            (edge.waiter.id, edge.holder.id) in _steps(members, edges) for members in everywhere
-        )
-        victim = victim_among(told, edge)
-        if closes:
-            known = [each for each in TRANSACTIONS if each.id in reachable]
-            assert victim == min(known, key=lambda meta: meta.precedence)
-        else:
-            assert victim is None
-
-
-def _steps(
-    members: set[bytes], edges: list[tuple[TransactionMeta, TransactionMeta]]
-) -> set[tuple[bytes, bytes]]:
-    """Return the edges of all circles that have exactly these members."""
-    known = {(waiter.id, holder.id) for waiter, holder in edges}
-    found: set[tuple[bytes, bytes]] = set()
-    for order in permutations(members):
-        steps = list(pairwise([*order, order[0]]))
-        if all(step in known for step in steps):
-            found.update(steps)
-    return found

@@ -68,10 +68,10 @@ OTHER = TransactionMeta(b"x")
 RECORD = TransactionRecord(
     META, TransactionStatus.STAGING, Timestamp(4), Timestamp(5), Timestamp(6), (IntentRef(K, 7),)
 )
-EDGES = (WaitsFor(META, OTHER, Timestamp(6)),)
+EDGES = (WaitsFor(META, OTHER, Timestamp(6), Timestamp(5)),)
 META_BYTES = "94 c4 02 69 64 c4 01 6b 02 03"
 OTHER_BYTES = "94 c4 01 78 c4 00 00 00"
-EDGE_BYTES = f"93 {META_BYTES} {OTHER_BYTES} 06"
+EDGE_BYTES = f"94 {META_BYTES} {OTHER_BYTES} 06 05"
 WRITES_BYTES = "91 92 c4 01 6b 07"
 OPERATIONS: list[tuple[Operation, str]] = [
     (Get(K), "92 01 c4 01 6b"),

@@ -68,7 +68,7 @@ async def nothing_is_locked(cluster: Cluster) -> None:
     await asyncio.sleep(1.0)
     for member in cluster.running():
         status = member.up.store.context.pushes.status()
-        assert (status.waiting, status.graph.waits) == (0, 0)
+        assert (status.waiting, status.deadlocks.waits) == (0, 0)
         assert member.up.store.context.resolver.status().pending == 0
 
 

@@ -112,7 +112,7 @@ class World:
         for store in self.stores:
             assert store.failures == []
             assert (store.table.waiters, store.pushes.status().waiting) == (0, 0)
-            assert store.pushes.status().graph.waits == 0
+            assert store.pushes.status().deadlocks.waits == 0
             assert store.resolver.status().pending == 0
         asked = len(self.asked)
         await asyncio.sleep(10.0)
