@@ -1,0 +1,175 @@
+"""Transactions of the real client on a real cluster, on virtual time."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+import multiraft
+from multiraft import errors
+from multiraft.client.transaction import Transaction
+from multiraft.model import encoding
+from multiraft.testing import Cluster, simulated
+
+ACCOUNTS = [b"account/%d" % number for number in range(6)]
+
+
+async def locks(db: multiraft.Database) -> int:
+    """Return how many locks there are, anywhere."""
+    ranges = [info.status for info in await db.admin.locks()]
+    assert None not in ranges, "every range tells"
+    return sum(status.locks for status in ranges if status is not None)
+
+
+async def numbers(db: multiraft.Database, prefix: bytes) -> list[int]:
+    found = [encoding.unpack_counter(value) async for _, value in db.scan(prefix=prefix)]
+    assert None not in found
+    return [number for number in found if number is not None]
+
+
+async def move(txn: Transaction, source: bytes, target: bytes, mark: bytes) -> None:
+    await txn.increment(source, -1)
+    await txn.increment(target, 1)
+    await txn.increment(mark)
+
+
+async def disturb(cluster: Cluster) -> None:
+    """Split, hand over and crash, for as long as this runs."""
+    while True:
+        await asyncio.sleep(cluster.random.uniform(0.05, 0.3))
+        key = cluster.random.choice(ACCOUNTS)
+        what = cluster.random.choice(["split", "transfer", "transfer", "crash"])
+        node = cluster.leader(key)
+        if what == "split":
+            await cluster.split(key)
+        elif what == "transfer" and node is not None:
+            others = [number for number in cluster.nodes if number != node]
+            await cluster.transfer(key, cluster.random.choice(others))
+        elif node is not None:
+            await cluster.crash(node)
+            await asyncio.sleep(0.5)
+            await cluster.restart(node)
+
+
+@simulated(seeds=3)
+async def test_transfers_happen_once_while_ranges_split_and_move(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    storm = asyncio.create_task(disturb(cluster))
+
+    async def customer(number: int) -> int:
+        async with cluster.connect(name=f"customer{number}", deadline_s=30.0) as mine:
+            for count in range(25):
+                source, target = cluster.random.sample(ACCOUNTS, 2)
+                mark = b"mark/%d/%d" % (number, count)
+                await mine.run(partial(move, source=source, target=target, mark=mark))
+                await asyncio.sleep(0.1)
+        return 25
+
+    done = sum(await asyncio.gather(*map(customer, range(4))))
+    storm.cancel()
+    await asyncio.wait([storm])
+    await cluster.until_served()
+    assert await numbers(db, b"mark/") == [1] * done
+    assert sum(await numbers(db, b"account/")) == 0
+    assert await locks(db) == 0
+
+
+@simulated(seeds=3)
+async def test_whatever_is_cancelled_leaves_no_lock_and_no_half(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    await cluster.split(ACCOUNTS[3])
+    for count in range(60):
+        mark = b"mark/%d" % count
+        source, target = cluster.random.sample(ACCOUNTS, 2)
+        work = partial(move, source=source, target=target, mark=mark)
+        task = asyncio.create_task(db.run(work))
+        await asyncio.sleep(cluster.random.uniform(0, 0.02))
+        task.cancel()
+        await asyncio.wait([task])
+    await asyncio.sleep(0.5)
+    assert await locks(db) == 0
+    assert sum(await numbers(db, b"account/")) == 0
+    assert set(await numbers(db, b"mark/")) == {1}
+
+
+@simulated()
+async def test_a_client_that_vanishes_blocks_nobody_for_long(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    vanished = cluster.connect(name="vanished")
+    await vanished.open()
+    txn = vanished.transaction(deadline_s=100)
+    await txn.get(b"a", for_update=True)
+    await txn.put(b"b", b"never seen")
+    cluster.partition(["vanished"])
+    before = asyncio.get_running_loop().time()
+    await db.put(b"a", b"1")
+    assert asyncio.get_running_loop().time() - before < 4.0
+    cluster.heal()
+    with pytest.raises(errors.TransactionRetryError):
+        await txn.commit()
+    assert await db.get(b"b") is None
+
+
+@simulated(seeds=3)
+async def test_two_that_lock_each_others_keys_both_commit(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    await cluster.split(b"m")
+    runs = 0
+
+    async def lock_both(txn: Transaction, first: bytes, second: bytes) -> None:
+        nonlocal runs
+        runs += 1
+        await txn.get(first, for_update=True)
+        await asyncio.sleep(0.05)
+        await txn.get(second, for_update=True)
+        await txn.increment(first)
+        await txn.increment(second)
+
+    await asyncio.gather(
+        db.run(lambda txn: lock_both(txn, b"a", b"z")),
+        db.run(lambda txn: lock_both(txn, b"z", b"a")),
+    )
+    assert runs == 3
+    assert [*(await numbers(db, b"a")), *(await numbers(db, b"z"))] == [2, 2]
+
+
+@simulated(seeds=3)
+async def test_of_two_that_see_nobody_on_call_one_leaves(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    """Write skew over a predicate: each may leave only if another stays."""
+    await cluster.split(b"doctor/b")
+    for name in (b"a", b"b"):
+        await db.put(b"doctor/" + name, b"on call")
+
+    async def leave(txn: Transaction, name: bytes) -> bool:
+        on_call = [key async for key, _ in txn.scan(prefix=b"doctor/")]
+        if len(on_call) < 2:
+            return False
+        await txn.delete(b"doctor/" + name)
+        return True
+
+    left = await asyncio.gather(
+        db.run(lambda txn: leave(txn, b"a")), db.run(lambda txn: leave(txn, b"b"))
+    )
+    assert sorted(left) == [False, True]
+
+
+@simulated()
+async def test_a_transaction_of_many_megabytes(cluster: Cluster, db: multiraft.Database) -> None:
+    await cluster.split(b"big/2")
+    value = bytes(100_000)
+
+    async def write(txn: Transaction) -> None:
+        for number in range(50):
+            await txn.put(b"big/%02d" % number, value)
+        assert len([key async for key, _ in txn.scan(prefix=b"big/")]) == 50
+
+    await db.run(write)
+    assert len([key async for key, _ in db.scan(prefix=b"big/")]) == 50
+    assert await db.delete_range(prefix=b"big/") == 50
+    assert [key async for key, _ in db.scan()] == []
