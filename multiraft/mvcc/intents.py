@@ -140,6 +140,9 @@ class ChangeSet:
 
     def stats_from(self, start: bytes) -> RangeStats:
         """Return the difference that the changes at `start` and above make."""
+        if len(self._differences) == 1:
+            ((key, difference),) = self._differences.items()
+            return difference.stats() if key >= start else RangeStats()
         total = RangeStats()
         for key, difference in self._differences.items():
             if key >= start:

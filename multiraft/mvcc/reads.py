@@ -125,20 +125,42 @@ def first_change(
     when it has passed `limit_passed` versions (0: no limit).
     """
     newest, oldest = _inverted(until), _inverted(since)
-    prefix = b""
-    for passed, (physical, stored) in enumerate(
-        reader.scan(*layout.span(layout.VERSION, start, end))
-    ):
-        if (
-            newest <= physical[_SUFFIX:] < oldest
-            and stored[0] & KIND_MASK != OUTCOME
-            and stored[1:HEADER_BYTES] != except_id
-        ):
-            return Change(*layout.split_version_key(physical))
-        if limit_passed and passed >= limit_passed:
-            if passed > limit_passed and physical[:_SUFFIX] != prefix:
-                return Change(layout.split_version_key(physical)[0], hlc.ZERO)
+    lower, upper = layout.span(layout.VERSION, start, end)
+    passed = unseen = 0
+    current = b""
+    while True:
+        for physical, stored in reader.scan(lower, upper):
+            suffix = physical[_SUFFIX:]
+            if (
+                newest <= suffix < oldest
+                and stored[0] & KIND_MASK != OUTCOME
+                and stored[1:HEADER_BYTES] != except_id
+            ):
+                return Change(*layout.split_version_key(physical))
             prefix = physical[:_SUFFIX]
+            if prefix != current:
+                if limit_passed and passed > limit_passed:
+                    return Change(layout.split_version_key(physical)[0], hlc.ZERO)
+                current = prefix
+                unseen = 0
+            passed += 1
+            unseen += 1
+            if unseen >= SEEK_AFTER and not newest <= suffix < oldest:
+                break
+        else:
+            return None
+        unseen = 0
+        lower = current + (newest if suffix < newest else _PAST_ALL_VERSIONS)
+
+
+def change_of(
+    reader: Reader, key: bytes, since: Timestamp, until: Timestamp, except_id: bytes = b""
+) -> Change | None:
+    """Return the newest version of `key` in (since, until], as `first_change` does."""
+    prefix = layout.version_prefix(key)
+    for physical, stored in reader.scan(prefix + _inverted(until), prefix + _inverted(since)):
+        if stored[0] & KIND_MASK != OUTCOME and stored[1:HEADER_BYTES] != except_id:
+            return Change(key, _timestamp(physical))
     return None
 
 

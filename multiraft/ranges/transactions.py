@@ -69,18 +69,22 @@ EVALUATE: dict[type[Operation], Callable[[Setting, BatchRequest], Outcome]] = {
 RETRY_AFTER_MS = 20
 """When a client should send again what was refused for want of room."""
 
+_WITH_TIMESTAMP = (EndTransaction, QueryIntent, ResolveIntent, RecoverTransaction)
+_LATCHED_TO_WRITE = frozenset({Put, Delete, QueryIntent, ResolveIntent})
 _READS = frozenset({Get, Scan, Refresh, QueryIntent, QueryTransaction})
 
 
 class PendingPart(Pending):
     """A part of a transaction, or one that is about transactions; the waiter of its proposal."""
 
-    __slots__ = ("_first_now", "answer", "outcome")
+    __slots__ = ("_first_now", "_intents", "answer", "outcome")
 
     answer: BatchReply
     outcome: Outcome
     """Both are there once the part is evaluated."""
     _first_now: Timestamp
+    _intents: int
+    """How many more of them there are once the part is applied."""
 
     @property
     def transaction_id(self) -> bytes:
@@ -160,6 +164,7 @@ class PendingPart(Pending):
         # The time that a floor of the timestamp cache gave may be one above the clock.
         context.hlc.forward(outcome.written_at)
         effects = outcome.changes.effects()
+        self._intents = effects.stats.locks
         command = Command(
             outcome.id,
             outcome.written_at,
@@ -253,7 +258,7 @@ class PendingPart(Pending):
         """Have the lock table know the intents that are there now."""
         holder = self.holder
         locks = holder.locks
-        holder.intents += changes.stats_from(b"").locks
+        holder.intents += self._intents
         for key, intent in changes.laid:
             locks.lay(key, intent.txn, intent.timestamp, intent.laid_at)
         for key, transaction_id in changes.removed:
@@ -285,17 +290,15 @@ def latches_of(request: BatchRequest, contains: Callable[[bytes], bool]) -> Latc
     read_spans: list[Span] = []
     locks = request.txn is not None and request.txn.is_locking
     for operation in request.operations:
-        if isinstance(operation, Scan):
+        kind = type(operation)
+        if kind in _LATCHED_TO_WRITE or (kind is Get and locks):
+            write_points.append(_key(operation))
+        elif isinstance(operation, Get):
+            read_points.append(operation.key)
+        elif isinstance(operation, Scan):
             read_spans.append((operation.start, operation.end))
         elif isinstance(operation, Refresh):
-            if operation.end:
-                read_spans.append((operation.key, operation.end))
-            else:
-                read_points.append(operation.key)
-        elif isinstance(operation, Get):
-            (write_points if locks else read_points).append(operation.key)
-        elif isinstance(operation, Put | Delete | QueryIntent | ResolveIntent):
-            write_points.append(operation.key)
+            _add_read(operation.key, operation.end, read_points, read_spans)
         else:
             # Of what is about a record: the anchor too, or a split would not wait (rule S2).
             anchor = _key(operation)
@@ -304,18 +307,22 @@ def latches_of(request: BatchRequest, contains: Callable[[bytes], bool]) -> Latc
             if isinstance(operation, EndTransaction):
                 write_points += [w.key for w in operation.writes if contains(w.key)]
                 for start, end in operation.read_spans:
-                    if end:
-                        read_spans.append((start, end))
-                    else:
-                        read_points.append(start)
+                    _add_read(start, end, read_points, read_spans)
     return Latch(tuple(read_points), tuple(write_points), tuple(read_spans))
+
+
+def _add_read(start: bytes, end: bytes, points: list[bytes], spans: list[Span]) -> None:
+    if end:
+        spans.append((start, end))
+    else:
+        points.append(start)
 
 
 def latest_time(request: BatchRequest) -> Timestamp:
     """Return the latest of the times that a part carries and that count in the range."""
     latest = max(request.timestamp, request.issued_at)
     for operation in request.operations:
-        if isinstance(operation, EndTransaction | QueryIntent | ResolveIntent | RecoverTransaction):
+        if isinstance(operation, _WITH_TIMESTAMP):
             latest = max(latest, operation.timestamp)
         elif isinstance(operation, PushTransaction):
             latest = max(latest, operation.push_to)

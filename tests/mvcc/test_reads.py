@@ -297,3 +297,30 @@ def test_the_first_change_is_that_of_the_model_however_it_is_cut(
         low = found.key
     assert found == expected
     assert limit_passed or steps == 1
+
+
+@pytest.mark.parametrize("versions_of_each", [1, 15, 16, 17, 50])
+def test_the_change_of_a_key_with_many_versions_is_found(
+    engine: Engine, versions_of_each: int
+) -> None:
+    """Too new ones, too old ones and those in between, in every position."""
+    model = Model()
+    for key in (b"a", b"b"):
+        for number in range(1, versions_of_each + 1):
+            version = Version(Timestamp(2 * number), VALUE, write_id(number), b"", b"v")
+            model.add(key, version)
+    model.store(engine)
+    reader = EngineReader(engine)
+    last = 2 * versions_of_each
+    for since in range(0, last + 2, 3):
+        for until in range(since, last + 2, 5):
+            changed = min(until - until % 2, last)
+            expected = reads.Change(b"a", Timestamp(changed)) if changed > since else None
+            times = Timestamp(since), Timestamp(until)
+            assert reads.change_of(reader, b"a", *times) == expected
+            assert reads.first_change(reader, b"", b"z", *times) == expected
+            if expected is not None:
+                own = write_id(changed // 2)
+                older = reads.change_of(reader, b"a", *times, own)
+                assert reads.first_change(reader, b"a", b"b", *times, own) == older
+                assert older is None or older.timestamp == changed - 2

@@ -202,16 +202,27 @@ def unchanged(
 
     An intent of another at or below `until` may become a version there.
     """
-    start, end = span[0], span[1] or keys.next_key(span[0])
+    start, end = span
+    is_point = not end
+    if is_point:
+        end = keys.next_key(start)
     intent = setting.foreign_intent(start, end, until, transaction_id)
     if intent is not None:
         return RefreshResult(False, intent)
     if setting.clock_floor <= since:
         return RefreshResult(True)
-    passed_max = setting.limits.scan_passed_max if span[1] else 0
-    found = reads.first_change(
-        setting.reader, start, end, since, until, transaction_id, limit_passed=passed_max
-    )
+    if is_point:
+        found = reads.change_of(setting.reader, start, since, until, transaction_id)
+    else:
+        found = reads.first_change(
+            setting.reader,
+            start,
+            end,
+            since,
+            until,
+            transaction_id,
+            limit_passed=setting.limits.scan_passed_max,
+        )
     if found is None:
         return RefreshResult(True)
     if not found.timestamp:

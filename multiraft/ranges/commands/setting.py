@@ -47,6 +47,8 @@ class Setting(NamedTuple):
 
     def own_intent(self, key: bytes, transaction_id: bytes) -> Intent | None:
         """Return the intent of that transaction on `key`, or None."""
+        if self.locks.is_empty:
+            return None
         if self.locks.complete:
             lock = self.locks.lock_on(key)
             if lock is None or lock.timestamp is None or lock.holder.id != transaction_id:
@@ -69,6 +71,8 @@ class Setting(NamedTuple):
         self, start: bytes, end: bytes, until: Timestamp, transaction_id: bytes
     ) -> bytes | None:
         """Return the first key of `[start, end)` with another's intent at or below `until`."""
+        if self.locks.is_empty:
+            return None
         if self.locks.complete:
             lock = self.locks.blocks_scan(start, end, until, transaction_id)
             return None if lock is None else lock.key

@@ -49,7 +49,7 @@ def read(setting: Setting, request: BatchRequest) -> Outcome:
             if isinstance(scan, Scan) and isinstance(result, ScanResult)
         ]
         for start, end in spans:
-            uncertain = _newer(setting, start, end, timestamp, limit)
+            uncertain = _newer_in(setting, start, end, timestamp, limit)
             if uncertain is not None:
                 return refused(uncertain)
         for start, end in spans:
@@ -72,21 +72,24 @@ def _seen(scan: Scan, result: ScanResult) -> tuple[bytes, bytes]:
 def _newer_points(
     setting: Setting, request: BatchRequest, timestamp: Timestamp, limit: Timestamp
 ) -> errors.ReadUncertainError | None:
+    if min(limit, setting.clock_floor) <= timestamp:
+        return None
     for operation in request.operations:
         assert isinstance(operation, Get), "gets, or scans"
-        key = operation.key
-        uncertain = _newer(setting, key, keys.next_key(key), timestamp, limit)
-        if uncertain is not None:
-            return uncertain
+        found = versions.change_of(setting.reader, operation.key, timestamp, limit)
+        if found is not None:
+            return _uncertain(found)
     return None
 
 
-def _newer(
+def _newer_in(
     setting: Setting, start: bytes, end: bytes, timestamp: Timestamp, limit: Timestamp
 ) -> errors.ReadUncertainError | None:
     if min(limit, setting.clock_floor) <= timestamp:
         return None
     found = versions.first_change(setting.reader, start, end, timestamp, limit)
-    if found is None:
-        return None
+    return None if found is None else _uncertain(found)
+
+
+def _uncertain(found: versions.Change) -> errors.ReadUncertainError:
     return errors.ReadUncertainError(key=keys.pretty(found.key), timestamp=found.timestamp)
