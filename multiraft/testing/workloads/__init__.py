@@ -13,7 +13,12 @@ What is where
     scans         no key is missed or given twice, all are of one moment
     batches       all or nothing within one range
     bank, cycle, list-append
-                  what transactions will be judged by, as far as single ranges and keys carry it
+                  what is atomic within one range, or on one key
+    transfers, rings, lists
+                  the same by transactions over any ranges
+    write-skew, long-fork, rooms
+                  what weaker levels than serializable allow
+    locks         deadlocks, all the time
     workload.py   the base, and what a client is given
     values.py, groups.py
                   parts that they share
@@ -27,10 +32,17 @@ from multiraft.testing.workloads.counter import CounterWorkload
 from multiraft.testing.workloads.cycle import CycleWorkload
 from multiraft.testing.workloads.freshness import FreshnessWorkload
 from multiraft.testing.workloads.list_append import ListAppendWorkload
+from multiraft.testing.workloads.lists import ListsWorkload
+from multiraft.testing.workloads.locks import LocksWorkload
+from multiraft.testing.workloads.long_fork import LongForkWorkload
 from multiraft.testing.workloads.register import RegisterWorkload
+from multiraft.testing.workloads.rings import RingsWorkload
+from multiraft.testing.workloads.rooms import RoomsWorkload
 from multiraft.testing.workloads.scans import ScansWorkload
 from multiraft.testing.workloads.sets import SetsWorkload
+from multiraft.testing.workloads.transfers import TransfersWorkload
 from multiraft.testing.workloads.workload import ClientRun, Workload
+from multiraft.testing.workloads.write_skew import WriteSkewWorkload
 
 AnyWorkload = (
     BankWorkload
@@ -43,6 +55,13 @@ AnyWorkload = (
     | RegisterWorkload
     | ScansWorkload
     | SetsWorkload
+    | ListsWorkload
+    | LocksWorkload
+    | LongForkWorkload
+    | RingsWorkload
+    | RoomsWorkload
+    | TransfersWorkload
+    | WriteSkewWorkload
 )
 """For decoding: the member `kind` says which."""
 

@@ -2,9 +2,8 @@
 
 Purpose
     A swap reads three links in a row and turns two keys round. A swap that is carried out in part,
-    twice, or on links that had changed leaves the ring broken for good. Until there are
-    transactions, a ring lies in one range and a swap is a batch of three conditions; `_swap` is all
-    that transactions change.
+    twice, or on links that had changed leaves the ring broken for good. Here a ring lies in one
+    range and a swap is a batch of three conditions; in rings.py it is a transaction.
 Source
     FoundationDB's Cycle workload.
 """
@@ -45,7 +44,7 @@ class CycleWorkload(Workload, frozen=True, kw_only=True, tag="cycle"):
             ring = c.rng.choice(self._rings)
             if c.rng.random() < 0.7:
                 first = c.rng.randrange(self.keys_per_ring)
-                await c.ask("swap", ring, first, _swap(c.db, self._keys(ring), first))
+                await c.ask("swap", ring, first, self._swap(c.db, self._keys(ring), first))
             else:
                 await c.ask("read", ring, None, self._read(c.db, ring))
             await c.pause()
@@ -80,21 +79,20 @@ class CycleWorkload(Workload, frozen=True, kw_only=True, tag="cycle"):
             anomalies += verdict.anomalies
         return (Verdict(self.name, judged, tuple(anomalies), notes),)
 
+    async def _swap(self, db: Database, keys: Sequence[bytes], first: int) -> None:
+        """Turn a -> b -> c -> d into a -> c -> b -> d, where a is the first.
 
-async def _swap(db: Database, keys: Sequence[bytes], first: int) -> None:
-    """Turn a -> b -> c -> d into a -> c -> b -> d, where a is the first.
-
-    Raises ConditionFailedError if one of the links changed meanwhile; then none was changed here.
-    """
-    links = [first]
-    for _ in range(3):
-        following = values.decode(await db.get(keys[links[-1]]))
-        assert following is not None, "no key of a ring is ever removed"
-        links.append(following)
-    a, b, c, d = links
-    if len({a, b, c}) < 3:  # Links of different moments.
-        raise errors.ConditionFailedError(key=str(keys[first]), actual=None)
-    batch = Batch()
-    for place, old, new in ((a, b, c), (b, c, d), (c, d, b)):
-        batch.put(keys[place], values.encode(new), expected=values.encode(old))
-    await db.batch(batch)
+        Raises ConditionFailedError if one of the links changed meanwhile; then none was changed.
+        """
+        links = [first]
+        for _ in range(3):
+            following = values.decode(await db.get(keys[links[-1]]))
+            assert following is not None, "no key of a ring is ever removed"
+            links.append(following)
+        a, b, c, d = links
+        if len({a, b, c}) < 3:  # Links of different moments.
+            raise errors.ConditionFailedError(key=str(keys[first]), actual=None)
+        batch = Batch()
+        for place, old, new in ((a, b, c), (b, c, d), (c, d, b)):
+            batch.put(keys[place], values.encode(new), expected=values.encode(old))
+        await db.batch(batch)
