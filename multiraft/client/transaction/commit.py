@@ -34,6 +34,9 @@ from multiraft.model.transaction_requests import EndTransaction, RecordResult
 MOVABLE_SPANS_MAX = 256
 """With at most so many spans read, the range itself may move a commit in one phase."""
 
+PUSHES_MAX = 2
+"""What was pushed so often when it tried to commit lays its intents first."""
+
 
 async def commit(attempt: Attempt) -> Timestamp:
     """Commit, and return the time at which all writes happened.
@@ -73,6 +76,7 @@ async def _decide(attempt: Attempt) -> Timestamp:
         ending.let_go(attempt)
         return attempt.read_timestamp
     may_be_whole = not buffer.sent
+    pushes = 0
     while True:
         try:
             if may_be_whole and (target := _only_range(attempt)) is not None:
@@ -83,6 +87,12 @@ async def _decide(attempt: Attempt) -> Timestamp:
                 raise errors.OutcomeUnknownError(reason=str(error)) from error
             may_be_whole = False  # The range was split just now.
         except errors.TransactionPushedError as error:
+            pushes += 1
+            if pushes >= PUSHES_MAX and buffer.unsent_count and not attempt.is_open:
+                # Two that refresh what the other writes would push each other for ever. An intent
+                # stays where it lies, and in the way of a refresh: one of the two ends.
+                may_be_whole = False
+                attempt.lay()
             await attempt.move_to(Timestamp(error.timestamp))
 
 
