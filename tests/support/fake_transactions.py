@@ -101,6 +101,21 @@ class FakeTransactions:
         )
         self._decide(aborted, ABORTED)
 
+    def abandon(self) -> None:
+        """Decide everything that is left, as those whom it blocks would in the end."""
+        for key, intent in list(self.intents.items()):
+            record = self.records.get(intent.txn.id)
+            if record is not None and record.status is STAGING:
+                found = all(
+                    self._is_there(write.key, intent.txn.id, write.sequence, record.timestamp)
+                    for write in record.writes
+                )
+                self._decide(record, COMMITTED if found else ABORTED)
+            elif record is not None and record.status is COMMITTED:
+                self._resolve(key, intent.txn.id, COMMITTED, record.timestamp)
+            else:
+                self._resolve(key, intent.txn.id, ABORTED, Timestamp(0))
+
     def decide(self, record: TransactionRecord, *, committed: bool) -> None:
         """Decide a transaction that was left STAGING, as a pusher would."""
         self._decide(record, COMMITTED if committed else ABORTED)
@@ -122,11 +137,12 @@ class FakeTransactions:
                 self.reads.append((operation.key, b"", at, txn.meta.id))
             else:
                 assert isinstance(operation, Scan), "reads only"
-                for key in self._cluster.keys_within(operation.start, operation.end):
+                start, end = operation.start, operation.end
+                new = [key for key in self.intents if start <= key < end]
+                for key in [*self._cluster.keys_within(start, end), *new]:
                     self._look_at(key, txn, at, limit)
                 page = self._cluster.scan(operation, at)
                 results.append(page)
-                start, end = operation.start, operation.end
                 if page.resume is not None:
                     start, end = (page.resume, end) if operation.reverse else (start, page.resume)
                 self.reads.append((start, end, at, txn.meta.id))
