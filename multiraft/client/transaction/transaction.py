@@ -145,7 +145,7 @@ class Transaction:
         found: dict[bytes, bytes | None] = {}
         for first in range(0, len(unknown), KEYS_PER_CALL):
             some = unknown[first : first + KEYS_PER_CALL]
-            found.update(await attempt.get_many(some, for_update=for_update))
+            found.update(await self._get_some(some, for_update=for_update))
         return {key: values[full] if full in values else found[full] for key, full in asked.items()}
 
     async def scan(
@@ -220,6 +220,19 @@ class Transaction:
     async def rollback(self) -> None:
         """End the transaction without a trace. Nothing, if it has ended."""
         ending.roll_back(self._attempt, "the application rolled it back")
+
+    async def _get_some(
+        self, wanted: list[bytes], *, for_update: bool
+    ) -> dict[bytes, bytes | None]:
+        """Read keys, in halves if their values are too large for one reply."""
+        try:
+            return await self._attempt.get_many(wanted, for_update=for_update)
+        except errors.BatchTooLargeError:
+            if len(wanted) == 1:
+                raise
+        middle = len(wanted) // 2
+        first = await self._get_some(wanted[:middle], for_update=for_update)
+        return first | await self._get_some(wanted[middle:], for_update=for_update)
 
     async def _expect(self, key: bytes, operation: ConditionalPut) -> None:
         """Raise ConditionFailedError unless the key holds what is expected."""

@@ -23,6 +23,8 @@ class WriteBuffer:
 
     __slots__ = (
         "_bytes_max",
+        "_key_bytes",
+        "_key_bytes_max",
         "_keys_max",
         "_sorted",
         "_unsent",
@@ -35,6 +37,9 @@ class WriteBuffer:
     def __init__(self, limits: config.LimitsConfig) -> None:
         self._keys_max = limits.transaction_keys_max
         self._bytes_max = limits.transaction_bytes_max
+        self._key_bytes = 0
+        self._key_bytes_max = limits.batch_bytes_max // 2
+        """The part that ends the transaction names all keys, and may hold writes besides."""
         self.values: dict[bytes, bytes | None] = {}
         self.sent: dict[bytes, int] = {}
         """Under which sequence a key was sent last: what a record names."""
@@ -57,6 +62,11 @@ class WriteBuffer:
             raise errors.TransactionTooLargeError(
                 what="keys", size=len(values) + 1, limit=self._keys_max
             )
+        key_bytes = self._key_bytes + (0 if key in values else len(key))
+        if key_bytes > self._key_bytes_max:
+            raise errors.TransactionTooLargeError(
+                what="bytes of keys", size=key_bytes, limit=self._key_bytes_max
+            )
         size_bytes = self.size_bytes + growth
         if size_bytes > self._bytes_max:
             raise errors.TransactionTooLargeError(
@@ -65,6 +75,7 @@ class WriteBuffer:
         if self._sorted is not None and key not in values:
             insort(self._sorted, key)
         self.size_bytes = size_bytes
+        self._key_bytes = key_bytes
         values[key] = value
         if key in self._unsent:
             self.unsent_bytes += growth

@@ -420,3 +420,22 @@ def test_a_cancelled_read_leaves_no_lock() -> None:
         assert bench.cluster.sent(EndTransaction)
 
     clients.run(main)
+
+
+def test_many_large_values_are_read_in_halves() -> None:
+    async def main(bench: Bench) -> None:
+        keys = [b"%d" % number for number in range(9)]
+        for key in keys:
+            bench.cluster.put(key, key)
+
+        def decide(_node: NodeId, request: BatchRequest) -> Plan:
+            if len(request.operations) > 3 and request.txn is not None:
+                refusal = errors.BatchTooLargeError(what="bytes", size=9, limit=3)
+                return Plan(refusal=refusal)
+            return EVALUATE
+
+        bench.cluster.intercept = decide
+        async with bench.db.transaction() as txn:
+            assert await txn.get_many(keys) == {key: key for key in keys}
+
+    clients.run(main)

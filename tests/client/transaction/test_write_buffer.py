@@ -67,6 +67,15 @@ def test_a_write_beyond_a_limit_changes_nothing() -> None:
     assert writes.size_bytes == 10
 
 
+def test_the_keys_must_fit_into_the_part_that_ends_the_transaction() -> None:
+    writes = buffer(batch_bytes_max=20)
+    writes.set(b"123456", bytes(100))
+    with pytest.raises(errors.TransactionTooLargeError, match="11 bytes of keys; the limit is 10"):
+        writes.set(b"12345", b"")
+    writes.set(b"1234", b"")
+    writes.set(b"1234", b"1")
+
+
 @given(st.dictionaries(KEYS, st.binary(max_size=3)), WRITES, KEYS, KEYS, st.booleans())
 def test_a_scan_shows_own_writes_over_what_is_there(
     there: dict[bytes, bytes],
