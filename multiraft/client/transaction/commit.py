@@ -88,9 +88,11 @@ async def _decide(attempt: Attempt) -> Timestamp:
             may_be_whole = False  # The range was split just now.
         except errors.TransactionPushedError as error:
             pushes += 1
-            if pushes >= PUSHES_MAX and buffer.unsent_count and not attempt.is_open:
+            if pushes >= PUSHES_MAX and buffer.unsent_count:
                 # Two that refresh what the other writes would push each other for ever. An intent
                 # stays where it lies, and in the way of a refresh: one of the two ends.
+                if attempt.is_open:
+                    raise errors.OutcomeUnknownError(reason=str(error)) from error
                 may_be_whole = False
                 attempt.lay()
             await attempt.move_to(Timestamp(error.timestamp))

@@ -527,3 +527,29 @@ def test_uncertainty_within_a_commit_does_not_matter() -> None:
         assert counted(bench) == [4, 1]
 
     clients.run(main)
+
+
+def test_what_is_pushed_for_ever_while_an_attempt_is_open_is_ended_and_runs_again() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        runs: list[bytes] = []
+        stuck = first_time(is_commit, Plan(drop_request=True))
+
+        async def work(txn: Transaction) -> int:
+            runs.append(txn.id)
+            return await txn.increment(b"a")
+
+        def decide(node: NodeId, request: BatchRequest) -> Plan:
+            if is_commit(request) and request.attempt == 1 and request.id != runs[0]:
+                return EVALUATE
+            if is_commit(request) and len(ends(bench)) > 1:
+                refusal = errors.TransactionPushedError(timestamp=bench.cluster.now())
+                return Plan(refusal=refusal)
+            return stuck(node, request)
+
+        bench.cluster.intercept = decide
+        assert await bench.db.run(work) == 1
+        assert len(runs) == 2
+        assert bench.cluster.value(b"a") == encoding.pack_counter(1)
+
+    clients.run(main)
