@@ -79,6 +79,7 @@ class Attempt:
         "deadline_s",
         "failure",
         "flushes",
+        "hot",
         "id",
         "is_open",
         "is_released",
@@ -125,6 +126,8 @@ class Attempt:
         self.buffer = WriteBuffer(coordinator.limits)
         self.locked: dict[bytes, None] = {}
         """Keys for whose locks it has asked."""
+        self.hot: list[bytes] = []
+        """Those of them that it has locked because others were fighting over them."""
         self.sequence = 0
         self.flushes: dict[Call, None] = {}
         """Writes that are being laid before the commit."""
@@ -377,7 +380,19 @@ class Attempt:
         if key in self.contended:
             return True
         hot_keys = self.coordinator.hot_keys
-        return bool(hot_keys) and hot_keys.holds(key, self.coordinator.router.now())
+        if not hot_keys or not hot_keys.holds(key, self.coordinator.router.now()):
+            return False
+        self.hot.append(key)
+        return True
+
+    def remember_hot_keys(self) -> None:
+        """Tell those who come later whether locking the keys that were fought over was right."""
+        coordinator = self.coordinator
+        for key in self.hot:
+            if key in self.buffer.values:
+                coordinator.hot_keys.remember(key, coordinator.router.now())
+            else:
+                coordinator.hot_keys.forget(key)
 
     # -- locking and laying ------------------------------------------------------------------------
 

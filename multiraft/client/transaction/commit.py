@@ -67,6 +67,8 @@ async def commit(attempt: Attempt) -> Timestamp:
     attempt.state = State.COMMITTED
     attempt.failure = None
     attempt.is_released = True
+    if attempt.hot:
+        attempt.remember_hot_keys()
     return timestamp
 
 

@@ -5,8 +5,10 @@ Purpose
     key in its next attempt; here that is remembered for those that come after, so that they queue
     up at once instead of losing first.
 Invariants
-    - Only keys that were written after they were read are remembered: reading alone never locks.
-    - A key is forgotten `REMEMBERED_S` after the last fight; nothing is kept of more than `MOST`.
+    - Only keys that were written after they were read are remembered; one that was locked because
+      of that, and then not written, is forgotten.
+    - A key is forgotten when `REMEMBERED_S` have passed since it was last fought over, or locked
+      and written; at most `MOST` are kept.
 """
 
 REMEMBERED_S = 1.0
@@ -22,11 +24,15 @@ class HotKeys:
         self._until: dict[bytes, float] = {}
 
     def remember(self, key: bytes, now: float) -> None:
-        """A transaction that has read and written the key must run again because of it."""
+        """A transaction has read and written the key, and had to run again, or to wait, for it."""
         self._until.pop(key, None)
         if len(self._until) >= MOST:
             del self._until[next(iter(self._until))]
         self._until[key] = now + REMEMBERED_S
+
+    def forget(self, key: bytes) -> None:
+        """A transaction has locked the key and not written it."""
+        self._until.pop(key, None)
 
     def __bool__(self) -> bool:
         return bool(self._until)
