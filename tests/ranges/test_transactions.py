@@ -3,7 +3,7 @@
 import asyncio
 
 from multiraft.client.database import Database
-from multiraft.model.requests import Get, Scan
+from multiraft.model.requests import Get, Put, Scan
 from multiraft.model.transaction_requests import HeartbeatTransaction
 from multiraft.mvcc import statistics
 from multiraft.mvcc.reader import EngineReader
@@ -170,4 +170,21 @@ async def test_locked_reads_take_turns(cluster: Cluster, db: Database) -> None:
     await answered(cluster, asked, second)
     assert asked.code == ""
     assert second.value == b"1"
+    await check_counts(cluster)
+
+
+@cluster_test()
+async def test_a_write_that_was_delayed_past_the_commit_lays_nothing(
+    cluster: Cluster, db: Database
+) -> None:
+    """S18: the leaseholder remembers the IDs of all versions that a resolution writes."""
+    await asyncio.sleep(0.5)  # It then trusts its memory, and searches nothing.
+    txn = Transaction(cluster, b"a")
+    at = await txn.laid_down({b"a": b"1", b"b": b"1"})
+    assert (await txn.ended(COMMITTED, at)).status is COMMITTED
+    await db.put(b"b", b"2")
+    late = txn.send(Put(plain(b"b"), b"1"), sequence=1)
+    await answered(cluster, late)
+    assert late.reply.timestamp == at
+    assert await db.get(b"b") == b"2"
     await check_counts(cluster)
