@@ -60,6 +60,8 @@ from multiraft.storage.engine import Engine
 
 ConnectBulk = Callable[[NodeId, Handler], Awaitable[Connection]]
 COMMIT_DELAY_S = 0.005
+CLOCK_WAIT_S_MIN = 0.001
+"""Between two looks at whether the clock has moved on: it may stand still."""
 
 
 class Store:
@@ -111,6 +113,8 @@ class Store:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._commits_owed: dict[RangeId, tuple[Replica, Index]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
+        self._clock_timer: asyncio.TimerHandle | None = None
+        """When to look again at those that wait for a time that the clock has yet to reach."""
         self._tell_all_commits = False
         self.outbox = Outbox(hlc, send_frame)
         self._peers = {node_id}
@@ -213,7 +217,7 @@ class Store:
         """Do nothing any more: no message, no answer, no write."""
         self._failed = True
         self.liveness.stop()
-        for timer in (self._tick_timer, self._commit_timer):
+        for timer in (self._tick_timer, self._commit_timer, self._clock_timer):
             if timer is not None:
                 timer.cancel()
         for task in list(self._tasks):
@@ -658,8 +662,20 @@ class Store:
         """
         self._lease_waiters[replica.range_id] = replica
         if 0 < clock_s < self.context.config.raft.tick_ms / 1_000:
-            asyncio.get_running_loop().call_later(clock_s, self.or_fail, self._look_again)
+            self._look_again_at(max(clock_s, CLOCK_WAIT_S_MIN))
         self._start_ticking()
+
+    def _look_again_at(self, delay_s: float) -> None:
+        loop, timer = asyncio.get_running_loop(), self._clock_timer
+        if timer is not None:
+            if timer.when() <= loop.time() + delay_s:
+                return
+            timer.cancel()
+        self._clock_timer = loop.call_later(delay_s, self.or_fail, self._clock_moved)
+
+    def _clock_moved(self) -> None:
+        self._clock_timer = None
+        self._look_again()
 
     def _look_again(self) -> None:
         waiters, self._lease_waiters = self._lease_waiters, {}
