@@ -332,9 +332,9 @@ class LockTable:
             self._wake(first, Wake.FREE)
             queues.claimant = first
             first.claim = queues
-        if queues.writers:
+        if queues.writers and (owner := queues.owner_id):
             # Requests of a transaction do not wait for what it has itself.
-            for writer in [each for each in queues.writers if not queues.blocks(each)]:
+            for writer in [each for each in queues.writers if each.is_of(owner)]:
                 self._wake(writer, Wake.FREE)
         if not queues.is_awaited:
             lock = queues.lock

@@ -131,6 +131,14 @@ class KeyQueues:
         return self.blocks_write(transaction_id, waiter)
 
     @property
+    def owner_id(self) -> bytes:
+        """The transaction that has the lock or the claim; empty if none has."""
+        if self.lock is not None:
+            return self.lock.holder.id
+        claimant = self.claimant
+        return b"" if claimant is None or claimant.txn is None else claimant.txn.id
+
+    @property
     def is_awaited(self) -> bool:
         """Whether anybody waits for the key, or has a claim on it."""
         return bool(self.writers or self.readers or self.claimant is not None)
