@@ -49,6 +49,7 @@ POINTS = (
     Point("snapshot_chunk_bytes", "ranges", (64, KIB), "snapshots in many chunks"),
     Point("snapshot_bytes_per_s", "ranges", (8 * KIB, 64 * KIB), "snapshots that take seconds"),
     Point("snapshots_concurrent_max", "ranges", (1,), "snapshots that wait for each other"),
+    Point("gc_ttl_s", "ranges", (2.0, 5.0, 15.0), "versions that go while somebody needs them"),
     Point("recent_writes_max", "ranges", (1, 4), "searching versions for an earlier attempt"),
     Point("timestamp_cache_entries_max", "ranges", (2, 8), "a timestamp cache that forgets"),
     Point("scan_bytes_max", "limits", (100, KIB), "scans of many pages"),
@@ -57,6 +58,7 @@ POINTS = (
     Point("attempt_timeout_ms", "client", (60, 250), "attempts repeated while the first is alive"),
     Point("backoff_ms_max", "client", (5, 1_000), "storms of retries, and clients that are late"),
     Point("scan_prefetch", "client", (False,), "scans without read-ahead"),
+    Point("protect_after_s", "client", (0.02, 0.5), "scans and snapshots that protect their time"),
     Point("issued_at_margin_ms", "client", (0, 1_000), "requests dated late, or long ago"),
 )
 

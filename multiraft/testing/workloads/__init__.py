@@ -12,6 +12,7 @@ What is where
     sets          keys are not lost and do not come back
     scans         no key is missed or given twice, all are of one moment
     batches       all or nothing within one range
+    past          a read at a time finds the same however late
     bank, cycle, list-append
                   what is atomic within one range, or on one key
     transfers, rings, lists
@@ -35,6 +36,7 @@ from multiraft.testing.workloads.list_append import ListAppendWorkload
 from multiraft.testing.workloads.lists import ListsWorkload
 from multiraft.testing.workloads.locks import LocksWorkload
 from multiraft.testing.workloads.long_fork import LongForkWorkload
+from multiraft.testing.workloads.past import PastWorkload
 from multiraft.testing.workloads.register import RegisterWorkload
 from multiraft.testing.workloads.rings import RingsWorkload
 from multiraft.testing.workloads.rooms import RoomsWorkload
@@ -52,6 +54,7 @@ AnyWorkload = (
     | CycleWorkload
     | FreshnessWorkload
     | ListAppendWorkload
+    | PastWorkload
     | RegisterWorkload
     | ScansWorkload
     | SetsWorkload

@@ -28,6 +28,7 @@ EXPLAINED = (
     errors.DeadlineExceededError,
     errors.OutcomeUnknownError,
     errors.DiskFullError,
+    errors.ReadTooOldError,
 )
 """What a call may end with while the cluster is hurt."""
 
@@ -60,6 +61,10 @@ class ClientRun:
     async def pause(self) -> None:
         """Wait as long as somebody thinks before the next call."""
         await sleep(self.rng.expovariate(1 / self._think_s))
+
+    async def stay(self, seconds: float) -> None:
+        """Wait for exactly so long."""
+        await sleep(seconds)
 
     async def ask(
         self,

@@ -9,6 +9,7 @@ from multiraft.testing.workloads.conditional import ConditionalWorkload
 from multiraft.testing.workloads.cycle import CycleWorkload
 from multiraft.testing.workloads.freshness import FreshnessWorkload
 from multiraft.testing.workloads.list_append import ListAppendWorkload
+from multiraft.testing.workloads.past import PastWorkload
 from multiraft.testing.workloads.scans import ScansWorkload
 from multiraft.testing.workloads.sets import SetsWorkload
 from tests.support import liars
@@ -44,6 +45,8 @@ CASES: list[tuple[type[Liar], Workload, str]] = [
     (liars.StaleReads, ListAppendWorkload(), "G-single-realtime"),
     (liars.MixedMoments, ListAppendWorkload(think_s=0.02), "G-single-process"),
     (liars.TornBatches, CycleWorkload(), "broken-cycle"),
+    (liars.MixedMoments, PastWorkload(), "changed-past"),
+    (liars.StaleScans, PastWorkload(), "stale-look"),
     (liars.MixedMoments, CycleWorkload(rings=1, think_s=0.02), "broken-cycle"),
 ]
 
