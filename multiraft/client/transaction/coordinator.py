@@ -10,6 +10,7 @@ import msgspec
 from multiraft import config, runtime
 from multiraft.client.calls import Call
 from multiraft.client.router import Router
+from multiraft.client.transaction import ending
 from multiraft.client.transaction.attempt import Attempt
 from multiraft.client.transaction.heartbeats import Heartbeats
 from multiraft.client.transaction.hot_keys import HotKeys
@@ -106,7 +107,9 @@ class Coordinator:
         )
 
     async def close(self) -> None:
-        """Wait a while for what is in the background, then give it up."""
+        """Roll back what is under way, wait a while for the background, then give it up."""
+        for attempt in self.heartbeats.attempts():
+            ending.roll_back(attempt, "its client was closed")
         waiting: list[asyncio.Future[Any]] = [*self._tasks]
         waiting += [call.future for call in self._calls]
         if waiting:

@@ -47,6 +47,10 @@ class Heartbeats:
         self._fresh.pop(attempt, None)
         self._alive.pop(attempt, None)
 
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Return those that hold locks."""
+        return (*self._alive, *self._fresh)
+
     def close(self) -> None:
         """Forget all of them."""
         self._fresh.clear()

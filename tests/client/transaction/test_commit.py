@@ -517,6 +517,58 @@ def test_a_database_that_is_closed_ends_its_transactions() -> None:
     clients.run(main)
 
 
+def test_closing_rolls_back_what_holds_locks() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        txn = bench.db.transaction()
+        await txn.get(b"a", for_update=True)
+        await bench.db.close()
+        assert is_clean(bench)
+        with pytest.raises(errors.TransactionEndedError, match="was rolled back"):
+            await txn.get(b"a")
+
+    clients.run(main)
+
+
+@pytest.mark.parametrize("body", [insert, transfer])
+@pytest.mark.parametrize("locking", [False, True])
+def test_a_transaction_may_be_cancelled_between_any_two_steps(body: Body, locking: bool) -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+
+        async def work(txn: Transaction) -> int:
+            if locking:
+                await txn.get(b"q", for_update=True)
+            return await body(txn)
+
+        is_done = False
+        steps = 0
+        while not is_done:
+            task = asyncio.create_task(bench.db.run(work))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            is_done = not task.cancelled()
+            await asyncio.sleep(1)
+            assert is_clean(bench), steps
+            assert bench.is_quiet()
+            values = [bench.cluster.value(key) for key in (b"a", b"e", b"q")]
+            if body is transfer:
+                credit, debit = (encoding.unpack_counter(v or bytes(8)) for v in values[::2])
+                assert credit is not None
+                assert debit is not None
+                assert credit == -debit
+            else:
+                assert values in ([None, None, None], [b"1", b"1", None])
+                for key in (b"a", b"e"):
+                    bench.cluster.put(key, None)
+            steps += 1
+        assert steps > 10
+
+    clients.run(main)
+
+
 def test_uncertainty_within_a_commit_does_not_matter() -> None:
     async def main(bench: Bench) -> None:
         bench.cluster.transactions.uncertainty = hlc.from_ms(500)
