@@ -195,7 +195,7 @@ class Pushes:
             self._look_later(push)
 
     def _look_later(self, push: _Push) -> None:
-        push.delay_s = min(push.delay_s * 2, PUSH_S_MAX)
+        push.delay_s = min(push.delay_s * 1.5, PUSH_S_MAX)
         self._look_again(push, self._with_jitter(push.delay_s))
 
     def _with_jitter(self, delay_s: float) -> float:
