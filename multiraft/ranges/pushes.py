@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 FIRST_PUSH_S = 0.02
 PUSH_S_MAX = 0.1
 """Between two pushes of a waiter, once it waits for long."""
+LOOK_S_MIN = 0.005
+"""One timer serves those who are due within so long."""
 DEADLINE_S = 3.0
 CONCURRENT_MAX = 64
 ENDED_KEPT_MAX = 1_024
@@ -97,6 +99,7 @@ class Pushes:
         self._schedule: list[tuple[float, int, _Push]] = []
         self._scheduled = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._ended: OrderedDict[bytes, TransactionRecord] = OrderedDict()
         """Some that have ended lately: many may wait for their locks."""
         self._running = 0
@@ -146,17 +149,22 @@ class Pushes:
         due = self._monotonic() + delay_s
         self._scheduled += 1
         heappush(self._schedule, (due, self._scheduled, push))
-        if self._timer is None or self._schedule[0][2] is push:
+        if self._timer is None or self._timer_due > due + LOOK_S_MIN:
             self._set_timer()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        while self._schedule and self._schedule[0][2].has_ended:
+            heappop(self._schedule)
         if self._schedule:
-            delay_s = max(0.0, self._schedule[0][0] - self._monotonic())
+            delay_s = self._schedule[0][0] - self._monotonic()
+            if delay_s > 0:
+                delay_s = max(delay_s, LOOK_S_MIN)  # Others may be due as well by then.
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(delay_s, self._store.or_fail, self._look)
+            self._timer_due = self._monotonic() + delay_s
 
     def _look(self) -> None:
         """Look at all waiters whose time has come."""
