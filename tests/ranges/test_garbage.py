@@ -13,7 +13,8 @@ from multiraft.cluster import garbage_queue
 from multiraft.cluster.garbage_queue import GarbageQueueStatus
 from multiraft.config import Config
 from multiraft.ids import Timestamp
-from multiraft.model import hlc
+from multiraft.model import hlc, keys
+from multiraft.model.requests import AdminProtect
 from multiraft.mvcc.garbage import GarbageScan
 from multiraft.ranges import admin, garbage, protections
 from multiraft.ranges.bootstrap import FIRST_RANGE_ID, USER_RANGE_ID
@@ -48,16 +49,16 @@ def collected(cluster: Cluster) -> list[GarbageQueueStatus]:
     return [member.up.status().garbage for member in cluster.running()]
 
 
-async def overwrite(db: Database, keys: int, times: int) -> None:
+async def overwrite(db: Database, count: int, times: int) -> None:
     for number in range(times):
-        await db.put_many({b"%05d" % key: b"%d" % number for key in range(keys)})
+        await db.put_many({b"%05d" % key: b"%d" % number for key in range(count)})
 
 
 @cluster_test(config=SHORT)
 async def test_what_was_overwritten_goes_after_its_time_and_nothing_else(
     cluster: Cluster, db: Database
 ) -> None:
-    await overwrite(db, keys=3, times=5)
+    await overwrite(db, count=3, times=5)
     await db.put(b"gone", b"x")
     await db.delete(b"gone")
     written = now_of(leader_of(cluster))
@@ -84,7 +85,7 @@ async def test_what_was_overwritten_goes_after_its_time_and_nothing_else(
 async def test_reads_at_or_below_the_threshold_are_refused_and_say_so(
     cluster: Cluster, db: Database
 ) -> None:
-    await overwrite(db, keys=1, times=2)
+    await overwrite(db, count=1, times=2)
     await asyncio.sleep(COLLECTED_S)
     leader = leader_of(cluster)
     threshold = leader.replica().applied.gc_threshold
@@ -106,7 +107,7 @@ async def test_the_addressing_records_are_collected_too(cluster: Cluster, db: Da
 async def test_an_idle_cluster_is_silent_again_when_its_garbage_is_gone(
     cluster: Cluster, db: Database
 ) -> None:
-    await overwrite(db, keys=2, times=3)
+    await overwrite(db, count=2, times=3)
     await asyncio.sleep(COLLECTED_S + TTL_S)
     before = cluster.wiretap.envelopes
     passes = sum(status.passes for status in collected(cluster))
@@ -117,7 +118,7 @@ async def test_an_idle_cluster_is_silent_again_when_its_garbage_is_gone(
 
 @cluster_test(config=keeping(0))
 async def test_with_no_time_to_live_everything_is_kept(cluster: Cluster, db: Database) -> None:
-    await overwrite(db, keys=1, times=10)
+    await overwrite(db, count=1, times=10)
     await asyncio.sleep(1_000)
     assert versions(cluster) == 10
     assert thresholds(cluster) == {0}
@@ -127,7 +128,7 @@ async def test_with_no_time_to_live_everything_is_kept(cluster: Cluster, db: Dat
 async def test_many_versions_go_in_many_commands_beside_writes(
     cluster: Cluster, db: Database
 ) -> None:
-    await overwrite(db, keys=garbage.REMOVED_PER_COMMAND + 3, times=4)
+    await overwrite(db, count=garbage.REMOVED_PER_COMMAND + 3, times=4)
     counts = 0
 
     async def count() -> None:
@@ -154,7 +155,7 @@ async def test_the_right_half_of_a_split_inherits_the_threshold(
     cluster: Cluster, db: Database
 ) -> None:
     """What the whole range had collected is gone from both halves."""
-    await overwrite(db, keys=2, times=3)
+    await overwrite(db, count=2, times=3)
     written = now_of(leader_of(cluster))
     await asyncio.sleep(COLLECTED_S)
     (threshold,) = thresholds(cluster)
@@ -211,7 +212,7 @@ async def transfer_in_the_middle(cluster: Cluster, db: Database) -> None:
 
 
 async def write_in_the_middle(cluster: Cluster, db: Database) -> None:
-    await overwrite(db, keys=8, times=2)
+    await overwrite(db, count=8, times=2)
 
 
 @pytest.mark.parametrize("slices", [1, 3, 5])
@@ -223,7 +224,7 @@ def test_statistics_stay_exact_whatever_happens_in_the_middle_of_a_pass(
 ) -> None:
     @cluster_test(config=SHORT)
     async def run(cluster: Cluster, db: Database) -> None:
-        await overwrite(db, keys=8, times=5)
+        await overwrite(db, count=8, times=5)
         with monkeypatch.context() as patch:
             held = Held(patch, slices)
             await held.reached.wait()
@@ -249,7 +250,7 @@ async def test_a_split_counts_its_right_half_while_removals_are_applied(
     cluster: Cluster, db: Database
 ) -> None:
     """What goes between the view of the count and the split is counted; nothing goes across it."""
-    await overwrite(db, keys=20, times=20)
+    await overwrite(db, count=20, times=20)
     cluster.slow_down(sync_s=0.004, link_s=0.002)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(admin, "STATS_KEYS_PER_SLICE", 20)
@@ -269,7 +270,7 @@ async def test_a_split_counts_its_right_half_while_removals_are_applied(
 async def test_a_follower_that_gets_a_snapshot_gets_the_threshold(
     cluster: Cluster, db: Database
 ) -> None:
-    await overwrite(db, keys=2, times=3)
+    await overwrite(db, count=2, times=3)
     follower = cluster.followers()[0]
     await db.admin.change_replicas(
         USER_RANGE_ID, tuple(m.node_id for m in cluster.running() if m is not follower)
@@ -289,9 +290,9 @@ async def test_a_follower_that_gets_a_snapshot_gets_the_threshold(
 async def test_a_protected_time_stays_readable_for_as_long_as_it_is_renewed(
     cluster: Cluster, db: Database
 ) -> None:
-    await overwrite(db, keys=1, times=2)
+    await overwrite(db, count=1, times=2)
     at = now_of(leader_of(cluster))
-    await overwrite(db, keys=1, times=2)
+    await overwrite(db, count=1, times=2)
     async with db.admin.protect(at, owner="a test"):
         await asyncio.sleep(3 * COLLECTED_S)
         (found,) = await db.admin.protections()
@@ -313,14 +314,37 @@ async def test_a_time_that_may_be_gone_is_not_protected(cluster: Cluster, db: Da
 
 
 @cluster_test(config=SHORT)
+async def test_a_protection_that_had_expired_is_given_only_anew(
+    cluster: Cluster, db: Database
+) -> None:
+    """Between its end and the renewal a collector may have seen none."""
+    at = now_of(leader_of(cluster))
+    asked = AdminProtect(bytes(16), at, 1_000, "a test")
+    await db._router.execute((asked,), anchor=keys.PROTECTION_PREFIX)
+    await asyncio.sleep(0.5)
+    await db._router.execute((asked,), anchor=keys.PROTECTION_PREFIX)
+    await asyncio.sleep(2.0)
+    await db._router.execute((asked,), anchor=keys.PROTECTION_PREFIX)  # Young enough to be anew.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protections, "forget_expired", leave_them)
+        await asyncio.sleep(TTL_S)
+        with pytest.raises(errors.ReadTooOldError):
+            await db._router.execute((asked,), anchor=keys.PROTECTION_PREFIX)
+
+
+async def leave_them(router: Router, at: Timestamp, found: list[protections.Stored]) -> None:
+    """Keep what has expired."""
+
+
+@cluster_test(config=SHORT)
 async def test_what_read_the_protections_before_one_was_written_stays_below_it(
     cluster: Cluster, db: Database
 ) -> None:
     """The race: a collector reads, a time is protected, and only then the threshold is raised."""
-    await overwrite(db, keys=1, times=2)
+    await overwrite(db, count=1, times=2)
     await asyncio.sleep(TTL_S * 0.7)
     at = now_of(leader_of(cluster))
-    await overwrite(db, keys=1, times=2)
+    await overwrite(db, count=1, times=2)
     has_read, goes_on = asyncio.Event(), asyncio.Event()
     read = protections.read
 
@@ -345,7 +369,7 @@ async def test_what_read_the_protections_before_one_was_written_stays_below_it(
 async def test_nothing_is_collected_while_the_protections_cannot_be_read(
     cluster: Cluster, db: Database
 ) -> None:
-    await overwrite(db, keys=1, times=2)
+    await overwrite(db, count=1, times=2)
 
     async def fail(router: Router) -> tuple[Timestamp, list[protections.Stored]]:
         raise errors.DeadlineExceededError(deadline_s=10.0, last_error="nobody answers")

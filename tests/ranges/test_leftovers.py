@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from multiraft import errors
@@ -20,6 +21,9 @@ from multiraft.model.transaction import (
 from multiraft.model.transaction_requests import (
     EndTransaction,
     HeartbeatTransaction,
+    PushKind,
+    PushTransaction,
+    RecordResult,
     TransactionContext,
 )
 from multiraft.mvcc.leftovers import OldIntent
@@ -35,7 +39,7 @@ from tests.support.serving import leader_of, now_of, plain
 ID = bytes(range(16))
 LEFT, RIGHT = b"a", b"z"
 PENDING, STAGING = TransactionStatus.PENDING, TransactionStatus.STAGING
-COMMITTED = TransactionStatus.COMMITTED
+COMMITTED, ABORTED = TransactionStatus.COMMITTED, TransactionStatus.ABORTED
 
 
 def records(cluster: Cluster) -> list[TransactionRecord]:
@@ -203,3 +207,25 @@ async def test_a_transaction_that_lives_keeps_its_locks_however_old_it_is(
     assert [record.status for record in records(cluster)] == [PENDING]
     await txn.send(txn.end(COMMITTED, soon(cluster), LEFT))
     assert await db.get(LEFT) == b"new"
+
+
+@cluster_test()
+async def test_who_is_told_aborted_below_the_threshold_can_rely_on_it(
+    cluster: Cluster, db: Database
+) -> None:
+    """S9: while its record stands PENDING, its coordinator may come back and commit."""
+    txn = Txn(cluster, db)
+    await txn.lay(LEFT)
+    await txn.send(HeartbeatTransaction(txn.meta.anchor))
+    await asyncio.sleep(5.0)
+    for replica in cluster.replicas():
+        replica.applied = msgspec.structs.replace(replica.applied, gc_threshold=txn.began)
+    push = PushTransaction(txn.meta.anchor, txn.meta, txn.began, txn.began, PushKind.ABORT)
+    (answer,) = (await db._router.execute((push,))).results
+    assert isinstance(answer, RecordResult)
+    assert answer.record is not None
+    assert answer.record.status is ABORTED
+    assert [record.status for record in records(cluster)] == [ABORTED]
+    with pytest.raises((errors.TransactionAbortedError, errors.OutcomeUnknownError)):
+        await txn.send(txn.end(COMMITTED, soon(cluster), LEFT))
+    assert await db.get(LEFT) is None
