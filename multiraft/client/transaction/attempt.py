@@ -84,6 +84,7 @@ class Attempt:
         "is_open",
         "is_released",
         "issued_at",
+        "last_refusal",
         "locked",
         "meta",
         "operations_open",
@@ -113,6 +114,8 @@ class Attempt:
         self.meta = TransactionMeta(self.id, b"", priority, self.began)
         self.deadline_s = deadline_s
         self.deadline = deadline
+        self.last_refusal: errors.MultiraftError | None = None
+        """Why an attempt to commit was not carried out yet, as the router was told last."""
         self.contended = frozenset[bytes]() if before is None else before.wanted()
         self._failure_before = "" if before is None else str(before.failure)
         self.state = State.ACTIVE
@@ -171,10 +174,16 @@ class Attempt:
         if self.deadline_s > limit_s:
             took_s = round(self.coordinator.router.now() - self.deadline + limit_s)
             return errors.TransactionTooLargeError(what="seconds", size=took_s, limit=limit_s)
-        last = error.facts.get("last_error") or error.facts.get("reason") or str(error)
+        last = self.last_seen(error)
         if self._failure_before:
             last = f"{last}; and before that: {self._failure_before}"
         return errors.DeadlineExceededError(deadline_s=self.deadline_s, last_error=last)
+
+    def last_seen(self, error: errors.MultiraftError) -> str:
+        """Return what was in the way when the time had passed, as `error` says."""
+        if self.last_refusal is not None:
+            return str(self.last_refusal)
+        return error.facts.get("last_error") or error.facts.get("reason") or str(error)
 
     @property
     def holds_something(self) -> bool:
@@ -205,6 +214,7 @@ class Attempt:
         timestamp: Timestamp,
         *,
         is_whole: bool = False,
+        deadline: float | None = None,
     ) -> Call:
         """Send operations; whoever takes the call's future cancels it by `abandon`."""
         return self.coordinator.router.start_in_transaction(
@@ -212,7 +222,7 @@ class Attempt:
             context,
             issued_at=self.issued_at,
             timestamp=timestamp,
-            deadline=self.deadline,
+            deadline=self.deadline if deadline is None else deadline,
             is_whole=is_whole,
         )
 

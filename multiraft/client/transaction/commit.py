@@ -34,6 +34,10 @@ from multiraft.model.transaction_requests import EndTransaction, RecordResult
 MOVABLE_SPANS_MAX = 256
 """With at most so many spans read, the range itself may move a commit in one phase."""
 
+ENDING_SHARE = 0.2
+ENDING_S_MAX = 0.5
+"""How much of the time that is left, but at most that long, is kept for a definite end."""
+
 PUSHES_MAX = 2
 """What was pushed so often when it tried to commit lays its intents first."""
 
@@ -56,14 +60,16 @@ async def commit(attempt: Attempt) -> Timestamp:
         ending.roll_back(attempt, f"it could not commit: {error}")
         raise
     attempt.state = State.COMMITTING
+    left_s = attempt.deadline - attempt.coordinator.router.now()
+    deadline = attempt.deadline - min(ENDING_S_MAX, ENDING_SHARE * left_s)
     try:
-        timestamp = await _decide(attempt)
+        timestamp = await _decide(attempt, deadline)
     except asyncio.CancelledError:
         attempt.state = State.FAILED
         ending.roll_back(attempt, "the commit was cancelled")
         raise
     except errors.MultiraftError as error:
-        timestamp = await _settle(attempt, error)
+        timestamp = await _settle(attempt, error, deadline)
     attempt.state = State.COMMITTED
     attempt.failure = None
     attempt.is_released = True
@@ -72,7 +78,7 @@ async def commit(attempt: Attempt) -> Timestamp:
     return timestamp
 
 
-async def _decide(attempt: Attempt) -> Timestamp:
+async def _decide(attempt: Attempt, deadline: float) -> Timestamp:
     buffer = attempt.buffer
     if not buffer.values:
         ending.let_go(attempt)
@@ -82,8 +88,8 @@ async def _decide(attempt: Attempt) -> Timestamp:
     while True:
         try:
             if may_be_whole and (target := _only_range(attempt)) is not None:
-                return await _in_one_phase(attempt, target[0])
-            return await _in_parallel(attempt)
+                return await _in_one_phase(attempt, target[0], deadline)
+            return await _in_parallel(attempt, deadline)
         except errors.RangeMismatchError as error:
             if attempt.is_open:
                 raise errors.OutcomeUnknownError(reason=str(error)) from error
@@ -100,12 +106,14 @@ async def _decide(attempt: Attempt) -> Timestamp:
             await attempt.move_to(Timestamp(error.timestamp))
 
 
-async def _settle(attempt: Attempt, error: errors.MultiraftError) -> Timestamp:
+async def _settle(attempt: Attempt, error: errors.MultiraftError, deadline: float) -> Timestamp:
     """Raise what the application is told of a commit that failed, once that is true.
 
-    Return the time of the commit if it turns out that there was one.
+    Return the time of the commit if it turns out that there was one. `deadline` is until when it
+    was to be tried.
     """
-    if attempt.is_open and attempt.coordinator.router.now() < attempt.deadline:
+    router = attempt.coordinator.router
+    if attempt.is_open and router.now() < attempt.deadline:
         try:
             reason = f"its commit failed: {error}"
             record = await ending.end(attempt, reason, deadline=attempt.deadline)
@@ -119,11 +127,11 @@ async def _settle(attempt: Attempt, error: errors.MultiraftError) -> Timestamp:
             attempt.is_open = False
             if record.status is TransactionStatus.COMMITTED:
                 return record.timestamp
-            if isinstance(error, errors.OutcomeUnknownError):
+            if isinstance(error, errors.OutcomeUnknownError) and router.now() < deadline:
                 error = errors.TransactionRetryError(reason=error.facts["reason"])
     told = attempt.fail(error)
     if attempt.is_open and not isinstance(told, errors.StoppedError):
-        last = error.facts.get("last_error") or error.facts.get("reason") or str(error)
+        last = attempt.last_seen(error)
         reason = f"no answer to the commit within {attempt.deadline_s:g} s; last: {last}"
         told = attempt.failure = errors.OutcomeUnknownError(reason=reason)
     ending.roll_back(attempt, f"its commit failed: {error}")
@@ -157,7 +165,7 @@ def _only_range(attempt: Attempt) -> tuple[CachedRange | None] | None:
     return (target,)
 
 
-async def _in_one_phase(attempt: Attempt, target: CachedRange | None) -> Timestamp:
+async def _in_one_phase(attempt: Attempt, target: CachedRange | None, deadline: float) -> Timestamp:
     buffer, reads = attempt.buffer, attempt.reads
     operations = buffer.operations()
     attempt.set_anchor(operations[0].key)
@@ -174,10 +182,14 @@ async def _in_one_phase(attempt: Attempt, target: CachedRange | None) -> Timesta
         is_movable=is_movable,
         read_spans=read_spans,
     )
-    reply = await _send(
-        attempt,
-        attempt.start((*operations, end), attempt.context(), attempt.read_timestamp, is_whole=True),
+    call = attempt.start(
+        (*operations, end),
+        attempt.context(),
+        attempt.read_timestamp,
+        is_whole=True,
+        deadline=deadline,
     )
+    reply = await _send(attempt, call)
     record = _record(reply)
     timestamp = reply.timestamp if record is None else record.timestamp
     ending.let_go_elsewhere(attempt, target, timestamp)
@@ -187,7 +199,7 @@ async def _in_one_phase(attempt: Attempt, target: CachedRange | None) -> Timesta
 # -- in parallel -----------------------------------------------------------------------------------
 
 
-async def _in_parallel(attempt: Attempt) -> Timestamp:
+async def _in_parallel(attempt: Attempt, deadline: float) -> Timestamp:
     buffer = attempt.buffer
     while attempt.flushes:
         await asyncio.wait([call.future for call in attempt.flushes])
@@ -206,7 +218,8 @@ async def _in_parallel(attempt: Attempt) -> Timestamp:
     )
     attempt.coordinator.heartbeats.add(attempt)
     attempt.staged_at = staged_at
-    call = attempt.start((*operations, end), attempt.context(sequence), staged_at)
+    context = attempt.context(sequence)
+    call = attempt.start((*operations, end), context, staged_at, deadline=deadline)
     try:
         reply = await _send(attempt, call)
     except errors.MultiraftError as error:
@@ -259,6 +272,7 @@ async def _send(attempt: Attempt, call: Call) -> BatchReply:
         raise
     except errors.MultiraftError:
         attempt.is_open = was_open or call.is_open
+        attempt.last_refusal = call.last_error
         raise
     return reply
 

@@ -422,12 +422,38 @@ def test_at_the_deadline_it_is_unknown_only_if_it_may_have_happened(
         plan = Plan(drop_reply=True) if is_open else Plan(refusal=refusal)
 
         def decide(_node: NodeId, request: BatchRequest) -> Plan:
-            return plan if is_commit(request) else EVALUATE
+            is_end = isinstance(request.operations[-1], EndTransaction)
+            return plan if is_end else EVALUATE
 
         bench.cluster.intercept = decide
         told = errors.OutcomeUnknownError if is_open else errors.DeadlineExceededError
         with pytest.raises(told, match="within 2 s"):
             await bench.db.run(body, deadline_s=2.0)
+
+    clients.run(main)
+
+
+@pytest.mark.parametrize("body", [insert, transfer])
+@pytest.mark.parametrize("is_carried_out", [True, False])
+def test_time_is_kept_to_find_out_what_became_of_a_commit(body: Body, is_carried_out: bool) -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        plan = Plan(drop_reply=is_carried_out, drop_request=not is_carried_out)
+
+        def decide(_node: NodeId, request: BatchRequest) -> Plan:
+            return plan if is_commit(request) else EVALUATE
+
+        bench.cluster.intercept = decide
+        before = bench.loop.time()
+        if is_carried_out:
+            await bench.db.run(body, deadline_s=2.0)
+        else:
+            with pytest.raises(errors.DeadlineExceededError, match="within 2 s; last: n"):
+                await bench.db.run(body, deadline_s=2.0)
+        assert 1.5 < bench.loop.time() - before < 2.0
+        bench.cluster.intercept = lambda _node, _request: EVALUATE
+        await asyncio.sleep(10)
+        assert (await bench.db.get(b"a") is not None) is is_carried_out
 
     clients.run(main)
 

@@ -439,3 +439,18 @@ def test_many_large_values_are_read_in_halves() -> None:
             assert await txn.get_many(keys) == {key: key for key in keys}
 
     clients.run(main)
+
+
+def test_who_waits_in_vain_is_told_for_whom() -> None:
+    async def main(bench: Bench) -> None:
+        async with bench.db.transaction(deadline_s=100) as holder:
+            await holder.get(b"a", for_update=True)
+            told = f"/plain/a has been locked by transaction {holder.id.hex()} for the 20 ms"
+            for wait in (
+                bench.db.run(lambda txn: txn.put(b"a", b"1"), deadline_s=1.0),
+                bench.db.run(lambda txn: txn.get(b"a", for_update=True), deadline_s=1.0),
+            ):
+                with pytest.raises(errors.DeadlineExceededError, match=told):
+                    await wait
+
+    clients.run(main)
