@@ -28,6 +28,7 @@ from multiraft import errors
 from multiraft.concurrency.lock_table import LockTable
 from multiraft.concurrency.lock_waits import Lock, Waiter
 from multiraft.ids import Timestamp
+from multiraft.model import hlc
 from multiraft.model.requests import Operation, Result
 from multiraft.model.transaction import TransactionMeta, TransactionRecord, TransactionStatus
 from multiraft.model.transaction_requests import (
@@ -52,6 +53,8 @@ LOOK_S_MIN = 0.005
 """One timer serves those who are due within so long."""
 DEADLINE_S = 3.0
 CONCURRENT_MAX = 64
+SWEEPERS = 16
+"""So many push at a time what a client has left in a range."""
 ENDED_KEPT_MAX = 1_024
 
 _NEVER = Timestamp(0)
@@ -102,6 +105,7 @@ class Pushes:
         self._timer_due = 0.0
         self._ended: OrderedDict[bytes, TransactionRecord] = OrderedDict()
         """Some that have ended lately: many may wait for their locks."""
+        self._sweeping: dict[LockTable, None] = {}
         self._running = 0
         self._pushes = 0
         self._recoveries = 0
@@ -240,29 +244,22 @@ class Pushes:
                 await self._abort(victim, deadlocks.reason(waiter), push.table)
                 return
             edges = (own, *known)
-        self._pushes += 1
-        answer = await self._record(
-            PushTransaction(
-                holder.anchor,
-                holder,
-                lock.laid_at,
-                # A lock is laid after its transaction was issued; when exactly is not known.
-                lock.laid_at,
-                PushKind.ABORT if waiter.limit is None else PushKind.TIMESTAMP,
-                pusher=txn,
-                push_to=(waiter.limit or _NEVER) if _outranks(txn, holder) else _NEVER,
-                reason="" if txn is None else f"pushed by transaction {txn.id.hex()}",
-                edges=edges,
-            )
-        )
+        answer = await self._record(_push_of(lock, waiter, edges))
+        record = await self._recovered(answer)
+        if record is not None and record.status.is_final:
+            self._has_ended(push.table, record)
+            if self._is_old(lock):
+                self._sweep_soon(push.table)
+        elif record is not None and record.status is _PENDING and push.waits_for(holder):
+            _pass_by(push, record)
+
+    async def _recovered(self, answer: RecordResult) -> TransactionRecord | None:
+        """Return the record of a transaction that was pushed, decided if it had been left."""
         record = answer.record
         if record is not None and answer.has_expired and record.status is _STAGING:
             self._recoveries += 1
-            record = await recovery.recover(self._ask, record)
-        if record is not None and record.status.is_final:
-            self._has_ended(push.table, record)
-        elif record is not None and record.status is _PENDING and push.waits_for(holder):
-            _pass_by(push, record)
+            return await recovery.recover(self._ask, record)
+        return record
 
     async def _who_waits_for(self, push: _Push, txn: TransactionMeta) -> tuple[WaitsFor, ...]:
         """Return what is known of that at the anchor of `txn`, which waits itself."""
@@ -303,6 +300,41 @@ class Pushes:
         if table is not None:
             self._has_ended(table, record)
 
+    # -- abandoned transactions --------------------------------------------------------------------
+
+    def _is_old(self, lock: Lock) -> bool:
+        """Return whether the holder may have been abandoned, as far as the lock tells."""
+        context = self._store.context
+        expiry = hlc.from_ms(context.config.ranges.transaction_expiry_ms)
+        return lock.laid_at + expiry < context.hlc.last
+
+    def _sweep_soon(self, table: LockTable) -> None:
+        """Push the holders of all old locks in a range, since one was abandoned.
+
+        A client that dies leaves many transactions behind, and a scan over what they have locked
+        would otherwise wait for one after the other.
+        """
+        if table not in self._sweeping:
+            self._sweeping[table] = None
+            self._store.spawn(self._sweep(table), name="push abandoned transactions")
+
+    async def _sweep(self, table: LockTable) -> None:
+        held = [queues.lock for queues in table]
+        old = {lock.holder.id: lock for lock in held if lock is not None and self._is_old(lock)}
+        locks = iter([lock for lock in old.values() if lock.holder.id not in self._ended])
+
+        async def work() -> None:
+            for lock in locks:
+                with contextlib.suppress(errors.MultiraftError):
+                    record = await self._recovered(await self._record(_push_of(lock)))
+                    if record is not None and record.status.is_final:
+                        self._has_ended(table, record)
+
+        try:
+            await asyncio.gather(*(work() for _ in range(SWEEPERS)))
+        finally:
+            del self._sweeping[table]
+
     # -- what has ended ----------------------------------------------------------------------------
 
     def _has_ended(self, table: LockTable, record: TransactionRecord) -> None:
@@ -324,12 +356,35 @@ class Pushes:
         self._resolver.add(transaction_id, status, timestamp, elsewhere)
 
     async def _record(self, operation: Operation) -> RecordResult:
+        self._pushes += type(operation) is PushTransaction
         (result,) = await self._ask((operation,))
         assert isinstance(result, RecordResult), "a record is asked for"
         return result
 
     async def _ask(self, operations: tuple[Operation, ...]) -> tuple[Result, ...]:
         return (await self._router.execute(operations, deadline_s=DEADLINE_S)).results
+
+
+def _push_of(
+    lock: Lock, waiter: Waiter | None = None, edges: tuple[WaitsFor, ...] = ()
+) -> PushTransaction:
+    """Return what asks for the end of a lock's holder, for `waiter` or for anybody."""
+    holder = lock.holder
+    txn = limit = None
+    if waiter is not None:
+        txn, limit = waiter.txn, waiter.limit
+    return PushTransaction(
+        holder.anchor,
+        holder,
+        lock.laid_at,
+        # A lock is laid after its transaction was issued; when exactly is not known.
+        lock.laid_at,
+        PushKind.ABORT if limit is None else PushKind.TIMESTAMP,
+        pusher=txn,
+        push_to=limit if limit is not None and _outranks(txn, holder) else _NEVER,
+        reason="" if txn is None else f"pushed by transaction {txn.id.hex()}",
+        edges=edges,
+    )
 
 
 def _pass_by(push: _Push, record: TransactionRecord) -> None:

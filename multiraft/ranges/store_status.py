@@ -7,6 +7,8 @@ import msgspec
 from multiraft.ids import NodeId, Timestamp
 from multiraft.liveness.heartbeats import LivenessStatus
 from multiraft.ranges.held import HeldStatus
+from multiraft.ranges.pushes import PushesStatus
+from multiraft.ranges.resolver import ResolverStatus
 from multiraft.ranges.snapshot import SnapshotSenderStatus
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
     snapshots: SnapshotSenderStatus
     held: HeldStatus
     liveness: LivenessStatus
+    pushes: PushesStatus
+    resolver: ResolverStatus
 
 
 def status_of(store: "Store") -> StoreStatus:

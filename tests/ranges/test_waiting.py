@@ -211,6 +211,27 @@ async def test_a_thousand_intents_of_one_that_died_go_together(
     assert pushes < 60
 
 
+@cluster_test()
+async def test_a_client_that_dies_with_a_thousand_transactions_holds_nobody_up_for_long(
+    cluster: Cluster, db: Database
+) -> None:
+    names = [f"{number:04}".encode() for number in range(1_000)]
+    right = (await ranges_on_nodes(cluster, db, [b"0500"]))[0]
+    watch = Stopwatch(cluster)
+    asked = []
+    for name, other in zip(names, reversed(names), strict=True):
+        txn = Transaction(cluster, name)
+        homes = [right if key >= b"0500" else USER_RANGE_ID for key in (name, other)]
+        asked.append(txn.lay({name: b"v"}, range_id=homes[0]))
+        if txn.id[0] % 2:
+            asked.append(txn.lay({other + b"+": b"v"}, range_id=homes[1]))
+    await answered(cluster, *asked)
+    cluster.slow_down(sync_s=0.001, link_s=0.0005)
+    assert [row async for row in db.scan()] == []
+    assert watch.passed_s < CLEANED_S
+    await nothing_is_locked(cluster)
+
+
 # -- holders that live -----------------------------------------------------------------------------
 
 

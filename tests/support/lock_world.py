@@ -14,6 +14,7 @@ from multiraft import errors, runtime
 from multiraft.client.router import Router
 from multiraft.concurrency.lock_table import LockTable
 from multiraft.concurrency.lock_waits import Waiter, Wake
+from multiraft.config import Config
 from multiraft.ids import RangeId, Timestamp
 from multiraft.model import hlc
 from multiraft.model.requests import BatchReply, Operation, PutResult, Result
@@ -51,6 +52,10 @@ class _Clock:
     def __init__(self, loop: VirtualLoop) -> None:
         self.monotonic = loop.time
 
+    @property
+    def last(self) -> Timestamp:
+        return self.now()
+
     def now(self) -> Timestamp:
         return hlc.from_us(int(self.monotonic() * 1e6))
 
@@ -58,6 +63,7 @@ class _Clock:
 class _Context:
     def __init__(self, loop: VirtualLoop) -> None:
         self.clock = self.hlc = _Clock(loop)
+        self.config = Config()
         self.rng = SeededRng(7)
 
 
