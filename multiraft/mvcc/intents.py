@@ -63,7 +63,16 @@ class _Difference:
 class ChangeSet:
     """The changes of one part. Used for one evaluation, under the part's latches, then dropped."""
 
-    __slots__ = ("_also", "_deletes", "_differences", "_puts", "_reader", "laid", "removed")
+    __slots__ = (
+        "_also",
+        "_deletes",
+        "_differences",
+        "_puts",
+        "_reader",
+        "laid",
+        "removed",
+        "size_bytes",
+    )
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -75,6 +84,8 @@ class ChangeSet:
         """The intents that are there once this is applied, by key."""
         self.removed: list[tuple[bytes, bytes]] = []
         """Keys, and whose intent is gone from each once this is applied."""
+        self.size_bytes = 0
+        """Of the versions that are written."""
 
     @property
     def is_empty(self) -> bool:
@@ -120,6 +131,7 @@ class ChangeSet:
         difference = self._difference(key)
         difference.versions += 1
         difference.version_bytes += len(physical) + len(stored)
+        self.size_bytes += len(physical) + len(stored)
         if newest is not None and newest.kind == VALUE:
             difference.live_keys -= 1
             difference.live_bytes -= len(key) + len(newest.value)

@@ -252,7 +252,10 @@ class PendingPart(Pending):
             observe(changes)
         self._follow(changes)
         self._follow_up()
-        self.finish(self.answer)
+        if self.outcome.is_partial:
+            self._granted()  # Still under the same latches: what is done is not done again.
+        else:
+            self.finish(self.answer)
 
     def _follow(self, changes: ChangeSet) -> None:
         """Have the lock table know the intents that are there now."""

@@ -19,6 +19,7 @@ from multiraft.model.transaction_requests import (
 )
 from multiraft.mvcc import intents
 from multiraft.ranges import transactions
+from multiraft.ranges.commands.intents import RESOLVED_MAX
 from multiraft.ranges.commands.setting import Outcome
 from tests.support.range_scene import (
     ABORTED,
@@ -130,6 +131,21 @@ def test_a_commit_resolves_what_lies_here_in_the_same_command() -> None:
     assert outcome.ended is not None
     assert outcome.ended.status is COMMITTED
     assert outcome.unresolved == (b"z", b"y")
+
+
+def test_of_many_intents_some_are_resolved_with_the_commit_and_the_rest_behind() -> None:
+    """A command has a bounded size, and its evaluation holds nobody up for long."""
+    scene = Scene()
+    named = [(b"k%03d" % number, 1) for number in range(RESOLVED_MAX + 50)]
+    scene.lay({key: b"v" for key, _ in named}, at=50)
+    outcome = scene.finish(COMMITTED, 60, *named)
+    assert scene.stats.locks == 50
+    assert outcome.unresolved == tuple(key for key, _ in named[RESOLVED_MAX:])
+    scene = Scene()
+    named = named[:9]
+    scene.lay({key: b"v" * (1 << 18) for key, _ in named}, at=50)
+    outcome = scene.finish(COMMITTED, 60, *named)
+    assert scene.stats.locks == len(outcome.unresolved) == 5
 
 
 def test_a_roll_back_removes_what_lies_here_and_may_be_repeated() -> None:

@@ -188,3 +188,24 @@ async def test_a_write_that_was_delayed_past_the_commit_lays_nothing(
     assert late.reply.timestamp == at
     assert await db.get(b"b") == b"2"
     await check_counts(cluster)
+
+
+@cluster_test()
+async def test_large_intents_are_resolved_in_several_commands(
+    cluster: Cluster, db: Database
+) -> None:
+    """However many a part names, no entry of the log is much larger than what clients may write."""
+    names = [b"k%02d" % number for number in range(12)]
+    txn = Transaction(cluster, b"k00")
+    for name in names:
+        await txn.laid_down({name: name * 100_000})
+    at = txn.laid_at
+    replica = leader_of(cluster).replica()
+    index = replica.applied.index
+    asked = txn.resolve(COMMITTED, *names, at=at)
+    await answered(cluster, asked)
+    assert asked.code == ""
+    assert 3 <= replica.applied.index - index <= 12
+    for name in names:
+        assert await db.get(name) == name * 100_000
+    await check_counts(cluster)

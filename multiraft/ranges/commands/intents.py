@@ -28,6 +28,11 @@ from multiraft.mvcc import reads
 from multiraft.mvcc.intents import ChangeSet
 from multiraft.ranges.commands.setting import Outcome, Setting, refused
 
+RESOLVED_BYTES_MAX = 1 << 20
+"""About so much one command holds of what intents become; the part goes on with another one."""
+RESOLVED_MAX = 200
+"""So many intents are resolved with the commit of their transaction, at most; the rest behind."""
+
 Write = Put | Delete
 DONE = PutResult()
 
@@ -129,6 +134,8 @@ def resolve(setting: Setting, request: BatchRequest) -> Outcome:
     operations = cast("tuple[ResolveIntent, ...]", request.operations)
     seen = set()
     for operation in operations:
+        if changes.size_bytes > RESOLVED_BYTES_MAX:
+            break
         # Of several for a key, which has one lock, the first that fits it counts.
         if operation.key not in seen:
             intent = setting.own_intent(operation.key, operation.id)
@@ -141,6 +148,7 @@ def resolve(setting: Setting, request: BatchRequest) -> Outcome:
         changes=None if changes.is_empty else changes,
         written_at=max(operation.timestamp for operation in operations),
         unlocked=tuple((operation.key, operation.id) for operation in operations),
+        is_partial=changes.size_bytes > RESOLVED_BYTES_MAX,
     )
 
 

@@ -191,15 +191,19 @@ def _resolve_here(
     record: TransactionRecord,
     changes: ChangeSet,
 ) -> tuple[bytes, ...]:
-    """Resolve the intents that the part has named, and so latched; return the keys that are left.
+    """Resolve some intents that the part has named, and so latched; return the keys that are left.
 
     It has latched what lies in this range: the range may have become smaller since, never larger.
     """
-    here = {write.key for write in operation.writes if setting.contains(write.key)}
-    for key in sorted(here):
-        intent = setting.own_intent(key, transaction_id)
-        if intent is not None:
-            intents.end(changes, key, intent, record.status, record.timestamp)
+    here: dict[bytes, None] = {}
+    for write in operation.writes:
+        if len(here) == intents.RESOLVED_MAX or changes.size_bytes > intents.RESOLVED_BYTES_MAX:
+            break
+        if setting.contains(write.key) and write.key not in here:
+            here[write.key] = None
+            intent = setting.own_intent(write.key, transaction_id)
+            if intent is not None:
+                intents.end(changes, write.key, intent, record.status, record.timestamp)
     written = [write.key for write in (operation.writes or record.writes) if write.key not in here]
     return (*written, *locked_elsewhere(setting, operation))
 

@@ -95,6 +95,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """That of the versions in `changes`, if they are the part's own."""
     written_at: Timestamp = Timestamp(0)
     """The greatest time of a version or intent in `changes`."""
+    is_partial: bool = False
+    """There is more: once this is applied the part is to be evaluated again."""
     uncertainty_limit: Timestamp = Timestamp(0)
     unlocked: tuple[tuple[bytes, bytes], ...] = ()
     """Keys, and whose locks that are not replicated are to go from each."""
