@@ -67,4 +67,6 @@ def status_of(store: "Store") -> StoreStatus:
         snapshots=store.snapshots.status(),
         held=store._held.status(),
         liveness=store.liveness.status(),
+        pushes=context.pushes.status(),
+        resolver=context.resolver.status(),
     )
