@@ -2,15 +2,21 @@
 
 Purpose
     A test that never reaches a situation says nothing about it. Each probe names one, and counts.
-    The tables are in probes_raft, probes_support, probes_ranges and probes_requests; how they are
-    noticed is in probing.
+    The tables are in probes_raft, probes_support, probes_ranges, probes_requests and
+    probes_garbage; how they are noticed is in probing.
 """
 
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
 
-from multiraft.sim import probes_raft, probes_ranges, probes_requests, probes_support
+from multiraft.sim import (
+    probes_garbage,
+    probes_raft,
+    probes_ranges,
+    probes_requests,
+    probes_support,
+)
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.probing import Probe, Watching
 
@@ -19,6 +25,7 @@ PROBES: tuple[Probe, ...] = (
     *probes_support.PROBES,
     *probes_ranges.PROBES,
     *probes_requests.PROBES,
+    *probes_garbage.PROBES,
 )
 
 
