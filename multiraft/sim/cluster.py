@@ -78,6 +78,8 @@ class Cluster(Inspection):
         self.wiretap = Wiretap(self.random)
         self.client_names: dict[str, None] = {}
         """Under which the clients' links are known."""
+        self.mortals: dict[str, Process] = {}
+        """Clients that may vanish: whoever starts them starts others in their place."""
         self.snapshots_of_the_dead = 0
         self._dying: dict[int, asyncio.Task[None]] = {}
         """Nodes whose store failed on a loop with real time, where to end them takes a moment."""
@@ -251,6 +253,11 @@ class Cluster(Inspection):
     def kill_when(self, number: int, condition: Condition) -> None:
         """End a node before its first callback at which `condition()` holds."""
         self.members[number].process.when(condition, lambda: self.kill(number))
+
+    def vanish(self, name: str) -> None:
+        """End one of the `mortals` between two callbacks, as kill -9 does."""
+        self.mortals[name].kill()
+        self.network.crash(name)
 
     def is_frozen(self, number: int) -> bool:
         """Whether the node stands still."""

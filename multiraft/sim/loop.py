@@ -20,8 +20,9 @@ import heapq
 import random
 import selectors
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from multiraft.sim.process import CURRENT, Process
 
@@ -41,6 +42,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
     _timer_cancelled_count: int
+    _asyncgens: WeakSet[AsyncGenerator[Any, Any]]
 
     def __init__(
         self,
@@ -56,6 +58,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """How many have run."""
         super().__init__(_NothingToPoll())
         self._processes: dict[Process, None] = {}
+        self._owners: dict[int, Process | None] = {}
+        """Whose an asynchronous generator is, by its identity."""
         self.set_task_factory(self._make_task)  # type: ignore[arg-type]
 
     def time(self) -> float:
@@ -79,6 +83,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         for process in self._processes:
             process.bury()
         super().close()
+
+    # -- asynchronous generators: nothing closes those of the dead -------------------------------
+
+    def _asyncgen_firstiter_hook(self, generator: AsyncGenerator[Any, Any]) -> None:
+        super()._asyncgen_firstiter_hook(generator)  # type: ignore[misc]
+        self._owners[id(generator)] = CURRENT.get()
+
+    def _asyncgen_finalizer_hook(self, generator: AsyncGenerator[Any, Any]) -> None:
+        owner = self._owners.pop(id(generator), None)
+        if owner is None or not owner.is_dead:
+            super()._asyncgen_finalizer_hook(generator)  # type: ignore[misc]
+
+    async def shutdown_asyncgens(self) -> None:
+        """See asyncio."""
+        for generator in tuple(self._asyncgens):
+            owner = self._owners.get(id(generator))
+            if owner is not None and owner.is_dead:
+                self._asyncgens.discard(generator)
+        await super().shutdown_asyncgens()
 
     def _make_task(
         self,

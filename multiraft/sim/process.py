@@ -13,6 +13,7 @@ Invariants
 import asyncio
 import contextlib
 import contextvars
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -93,24 +94,26 @@ class Process:
         self._triggers.clear()
         self._missed.clear()
         for task in self._tasks:
-            # They never end: nobody is to wait for that, nor to report it when the objects go.
-            asyncio.tasks._unregister_task(task)
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _forsake(task)
 
     def bury(self) -> None:
         """Let go of what a killed process held. The loop does this when nothing runs any more."""
-        if self.is_dead:
-            for task in self._tasks:
+        with warnings.catch_warnings():
+            # A `finally` may want to go on in the background, where nothing runs any more.
+            warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
+            while self.is_dead and self._tasks:
+                task, _ = self._tasks.popitem()
                 coroutine = task.get_coro()
                 assert coroutine is not None, "tasks here are never eager"
                 with contextlib.suppress(BaseException):
-                    coroutine.close()
-            self._tasks.clear()
+                    self.run(coroutine.close)
 
     def remember(self, task: asyncio.Task[Any]) -> None:
         """Keep a task of this process until it is done."""
         self._tasks[task] = None
         task.add_done_callback(self._forget)
+        if self.is_dead:  # It is being buried, and a `finally` has made this task.
+            _forsake(task)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         if not self.is_dead:
@@ -136,6 +139,18 @@ class Process:
         await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
         death.cancel()
         return not self.is_dead
+
+
+def _forsake(task: asyncio.Task[Any]) -> None:
+    """A task never ends: nobody is to wait for that, nor to report it when the objects go.
+
+    Nor is what it waits for: it will never hear of an error that has come already.
+    """
+    asyncio.tasks._unregister_task(task)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    waited_for: asyncio.Future[Any] | None = task._fut_waiter  # type: ignore[attr-defined]
+    if waited_for is not None and waited_for.done():
+        waited_for._log_traceback = False
 
 
 CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)

@@ -19,7 +19,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -46,6 +46,8 @@ LINKS = {
 }
 DEADLINES_S = (1.0, 3.0, 10.0)
 """What clients wait for an answer; the short ones make outcomes unknown."""
+RETRY_S = 0.2
+"""How long to wait before a client that could not reach the cluster tries again."""
 SYNC_DELAYS_S = (0.0, 0.000_3, 0.003, 0.02)
 """How long a sync takes, for each node: what a crash may find undone."""
 
@@ -80,6 +82,13 @@ class RunResult(msgspec.Struct, frozen=True):
         return f"multiraft sim replay {self.spec} {self.seed}"
 
 
+class _Life(NamedTuple):
+    """A client from its start to its end."""
+
+    process: Process
+    task: asyncio.Task[None]
+
+
 class _Clients:
     """The clients of one workload, and what they were told."""
 
@@ -112,6 +121,7 @@ class Run:
         )
         self.problems: list[str] = []
         self._groups: list[_Clients] = []
+        self._clients_started = 0
         self._is_over = False
         self._recovered_s = 0.0
 
@@ -140,15 +150,14 @@ class Run:
 
     async def _work(self, admin: Database, target: SimulatedTarget) -> None:
         async with contextlib.AsyncExitStack() as connections:
-            number = 0
             for workload in self.spec.workload:
                 history = TracedHistory(self.loop.time, self.trace, workload.name)
                 clients = _Clients(workload, history)
                 self._groups.append(clients)
                 await workload.set_up(admin, self._generator())
                 for _ in range(workload.clients):
-                    number += 1
-                    task = await self._start_client(clients, number, connections)
+                    life = await self._start_client(clients, connections)
+                    task = asyncio.create_task(self._replace(clients, life, connections))
                     clients.tasks.append(task)
             faults = [
                 asyncio.create_task(self._hurt(fault, target, self._generator()))
@@ -165,13 +174,16 @@ class Run:
             await self._end_clients()
 
     async def _start_client(
-        self, clients: _Clients, number: int, connections: contextlib.AsyncExitStack
-    ) -> asyncio.Task[None]:
+        self, clients: _Clients, connections: contextlib.AsyncExitStack
+    ) -> _Life:
+        self._clients_started += 1
+        number = self._clients_started
         name = f"c{number}"
         process = Process(name)
         deadline_s = self.random.choice(DEADLINES_S)
         db = self.cluster.connect(name=name, process=process, deadline_s=deadline_s)
-        await connections.enter_async_context(db)
+        await db.open()
+        connections.push_async_callback(_close, process, db)
         run = ClientRun(
             db=db,
             rng=self._generator(),
@@ -180,7 +192,25 @@ class Run:
             is_over=lambda: self._is_over,
             think_s=clients.workload.think_s,
         )
-        return process.spawn(clients.workload.client(run))
+        self.cluster.mortals[name] = process
+        return _Life(process, process.spawn(clients.workload.client(run)))
+
+    async def _replace(
+        self, clients: _Clients, life: _Life, connections: contextlib.AsyncExitStack
+    ) -> None:
+        """Return when a client has ended, and start another whenever one has vanished."""
+        try:
+            while not await life.process.outlives(life.task):
+                if self._is_over:
+                    return
+                try:
+                    life = await self._start_client(clients, connections)
+                except errors.MultiraftError:
+                    await asyncio.sleep(RETRY_S)  # Its cluster is hurt.
+        except asyncio.CancelledError:
+            life.task.cancel()
+            raise
+        life.task.result()
 
     async def _hurt(self, fault: Fault, target: SimulatedTarget, rng: random.Random) -> None:
         while True:
@@ -292,6 +322,12 @@ class Run:
             callbacks=self.loop.callbacks,
             digest=self.trace.digest(),
         )
+
+
+async def _close(process: Process, db: Database) -> None:
+    """Close what a client that still lives has opened."""
+    if not process.is_dead:
+        await db.close()
 
 
 def run(spec: Spec, seed: int, page: Path | None = None) -> RunResult:

@@ -50,6 +50,7 @@ from multiraft.testing.faults.kills import (
 from multiraft.testing.faults.late_requests import LateRequests
 from multiraft.testing.faults.links import HeavyTail, Loss, NarrowLinks, ResetClients, SlowLinks
 from multiraft.testing.faults.operations import ChangeReplicas, Split, Transfer
+from multiraft.testing.faults.vanishing import Vanish
 
 AnyFault = (
     KillOne
@@ -75,6 +76,7 @@ AnyFault = (
     | ResetStorm
     | ResetClients
     | LateRequests
+    | Vanish
     | SlowLinks
     | HeavyTail
     | NarrowLinks
