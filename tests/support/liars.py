@@ -207,3 +207,14 @@ class DoubledRows(Liar):
             rows = result.rows[: middle + 2] + result.rows[middle:]
             return requests.ScanResult(rows, result.resume)
         return result
+
+
+class StaleValues(Liar):
+    """What a get finds, in a transaction too, is sometimes the version before the newest."""
+
+    def read(self, key: bytes, at: Timestamp) -> bytes | None:
+        """See FakeCluster."""
+        before = self.versions.get(key, [])[:-1]
+        if before and self.lies_now(key):
+            return before[-1][1]
+        return super().read(key, at)

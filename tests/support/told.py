@@ -10,17 +10,20 @@ class Call(NamedTuple):
     """What was asked, and how it ended."""
 
     function: str
-    key: str | None
+    key: object
     argument: object = None
     result: object = None
     outcome: Outcome = "ok"
+    process: int | str = 1
 
 
 def told(*calls: Call) -> History:
-    """Return the history of a client that made these calls one after the other."""
+    """Return the history in which these calls were made one after the other."""
     history = History(itertools.count().__next__)
     for call in calls:
-        operation = history.invoke(1, call.function, key=call.key, argument=call.argument)
+        operation = history.invoke(
+            call.process, call.function, key=call.key, argument=call.argument
+        )
         if call.outcome == "ok":
             history.ok(operation, call.result)
         elif call.outcome == "failed":

@@ -6,6 +6,7 @@ Purpose
     were not there when it looked: phantoms. Removals of whole sides are in it, too.
 Anomalies
     overfull     a transaction that committed has counted more than there is room for
+    gone-twice   two transactions have sent out the same one
     lost         somebody who was let in, whom nobody has sent out, is not there at the end
     unwanted     somebody is there at the end who was not let in, or was sent out
 Source
@@ -94,6 +95,7 @@ class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
             elif operation.outcome == "ok" and operation.result[0] > self.places:
                 story = f"#{operation.id} found {operation.result[0]} in a room for {self.places}"
                 anomalies.append(Anomaly("overfull", story, (operation.id,)))
+        anomalies += _gone_twice(history)
         return (Verdict(self.name, len(history), tuple(anomalies)),)
 
     def _at_the_end(self, history: History, look: Operation) -> Iterator[Anomaly]:
@@ -116,6 +118,17 @@ class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
             if name not in look.result and name not in gone and not maybe:
                 story = f"{name} was let into room {look.key}, and nobody has sent them out"
                 yield Anomaly("lost", story, (operation.id, look.id))
+
+
+def _gone_twice(history: History) -> Iterator[Anomaly]:
+    gone: dict[str, int] = {}
+    for operation in history:
+        if operation.function != "look" and operation.outcome == "ok":
+            for name in operation.result[2]:
+                other = gone.setdefault(name, operation.id)
+                if other != operation.id:
+                    story = f"#{other} and #{operation.id} have both sent out {name}"
+                    yield Anomaly("gone-twice", story, (other, operation.id))
 
 
 def _name(key: bytes) -> str:

@@ -9,9 +9,16 @@ from multiraft.testing.workloads.conditional import ConditionalWorkload
 from multiraft.testing.workloads.cycle import CycleWorkload
 from multiraft.testing.workloads.freshness import FreshnessWorkload
 from multiraft.testing.workloads.list_append import ListAppendWorkload
+from multiraft.testing.workloads.lists import ListsWorkload
+from multiraft.testing.workloads.locks import LocksWorkload
+from multiraft.testing.workloads.long_fork import LongForkWorkload
 from multiraft.testing.workloads.past import PastWorkload
+from multiraft.testing.workloads.rings import RingsWorkload
+from multiraft.testing.workloads.rooms import RoomsWorkload
 from multiraft.testing.workloads.scans import ScansWorkload
 from multiraft.testing.workloads.sets import SetsWorkload
+from multiraft.testing.workloads.transfers import TransfersWorkload
+from multiraft.testing.workloads.write_skew import WriteSkewWorkload
 from tests.support import liars
 from tests.support.driving import on_liar
 from tests.support.liars import Liar
@@ -47,6 +54,20 @@ CASES: list[tuple[type[Liar], Workload, str]] = [
     (liars.TornBatches, CycleWorkload(), "broken-cycle"),
     (liars.MixedMoments, PastWorkload(), "changed-past"),
     (liars.StaleScans, PastWorkload(), "stale-look"),
+    (liars.LostWrites, TransfersWorkload(), "wrong-total"),
+    (liars.LostWrites, TransfersWorkload(), "lost-transfer"),
+    (liars.LostWrites, TransfersWorkload(), "wrong-balance"),
+    (liars.MissedRows, TransfersWorkload(), "wrong-total"),
+    (liars.StaleValues, ListsWorkload(), "lost-update"),
+    (liars.LostWrites, ListsWorkload(), "lost-update"),
+    (liars.StaleValues, RingsWorkload(), "broken-cycle"),
+    (liars.StaleValues, WriteSkewWorkload(pairs=1, think_s=0.02), "both-off"),
+    (liars.LostWrites, LongForkWorkload(), "lost"),
+    (liars.MissedRows, RoomsWorkload(rooms=1), "overfull"),
+    (liars.LostWrites, RoomsWorkload(rooms=1), "lost"),
+    (liars.ForgottenDeletes, RoomsWorkload(rooms=1), "gone-twice"),
+    (liars.StaleValues, LocksWorkload(), "lost-update"),
+    (liars.LostWrites, LocksWorkload(), "wrong-sum"),
     (liars.MixedMoments, CycleWorkload(rings=1, think_s=0.02), "broken-cycle"),
 ]
 
