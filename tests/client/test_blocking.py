@@ -54,6 +54,22 @@ def test_errors_arrive_where_the_call_was_made(db: blocking.Database) -> None:
         list(db.scan(b"b", b"a"))
 
 
+def test_a_snapshot_does_what_the_asynchronous_one_does(db: blocking.Database) -> None:
+    db.put_many({b"a": b"1", b"z": b"1"})
+    with db.snapshot() as then:
+        assert then.timestamp is None
+        assert then.get(b"a") == b"1"
+        db.put_many({b"a": b"2", b"z": b"2"})
+        assert then.get_many([b"a", b"z"]) == {b"a": b"1", b"z": b"1"}
+        assert list(then.scan(reverse=True)) == [(b"z", b"1"), (b"a", b"1")]
+    with pytest.raises(errors.TransactionEndedError):
+        then.get(b"a")
+    assert then.timestamp is not None
+    with db.admin.protect(then.timestamp) as kept, db.snapshot(kept.timestamp) as again:
+        assert again.get(b"z") == b"1"
+    assert db.admin.protections() == []
+
+
 def test_a_transaction_does_what_the_asynchronous_one_does(db: blocking.Database) -> None:
     with db.transaction() as txn:
         txn.put(b"a", b"1", expected=None)
