@@ -91,6 +91,16 @@ def test_s18_a_write_that_comes_after_the_commit_lays_nothing(leads_anew: bool) 
     assert scene.stats.locks == 0
 
 
+def test_s18_nothing_is_laid_for_what_is_known_to_have_committed() -> None:
+    """Not even at a key that it did not write; the commit is remembered for all of the range."""
+    scene = Scene()
+    scene.lay({b"a": b"1"}, at=50)
+    resolve(scene, COMMITTED, b"a", 60)
+    late = scene.lay({b"other": b"1"}, at=50)
+    assert late.changes is None
+    assert late.timestamp == 60
+
+
 def test_s18_an_intent_above_the_commit_timestamp_is_removed() -> None:
     scene = Scene()
     scene.lay({b"a": b"1"}, at=50)

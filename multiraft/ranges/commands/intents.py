@@ -78,6 +78,9 @@ def lay(
     txn = request.txn
     assert txn is not None, "only transactions lay intents"
     meta, transaction_id = txn.meta, txn.meta.id
+    committed_at = setting.recent.timestamp_of(transaction_id)
+    if committed_at is not None:
+        return committed_at  # Whatever else it has written: it lays nothing any more.
     timestamp = max(request.timestamp, Timestamp(request.issued_at + 1))
     there: Timestamp = Timestamp(0)
     to_lay: list[tuple[Write, Intent | None]] = []
