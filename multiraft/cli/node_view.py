@@ -73,7 +73,7 @@ class GarbageReport(msgspec.Struct, frozen=True):
     """See cluster/garbage_queue.py."""
 
     ttl_s: float = 0.0
-    last_problem: str = ""
+    problem: str = ""
 
 
 class NodeReport(msgspec.Struct, frozen=True):
@@ -125,8 +125,8 @@ def problems(report: NodeReport) -> Iterator[str]:
         yield f"{store.snapshots.failed} failed snapshots, the last: {store.snapshots.last_failure}"
     if report.replication.last_problem:
         yield f"the last change of replicas to fail: {report.replication.last_problem}"
-    if report.garbage.last_problem:
-        yield f"the last garbage collection to fail: {report.garbage.last_problem}"
+    if report.garbage.problem:
+        yield f"garbage cannot be collected: {report.garbage.problem}"
 
 
 def _peers(report: NodeReport) -> list[PeerReport]:

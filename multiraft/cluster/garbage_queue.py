@@ -25,7 +25,7 @@ from multiraft import errors
 from multiraft.client.router import Router
 from multiraft.ids import Index, RangeId, Timestamp
 from multiraft.model import hlc
-from multiraft.model.requests import Operation, Result
+from multiraft.model.requests import NO_RANGE, Operation, Result
 from multiraft.ranges import protections
 from multiraft.ranges.garbage import GarbagePass, Pace
 from multiraft.ranges.leaseholder import Leaseholder
@@ -41,7 +41,7 @@ DEADLINE_S = 10.0
 
 
 class GarbageQueueStatus(msgspec.Struct, frozen=True):
-    """What was collected here since the start, and why the last attempt to fail did."""
+    """What was collected here since the start, and what is in the way now."""
 
     ttl_s: float
     """How long old versions are kept; 0: for ever."""
@@ -49,7 +49,8 @@ class GarbageQueueStatus(msgspec.Struct, frozen=True):
     versions_removed: int = 0
     records_removed: int = 0
     under_way: int = 0
-    last_problem: str = ""
+    problem: str = ""
+    """Why something could not be collected when it was last tried; empty if nothing failed."""
 
 
 class GarbageQueue:
@@ -70,7 +71,8 @@ class GarbageQueue:
         self._passes = 0
         self._versions = 0
         self._records = 0
-        self._last_problem = ""
+        self._problems: dict[RangeId, str] = {}
+        """Of those whose last pass failed; at `NO_RANGE`, about the protections."""
 
     def status(self) -> GarbageQueueStatus:
         """Return what was collected."""
@@ -80,7 +82,7 @@ class GarbageQueue:
             self._versions,
             self._records,
             len(self._under_way),
-            self._last_problem,
+            next(iter(self._problems.values()), ""),
         )
 
     async def run(self) -> None:
@@ -89,10 +91,11 @@ class GarbageQueue:
             await asyncio.sleep(min(INTERVAL_S_MAX, self._ttl_s / STEPS))
             try:
                 await self._look()
+                self._problems.pop(NO_RANGE, None)
             except errors.StoreFailedError:
                 raise
             except errors.MultiraftError as error:
-                self._last_problem = f"the protections cannot be read: {error.message}"
+                self._problems[NO_RANGE] = f"the protections cannot be read: {error.message}"
 
     async def _look(self) -> None:
         clock = self._store.context.hlc
@@ -145,10 +148,13 @@ class GarbageQueue:
         try:
             self._next_at[range_id] = await work.run()
             self._passes += 1
+            self._problems.pop(range_id, None)
         except errors.StoreFailedError:
             raise
+        except errors.NotLeaseholderError:
+            self._problems.pop(range_id, None)  # Somebody else's business, or a split.
         except errors.MultiraftError as error:
-            self._last_problem = f"r{range_id}: {error.message}"
+            self._problems[range_id] = f"r{range_id}: {error.message}"
         finally:
             self._versions += work.versions_removed
             self._records += work.records_removed
@@ -156,6 +162,6 @@ class GarbageQueue:
 
     def _forget_what_is_gone(self) -> None:
         replicas = self._store.replicas
-        for known in (self._next_at, self._has_records):
+        for known in (self._next_at, self._has_records, self._problems):
             for gone in [range_id for range_id in known if range_id not in replicas]:
                 del known[gone]

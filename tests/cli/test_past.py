@@ -71,7 +71,7 @@ def test_status_tells_which_past_is_kept_readable_and_by_whom(terminal: Terminal
 
 
 def test_status_tells_why_garbage_is_not_collected(terminal: Terminal) -> None:
-    status = {"node_id": 2, "garbage": {"ttl_s": 3600.0, "last_problem": "r7: nobody answers"}}
+    status = {"node_id": 2, "garbage": {"ttl_s": 3600.0, "problem": "r7: nobody answers"}}
     terminal.cluster.node_statuses[NodeId(2)] = status
     told = terminal.run("status").text
-    assert "n2: the last garbage collection to fail: r7: nobody answers\n" in told
+    assert "n2: garbage cannot be collected: r7: nobody answers\n" in told

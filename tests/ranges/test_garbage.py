@@ -378,7 +378,8 @@ async def test_nothing_is_collected_while_the_protections_cannot_be_read(
         patch.setattr(protections, "read", fail)
         await asyncio.sleep(5 * COLLECTED_S)
         assert thresholds(cluster) == {0}
-        problems = {status.last_problem for status in collected(cluster)}
+        problems = {status.problem for status in collected(cluster)}
         assert any("the protections cannot be read" in problem for problem in problems)
     await asyncio.sleep(COLLECTED_S)
+    assert {status.problem for status in collected(cluster)} == {""}
     assert thresholds(cluster) != {0}
