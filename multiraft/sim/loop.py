@@ -80,9 +80,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         """See asyncio."""
+        self._bury()
+        super().close()
+
+    def _bury(self) -> None:
         for process in self._processes:
             process.bury()
-        super().close()
 
     # -- asynchronous generators: nothing closes those of the dead -------------------------------
 
@@ -101,6 +104,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             owner = self._owners.get(id(generator))
             if owner is not None and owner.is_dead:
                 self._asyncgens.discard(generator)
+        self._bury()  # Here, since a `finally` may start tasks, which needs a running loop.
         await super().shutdown_asyncgens()
 
     def _make_task(

@@ -13,7 +13,6 @@ Invariants
 import asyncio
 import contextlib
 import contextvars
-import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -98,15 +97,12 @@ class Process:
 
     def bury(self) -> None:
         """Let go of what a killed process held. The loop does this when nothing runs any more."""
-        with warnings.catch_warnings():
-            # A `finally` may want to go on in the background, where nothing runs any more.
-            warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
-            while self.is_dead and self._tasks:
-                task, _ = self._tasks.popitem()
-                coroutine = task.get_coro()
-                assert coroutine is not None, "tasks here are never eager"
-                with contextlib.suppress(BaseException):
-                    self.run(coroutine.close)
+        while self.is_dead and self._tasks:
+            task, _ = self._tasks.popitem()
+            coroutine = task.get_coro()
+            assert coroutine is not None, "tasks here are never eager"
+            with contextlib.suppress(BaseException):
+                self.run(coroutine.close)
 
     def remember(self, task: asyncio.Task[Any]) -> None:
         """Keep a task of this process until it is done."""
