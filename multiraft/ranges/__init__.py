@@ -3,12 +3,16 @@
 The life of a write, by file
     service       a frame of requests arrives on a client's connection
     store         finds the replica of the range that the request names
-    leaseholder   takes latches, checks that the write is new, gives it a timestamp, evaluates it
+    pending       the request until it is answered: it takes latches, and waits for locks
+    leaseholder   checks that the write is new, gives it a timestamp, evaluates it
     commands/     turns operations into effects; pure
     proposals     remembers who waits for which log index
     replica       carries out what the Raft core wants, applies what is committed
     turn, store   one engine batch, one sync, one frame per peer for all ranges together
     leaseholder   releases the latches and answers
+
+`transactions` does the same with what transactions ask; `pushes`, `deadlocks`, `recovery` and
+`resolver` work for those who wait for them, `garbage` and `leftovers` clean up behind them.
 
 Beside it: `split` and `triggers` change what a range is, `snapshot` brings a follower up that the
 log can no longer serve, `addressing` keeps meta up with the descriptors, `held` keeps messages that
