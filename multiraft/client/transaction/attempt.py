@@ -258,8 +258,10 @@ class Attempt:
     ) -> dict[bytes, bytes | None]:
         """Like `get`, for several keys."""
         found: dict[bytes, bytes | None] = {}
-        for is_locking in (True, False):
-            some = [k for k in wanted if (for_update or self._is_wanted_by_others(k)) is is_locking]
+        # Told apart at once: which keys others want may change while some are awaited.
+        locked = {k: None for k in wanted if for_update or self._is_wanted_by_others(k)}
+        others = [k for k in wanted if k not in locked]
+        for is_locking, some in ((True, list(locked)), (False, others)):
             if not some:
                 continue
             if is_locking:
