@@ -4,6 +4,7 @@
 
     async with multiraft.connect("127.0.0.1:7000") as db:
         await db.put(b"answer", b"42")
+        await db.run(transfer)  # async def transfer(txn): any keys, all of it or nothing
 
 `multiraft.blocking` is the same without asyncio; `multiraft.errors` holds every exception.
 """

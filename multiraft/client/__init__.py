@@ -10,7 +10,10 @@ Life of one request
     `scan` reads page by page at one timestamp. `admin` is for operators; `blocking` is the same
     without asyncio.
 
+Transactions
+    The client coordinates them: `transaction`, a package with a story of its own.
+
 Caveats
-    A batch is atomic per range only. A deadline that passes while a write is under way leaves its
-    outcome open, and says so (OutcomeUnknownError).
+    A batch is atomic per range only; what spans ranges is a transaction. A deadline that passes
+    while a write is under way leaves its outcome open, and says so (OutcomeUnknownError).
 """
