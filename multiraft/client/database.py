@@ -366,11 +366,11 @@ class Database:
     def transaction(self, *, priority: int = 0, deadline_s: float | None = None) -> Transaction:
         """Return a transaction for `async with`, which commits at the end of the block.
 
-        An error inside the block rolls it back. It is not run again: where others get in its way it
-        raises TransactionRetryError, so use `run` where that may happen. The deadline is for all of
-        it, the application's own time included.
+        An error inside the block rolls it back. It is not run again: when others have changed what
+        it has read it raises TransactionRetryError, so use `run` where that may happen. The
+        deadline is for all of it, the application's own time included.
         """
-        return self._retries(priority=priority, deadline_s=deadline_s).begin()
+        return self._retries(priority=priority, deadline_s=deadline_s).begin(is_renewable=True)
 
     async def delete_range(
         self,

@@ -2,10 +2,11 @@
 
 Life of a transaction
     `Database.run` (`retries`) begins an `attempt` and calls the application's function with a
-    `transaction`. Reads go to the leaseholders, all at one time that the first of them chose, and
-    are remembered (`read_spans`). Writes stay in the client (`write_buffer`), and what is read is
-    shown with them on top (`scanning`). At the end, `commit` sends everything: to one range in one
-    part, which is one round of consensus and leaves no lock; to several as intents beside a record.
+    `transaction`. Reads go to the leaseholders (`reading`), all at one time that the first of them
+    chose, and are remembered (`read_spans`). Writes stay in the client (`write_buffer`), and what
+    is read is shown with them on top (`scanning`). At the end, `commit` sends everything: to one
+    range in one part, which is one round of consensus and leaves no lock; to several as intents
+    beside a record.
     What pushes the transaction to a later time makes it ask whether anything that it has read has
     changed; if so, it runs again. `ending` rolls back, and tells the ranges what was decided;
     `heartbeats` show that those which hold locks live. What they all share is the `coordinator`'s.

@@ -1,21 +1,19 @@
 """One attempt at a transaction: who it is, what it has read and laid, and how it asks.
 
 Purpose
-    The state that reads, the commit and the end of a transaction share, and the ways in which its
-    requests are sent. An attempt has an ID of its own; when it fails, the next one is another
-    object with another ID, and keeps the age (`began`).
+    The state that reads, writes, the commit and the end of a transaction share, and the ways in
+    which its requests are sent. When it fails, the next one is another object with another ID, and
+    keeps the age (`began`).
 Invariants
-    - All reads are at one time, `read_timestamp`. The leaseholder of the first part that reads
-      chooses it, and exactly one part goes first (rule S19).
-    - The time moves only forward, and only when a refresh has shown that nothing that was read has
-      changed since. A read that is under way meanwhile is covered by it.
+    - All reads are at one time, `read_timestamp`.
     - Nothing is locked or laid before the anchor is known; from then on it does not change.
+    - What was aborted may go on under another ID, but only if it cannot commit under the old one.
 Source
-    Design §11; safety rules S9, S13, S19.
+    Design §11; safety rule S9.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -25,24 +23,14 @@ from multiraft.client.transaction.read_spans import ReadSpans
 from multiraft.client.transaction.write_buffer import WriteBuffer
 from multiraft.ids import Timestamp
 from multiraft.model import keys
-from multiraft.model.requests import (
-    BatchReply,
-    Get,
-    GetResult,
-    Operation,
-    Result,
-    Scan,
-    ScanResult,
-)
-from multiraft.model.transaction import TransactionMeta
-from multiraft.model.transaction_requests import Refresh, RefreshResult, TransactionContext
+from multiraft.model.requests import BatchReply, Operation
+from multiraft.model.transaction import TransactionMeta, TransactionStatus
+from multiraft.model.transaction_requests import EndTransaction, TransactionContext
 
 if TYPE_CHECKING:
     from multiraft.client.transaction.coordinator import Coordinator
 
 NO_TIMESTAMP = Timestamp(0)
-
-REFRESHES_PER_CALL = 1_000
 
 FLUSH_KEYS = 1_000
 """So many unsent keys are laid before the commit, whatever their size."""
@@ -68,9 +56,6 @@ class Attempt:
 
     __slots__ = (
         "_failure_before",
-        "_locking",
-        "_moving",
-        "_reading",
         "began",
         "buffer",
         "contended",
@@ -83,12 +68,16 @@ class Attempt:
         "id",
         "is_open",
         "is_released",
+        "is_renewable",
         "issued_at",
         "last_refusal",
         "locked",
+        "locking",
         "meta",
+        "moving",
         "operations_open",
         "read_timestamp",
+        "reading",
         "reads",
         "sequence",
         "staged_at",
@@ -105,6 +94,7 @@ class Attempt:
         deadline_s: float,
         deadline: float,
         before: "Attempt | None",
+        is_renewable: bool,
     ) -> None:
         router = coordinator.router
         self.coordinator = coordinator
@@ -118,6 +108,8 @@ class Attempt:
         """Why an attempt to commit was not carried out yet, as the router was told last."""
         self.contended = frozenset[bytes]() if before is None else before.wanted()
         self._failure_before = "" if before is None else str(before.failure)
+        self.is_renewable = is_renewable
+        """Whether it goes on under another ID when somebody has aborted it."""
         self.state = State.ACTIVE
         self.failure: errors.MultiraftError | None = None
         """Why nothing more can be done; of an attempt that FAILED."""
@@ -142,10 +134,10 @@ class Attempt:
         """Whether it has been seen to that nothing of it stays locked."""
         self.operations_open = 0
         """How many reads are under way; nothing else of the application's is."""
-        self._moving = asyncio.Lock()
+        self.moving = asyncio.Lock()
         """Held while the read timestamp is being chosen or moved."""
-        self._reading = TransactionContext(self.meta)
-        self._locking = self._reading
+        self.reading = self.locking = TransactionContext(self.meta)
+        """What parts that read, or lock, say of the transaction."""
 
     # -- what it is --------------------------------------------------------------------------------
 
@@ -167,6 +159,13 @@ class Attempt:
             self.failure = error
             self.state = State.FAILED
         return self.failure
+
+    def aborted(self, error: errors.TransactionAbortedError) -> None:
+        """Somebody has aborted it, as is learned in the background."""
+        if self.state is State.ACTIVE and self.is_renewable:
+            self.renew(self.id)
+        else:
+            self.fail(error)
 
     def late(self, error: errors.MultiraftError) -> errors.MultiraftError:
         """Return the error for a transaction that took too long, and has written nothing."""
@@ -194,12 +193,59 @@ class Attempt:
         """Return the keys that the next attempt had better lock when it reads them."""
         return self.contended.union(self.buffer.values, self.locked)
 
+    def renew(self, old_id: bytes) -> None:
+        """Go on under a new ID, since `old_id` was aborted; unless this has been done already.
+
+        It cannot commit any more. What was read stays as true as it was, and what was written is
+        all here; locks are lost, and what is left of them is released in the background.
+        """
+        if self.id != old_id:
+            return
+        assert not self.is_open, "it cannot commit any more"
+        coordinator = self.coordinator
+        coordinator.heartbeats.discard(self)
+        for call in self.flushes:
+            call.abandon()
+        self.flushes.clear()
+        if self.holds_something:
+            operation = EndTransaction(
+                self.meta.anchor,
+                TransactionStatus.ABORTED,
+                self.staged_at,
+                self.buffer.references(),
+                tuple(self.locked),
+                reason="it goes on under another ID",
+            )
+            deadline = coordinator.background_deadline()
+            coordinator.keep(
+                self.start((operation,), self.context(), NO_TIMESTAMP, deadline=deadline)
+            )
+        self.id = coordinator.router.rng.unique_id()
+        self.meta = TransactionMeta(self.id, b"", self.meta.priority, self.began)
+        self.contended = self.contended.union(self.locked)
+        self.locked.clear()
+        self.buffer.forget_sent()
+        self.sequence = 0
+        self.write_timestamp = self.staged_at = NO_TIMESTAMP
+        self._make_contexts()
+
     def set_anchor(self, key: bytes) -> None:
         """Keep the record at `key`, unless an anchor was chosen before."""
         meta = self.meta
         if not meta.anchor:
             self.meta = TransactionMeta(meta.id, key, meta.priority, meta.began)
             self._make_contexts()
+
+    def set_read_time(self, timestamp: Timestamp, uncertainty_limit: Timestamp) -> None:
+        """Take the time that the first part was read at."""
+        self.read_timestamp = timestamp
+        self.uncertainty_limit = uncertainty_limit
+        self._make_contexts()
+
+    def _make_contexts(self) -> None:
+        limit = self.uncertainty_limit
+        self.reading = TransactionContext(self.meta, 0, limit)
+        self.locking = TransactionContext(self.meta, 0, limit, True)
 
     def context(self, sequence: int = 0) -> TransactionContext:
         """Return what a part that does not read says of the transaction."""
@@ -242,153 +288,10 @@ class Attempt:
             call.abandon()
             raise
 
-    # -- reading -----------------------------------------------------------------------------------
+    # -- others who want the same keys ------------------------------------------------------------
 
-    async def get(self, key: bytes, *, for_update: bool) -> bytes | None:
-        """Return what the key holds for others; locked, if wanted or if it is contended."""
-        is_locking = for_update or self._is_wanted_by_others(key)
-        if is_locking:
-            self._lock((key,))
-        (result,) = await self.read((Get(key),), is_locking=is_locking)
-        assert isinstance(result, GetResult), "a Get is answered by its result"
-        return result.value
-
-    async def get_many(
-        self, wanted: Sequence[bytes], *, for_update: bool
-    ) -> dict[bytes, bytes | None]:
-        """Like `get`, for several keys."""
-        found: dict[bytes, bytes | None] = {}
-        # Told apart at once: which keys others want may change while some are awaited.
-        locked = {k: None for k in wanted if for_update or self._is_wanted_by_others(k)}
-        others = [k for k in wanted if k not in locked]
-        for is_locking, some in ((True, list(locked)), (False, others)):
-            if not some:
-                continue
-            if is_locking:
-                self._lock(some)
-            results = await self.read(tuple(map(Get, some)), is_locking=is_locking)
-            for key, result in zip(some, results, strict=True):
-                assert isinstance(result, GetResult), "a Get is answered by its result"
-                found[key] = result.value
-        return found
-
-    async def scan(self, page: Scan) -> ScanResult:
-        """Return a page of what others see in a span."""
-        (result,) = await self.read((page,))
-        assert isinstance(result, ScanResult), "a scan is answered by its result"
-        return result
-
-    async def read(
-        self, operations: tuple[Operation, ...], *, is_locking: bool = False
-    ) -> Sequence[Result]:
-        """Read at the transaction's time, which this may choose or move."""
-        self.check()
-        self.operations_open += 1
-        try:
-            while True:
-                if self._moving.locked() or not self.read_timestamp:
-                    async with self._moving:
-                        if not self.read_timestamp:
-                            first = await self._choose_time(operations, is_locking=is_locking)
-                            break
-                    self.check()
-                context = self._locking if is_locking else self._reading
-                token = self.reads.begin(operations)
-                try:
-                    reply = await self.ask(operations, context, self.read_timestamp)
-                except errors.ReadUncertainError as error:
-                    uncertain = error.timestamp
-                else:
-                    self._remember(operations, reply)
-                    return reply.results
-                finally:
-                    self.reads.end(token)
-                await self.move_to(Timestamp(uncertain))
-        except (
-            errors.TransactionAbortedError,
-            errors.DeadlineExceededError,
-            errors.OutcomeUnknownError,
-        ) as error:
-            raise self.fail(error) from error
-        finally:
-            self.operations_open -= 1
-        if len(first) < len(operations):
-            others = [index for index in range(len(operations)) if index not in first]
-            rest = tuple(operations[index] for index in others)
-            results = await self.read(rest, is_locking=is_locking)
-            first.update(zip(others, results, strict=True))
-        return [first[index] for index in range(len(operations))]
-
-    async def _choose_time(
-        self, operations: tuple[Operation, ...], *, is_locking: bool
-    ) -> dict[int, Result]:
-        """Read what lies in the first one's range, and go on at the time that it was read at.
-
-        Return the results by their places. The lock is held: nobody else reads meanwhile.
-        """
-        while True:
-            places = self.coordinator.router.together(operations)
-            part = tuple(operations[place] for place in places)
-            try:
-                context = self._locking if is_locking else self._reading
-                reply = await self.ask(part, context, NO_TIMESTAMP, is_whole=True)
-            except (errors.RangeMismatchError, errors.ReadUncertainError):
-                continue  # Now the cache knows better; or a later time will be chosen.
-            self.read_timestamp = reply.timestamp
-            self.uncertainty_limit = reply.uncertainty_limit
-            self._make_contexts()
-            self._remember(part, reply)
-            return dict(zip(places, reply.results, strict=True))
-
-    async def move_to(self, timestamp: Timestamp) -> None:
-        """Go on at `timestamp`, if nothing that was read has changed since.
-
-        Raises TransactionRetryError otherwise: the attempt has failed.
-        """
-        async with self._moving:
-            if self.failure is not None:
-                raise self.failure
-            if timestamp <= self.read_timestamp:
-                return
-            conflict = await self._refresh(timestamp)
-            if conflict is not None:
-                if conflict in self.buffer.values:
-                    coordinator = self.coordinator
-                    coordinator.hot_keys.remember(conflict, coordinator.router.now())
-                raise self.fail(
-                    errors.TransactionRetryError(
-                        reason=f"{keys.pretty(conflict)} was written since it was read"
-                    )
-                )
-            self.read_timestamp = timestamp
-            self.coordinator.refreshes += 1
-
-    async def _refresh(self, timestamp: Timestamp) -> bytes | None:
-        """Ask whether everything read is the same at `timestamp`; return a key that is not."""
-        since = self.read_timestamp
-        waiting = self.reads.refreshes(since)
-        while waiting:
-            now, waiting = waiting[:REFRESHES_PER_CALL], waiting[REFRESHES_PER_CALL:]
-            reply = await self.ask(tuple(now), self._reading, timestamp)
-            for asked, result in zip(now, reply.results, strict=True):
-                assert isinstance(result, RefreshResult), "a refresh is answered by its result"
-                if not result.succeeded:
-                    return result.conflict
-                if result.resume:
-                    waiting.append(Refresh(result.resume, asked.end, since))
-        return None
-
-    def _remember(self, operations: Iterable[Operation], reply: BatchReply) -> None:
-        for operation, result in zip(operations, reply.results, strict=True):
-            if isinstance(operation, Get):
-                self.reads.add(operation.key)
-            elif isinstance(operation, Scan) and isinstance(result, ScanResult):
-                start, end, resume = operation.start, operation.end, result.resume
-                if resume is not None:
-                    start, end = (resume, end) if operation.reverse else (start, resume)
-                self.reads.add_span(start, end)
-
-    def _is_wanted_by_others(self, key: bytes) -> bool:
+    def is_contended(self, key: bytes) -> bool:
+        """Return whether to lock the key when it is read, since others want it, too."""
         if key in self.contended:
             return True
         hot_keys = self.coordinator.hot_keys
@@ -396,6 +299,13 @@ class Attempt:
             return False
         self.hot.append(key)
         return True
+
+    def lost(self, conflict: bytes) -> errors.MultiraftError:
+        """The key has changed since it was read: fail. Return what the application is told."""
+        if conflict in self.buffer.values:
+            self.coordinator.hot_keys.remember(conflict, self.coordinator.router.now())
+        reason = f"{keys.pretty(conflict)} was written since it was read"
+        return self.fail(errors.TransactionRetryError(reason=reason))
 
     def remember_hot_keys(self) -> None:
         """Tell those who come later whether locking the keys that were fought over was right."""
@@ -408,8 +318,8 @@ class Attempt:
 
     # -- locking and laying ------------------------------------------------------------------------
 
-    def _lock(self, wanted: Sequence[bytes]) -> None:
-        """Keys are about to be locked."""
+    def about_to_lock(self, wanted: Sequence[bytes]) -> None:
+        """Note keys before their locks are asked for. Raises TransactionTooLargeError."""
         count, limit = len(self.locked) + len(wanted), self.coordinator.limits.transaction_keys_max
         if count > limit:
             raise errors.TransactionTooLargeError(what="locks", size=count, limit=limit)
@@ -458,16 +368,13 @@ class Attempt:
         self.coordinator.heartbeats.add(self)
 
     def _laid(self, call: Call, done: asyncio.Future[BatchReply]) -> None:
-        self.flushes.pop(call, None)
-        if done.cancelled():
+        if call not in self.flushes or done.cancelled():
             return
+        del self.flushes[call]
         error = done.exception()
         if error is None:
             self.write_timestamp = max(self.write_timestamp, done.result().timestamp)
+        elif isinstance(error, errors.TransactionAbortedError):
+            self.aborted(error)
         elif isinstance(error, errors.MultiraftError):
             self.fail(error)
-
-    def _make_contexts(self) -> None:
-        limit = self.uncertainty_limit
-        self._reading = TransactionContext(self.meta, 0, limit)
-        self._locking = TransactionContext(self.meta, 0, limit, True)

@@ -23,7 +23,7 @@ import asyncio
 from multiraft import errors
 from multiraft.client.calls import Call
 from multiraft.client.range_cache import CachedRange
-from multiraft.client.transaction import ending
+from multiraft.client.transaction import ending, reading
 from multiraft.client.transaction.attempt import NO_TIMESTAMP, Attempt, State
 from multiraft.client.transaction.read_spans import Span
 from multiraft.ids import Timestamp
@@ -62,14 +62,20 @@ async def commit(attempt: Attempt) -> Timestamp:
     attempt.state = State.COMMITTING
     left_s = attempt.deadline - attempt.coordinator.router.now()
     deadline = attempt.deadline - min(ENDING_S_MAX, ENDING_SHARE * left_s)
-    try:
-        timestamp = await _decide(attempt, deadline)
-    except asyncio.CancelledError:
-        attempt.state = State.FAILED
-        ending.roll_back(attempt, "the commit was cancelled")
-        raise
-    except errors.MultiraftError as error:
-        timestamp = await _settle(attempt, error, deadline)
+    timestamp: Timestamp | None = None
+    while timestamp is None:
+        try:
+            timestamp = await _decide(attempt, deadline)
+        except asyncio.CancelledError:
+            attempt.state = State.FAILED
+            ending.roll_back(attempt, "the commit was cancelled")
+            raise
+        except errors.MultiraftError as error:
+            was_aborted = isinstance(error, errors.TransactionAbortedError)
+            if was_aborted and attempt.is_renewable and not attempt.is_open:
+                attempt.renew(attempt.id)
+            else:
+                timestamp = await _settle(attempt, error, deadline)
     attempt.state = State.COMMITTED
     attempt.failure = None
     attempt.is_released = True
@@ -103,7 +109,7 @@ async def _decide(attempt: Attempt, deadline: float) -> Timestamp:
                     raise errors.OutcomeUnknownError(reason=str(error)) from error
                 may_be_whole = False
                 attempt.lay()
-            await attempt.move_to(Timestamp(error.timestamp))
+            await reading.move_to(attempt, Timestamp(error.timestamp))
 
 
 async def _settle(attempt: Attempt, error: errors.MultiraftError, deadline: float) -> Timestamp:
@@ -207,7 +213,7 @@ async def _in_parallel(attempt: Attempt, deadline: float) -> Timestamp:
         raise attempt.failure
     staged_at = attempt.commit_timestamp
     if staged_at > attempt.read_timestamp and len(attempt.reads):
-        await attempt.move_to(staged_at)
+        await reading.move_to(attempt, staged_at)
     sequence, operations, keys_sent = attempt.next_write()
     end = EndTransaction(
         attempt.meta.anchor,

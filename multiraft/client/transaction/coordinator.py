@@ -55,8 +55,9 @@ class Coordinator:
         deadline_s: float,
         deadline: float,
         before: Attempt | None = None,
+        is_renewable: bool = False,
     ) -> Attempt:
-        """Return a new attempt, which may follow one that has failed."""
+        """Return a new attempt; see there."""
         self._begun += 1
         return Attempt(
             self,
@@ -64,6 +65,7 @@ class Coordinator:
             deadline_s=deadline_s,
             deadline=deadline,
             before=before,
+            is_renewable=is_renewable,
         )
 
     def status(self) -> TransactionsStatus:

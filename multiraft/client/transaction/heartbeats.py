@@ -91,4 +91,4 @@ class Heartbeats:
     def _aborted(self, attempt: Attempt, error: errors.TransactionAbortedError) -> None:
         if attempt in self._alive:
             self.discard(attempt)
-            attempt.fail(error)
+            attempt.aborted(error)

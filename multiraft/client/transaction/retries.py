@@ -57,13 +57,17 @@ class Retries:
         self.failures = 0
         """How many attempts have failed."""
 
-    def begin(self) -> Transaction:
-        """Return the transaction of the next attempt."""
+    def begin(self, *, is_renewable: bool = False) -> Transaction:
+        """Return the transaction of the next attempt.
+
+        With `is_renewable` there will be no other: it goes on by itself when it was aborted.
+        """
         self._attempt = self._coordinator.begin(
             priority=self._priority,
             deadline_s=self._deadline_s,
             deadline=self._deadline,
             before=self._attempt,
+            is_renewable=is_renewable,
         )
         return Transaction(self._attempt, self._builder)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
+from multiraft.client.transaction import reading
 from multiraft.client.transaction.attempt import Attempt
 from multiraft.model.requests import Scan
 
@@ -21,7 +22,7 @@ async def pages(
         wanted = limits.scan_keys_max
         if limit is not None:
             wanted = min(wanted, limit + buffer.removals(start, end))
-        page = await attempt.scan(Scan(start, end, reverse, wanted, limits.scan_bytes_max))
+        page = await reading.scan(attempt, Scan(start, end, reverse, wanted, limits.scan_bytes_max))
         low, high = start, end
         if page.resume is None:
             start = end

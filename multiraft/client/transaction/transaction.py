@@ -28,7 +28,7 @@ from types import TracebackType
 from multiraft import errors
 from multiraft.client.batch import ANY, Builder, Expected
 from multiraft.client.scan import Row
-from multiraft.client.transaction import commit, ending, scanning
+from multiraft.client.transaction import commit, ending, reading, scanning
 from multiraft.client.transaction.attempt import Attempt, State
 from multiraft.ids import Timestamp
 from multiraft.model import encoding, keys
@@ -88,7 +88,7 @@ class Transaction:
         values = attempt.buffer.values
         if full in values:
             return values[full]
-        found = await attempt.get(full, for_update=for_update)
+        found = await reading.get(attempt, full, for_update=for_update)
         # Another task of this transaction may have written it meanwhile.
         return values.get(full, found)
 
@@ -226,7 +226,7 @@ class Transaction:
     ) -> dict[bytes, bytes | None]:
         """Read keys, in halves if their values are too large for one reply."""
         try:
-            return await self._attempt.get_many(wanted, for_update=for_update)
+            return await reading.get_many(self._attempt, wanted, for_update=for_update)
         except errors.BatchTooLargeError:
             if len(wanted) == 1:
                 raise

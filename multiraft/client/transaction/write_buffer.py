@@ -105,6 +105,12 @@ class WriteBuffer:
         self.unsent_bytes = 0
         return sent
 
+    def forget_sent(self) -> None:
+        """Everything has to be sent anew, as if nothing had been."""
+        self.sent.clear()
+        self._unsent = dict.fromkeys(self.values)
+        self.unsent_bytes = self.size_bytes
+
     def take_back(self, keys: Iterable[bytes], sequence: int) -> None:
         """What was sent under `sequence` for these keys has to be sent again, under a new one."""
         for key in keys:

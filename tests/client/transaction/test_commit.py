@@ -631,3 +631,29 @@ def test_what_is_pushed_for_ever_while_an_attempt_is_open_is_ended_and_runs_agai
         assert bench.cluster.value(b"a") == encoding.pack_counter(1)
 
     clients.run(main)
+
+
+def test_a_write_that_was_refused_after_the_commit_began_is_not_taken_for_laid() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        runs: list[bytes] = []
+
+        def is_early(request: BatchRequest) -> bool:
+            return isinstance(request.operations[-1], Put)
+
+        refusal = errors.TransactionAbortedError(reason="a deadlock")
+        plan = Plan(refusal=refusal, reply_delay_s=0.5)
+        bench.cluster.intercept = first_time(is_early, plan)
+
+        async def work(txn: Transaction) -> int:
+            runs.append(txn.id)
+            for number in range(1_200):
+                await txn.put(b"%04d" % number, b"v")
+            return len(runs)
+
+        assert await bench.db.run(work) == 2
+        await asyncio.sleep(1)
+        assert is_clean(bench)
+        assert len([row async for row in bench.db.scan()]) == 1_200
+
+    clients.run(main)

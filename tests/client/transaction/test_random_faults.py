@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,9 @@ from multiraft import errors
 from multiraft.client.transaction import Transaction
 from multiraft.ids import NodeId
 from multiraft.model import encoding, hlc
-from multiraft.model.requests import BatchRequest
+from multiraft.model.requests import BatchRequest, Get, Put
+from multiraft.model.transaction import TransactionStatus
+from multiraft.model.transaction_requests import EndTransaction
 from tests.support import clients
 from tests.support.clients import Bench
 from tests.support.fake_cluster import EVALUATE, Plan
@@ -36,12 +40,30 @@ async def move(txn: Transaction, draw: random.Random, mark: bytes) -> None:
     await txn.put(mark, b"done", expected=None)
 
 
+Work = Callable[[Transaction], Coroutine[Any, Any, None]]
+
+
+async def run(bench: Bench, work: Work, deadline_s: float) -> None:
+    await bench.db.run(work, deadline_s=deadline_s)
+
+
+async def run_once(bench: Bench, work: Work, deadline_s: float) -> None:
+    async with bench.db.transaction(deadline_s=deadline_s) as txn:
+        await work(txn)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_what_is_told_is_true(seed: int) -> None:
     draw = random.Random(f"transactions {seed}")
 
-    def fate(_node: NodeId, _request: BatchRequest) -> Plan:
+    def fate(_node: NodeId, request: BatchRequest) -> Plan:
         kind = draw.random()
+        last = request.operations[-1]
+        may_be_aborted = isinstance(last, Get | Put) or (
+            isinstance(last, EndTransaction) and last.status is not TransactionStatus.ABORTED
+        )
+        if may_be_aborted and request.txn is not None and draw.random() < 0.02:
+            return Plan(refusal=errors.TransactionAbortedError(reason="a deadlock"))
         if kind < 0.03:
             return Plan(drop_request=True)
         if kind < 0.06:
@@ -58,7 +80,8 @@ def test_what_is_told_is_true(seed: int) -> None:
         for count in range(TRANSACTIONS):
             mark = b"z/%d/%d" % (number, count)
             work = partial(move, draw=draw, mark=mark)
-            task = asyncio.create_task(bench.db.run(work, deadline_s=draw.choice([1.0, 10.0])))
+            by = draw.choice([run, run_once])
+            task = asyncio.create_task(by(bench, work, draw.choice([1.0, 10.0])))
             if draw.random() < 0.15:
                 await asyncio.sleep(draw.uniform(0, 0.05))
                 task.cancel()

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from multiraft import config, errors
+from multiraft.client.transaction import Transaction
 from multiraft.ids import NodeId, Timestamp
 from multiraft.model import encoding, hlc
 from multiraft.model.requests import BatchRequest, Get, Scan
@@ -381,18 +382,103 @@ def test_signs_of_life_are_sent_only_for_those_that_hold_locks_for_long() -> Non
     clients.run(main)
 
 
-def test_who_was_aborted_learns_it_from_its_sign_of_life() -> None:
+def test_who_was_aborted_learns_it_from_its_sign_of_life_and_goes_on() -> None:
     async def main(bench: Bench) -> None:
-        async def work() -> None:
-            async with bench.db.transaction() as txn:
-                await txn.get(b"a", for_update=True)
+        async with bench.db.transaction() as txn:
+            before = txn.id
+            await txn.put(b"b", b"1")
+            await txn.get(b"a", for_update=True)
+            await asyncio.sleep(1.2)
+            bench.cluster.transactions.abort(txn.id)
+            await asyncio.sleep(1)
+            assert txn.id != before
+            assert await txn.get(b"b") == b"1"
+            assert not bench.cluster.transactions.locks
+            await txn.get(b"a")
+            assert bench.cluster.transactions.locks
+        assert bench.cluster.value(b"b") == b"1"
+        assert not bench.cluster.transactions.locks
+
+    clients.run(main)
+
+
+def test_who_was_aborted_runs_again_where_that_is_possible() -> None:
+    async def main(bench: Bench) -> None:
+        runs: list[bytes] = []
+
+        async def work(txn: Transaction) -> None:
+            runs.append(txn.id)
+            await txn.get(b"a", for_update=True)
+            if len(runs) == 1:
                 await asyncio.sleep(1.2)
                 bench.cluster.transactions.abort(txn.id)
                 await asyncio.sleep(1)
-                await txn.get(b"b")
+            assert txn.id == runs[-1]
+            await txn.put(b"a", b"1")
 
-        with pytest.raises(errors.TransactionRetryError, match="somebody aborted it"):
+        await bench.db.run(work)
+        assert len(runs) == 2
+
+    clients.run(main)
+
+
+@pytest.mark.parametrize("when", ["read", "lock", "commit", "commit in parallel"])
+def test_an_abort_is_no_end_if_nothing_that_was_read_has_changed(when: str) -> None:
+    """As that of a deadlock's victim, or of one that was taken for dead."""
+
+    async def main(bench: Bench) -> None:
+        await bench.db.get_many([b"a", b"b", b"q"])
+        victims: list[bytes] = []
+
+        def decide(_node: NodeId, request: BatchRequest) -> Plan:
+            last = request.operations[-1]
+            is_hit = {
+                "read": last == Get(b"\x10b"),
+                "lock": request.txn is not None and request.txn.is_locking,
+            }.get(when, isinstance(last, EndTransaction) and last.status < 4)
+            if is_hit and len(victims) < 2:
+                victims.append(request.id)
+                return Plan(refusal=errors.TransactionAbortedError(reason="a deadlock"))
+            return EVALUATE
+
+        bench.cluster.intercept = decide
+        async with bench.db.transaction() as txn:
+            await txn.increment(b"a")
+            await txn.get(b"b")
+            await txn.get(b"a2", for_update=True)
+            if when == "commit in parallel":
+                await txn.put(b"q", b"1")
+        assert len(set(victims)) == 2
+        assert txn.id not in victims
+        await asyncio.sleep(0.1)
+        assert bench.cluster.value(b"a") == encoding.pack_counter(1)
+        state = bench.cluster.transactions
+        assert not state.locks
+        assert not state.intents
+
+    clients.run(main)
+
+
+def test_an_abort_is_the_end_if_what_was_read_has_changed() -> None:
+    async def main(bench: Bench) -> None:
+        def decide(_node: NodeId, request: BatchRequest) -> Plan:
+            if isinstance(request.operations[-1], EndTransaction) and not changes:
+                changes.append(b"a")
+                bench.cluster.put(b"a", b"changed")
+                return Plan(refusal=errors.TransactionAbortedError(reason="a deadlock"))
+            return EVALUATE
+
+        changes: list[bytes] = []
+        bench.cluster.intercept = decide
+
+        async def work() -> None:
+            async with bench.db.transaction() as txn:
+                await txn.increment(b"a")
+                await txn.put(b"b", b"1")
+
+        with pytest.raises(errors.TransactionRetryError, match="/plain/a was written"):
             await work()
+        assert bench.cluster.value(b"b") is None
 
     clients.run(main)
 
