@@ -540,3 +540,33 @@ def test_who_waits_in_vain_is_told_for_whom() -> None:
                     await wait
 
     clients.run(main)
+
+
+def test_a_refresh_covers_a_read_that_it_overtakes() -> None:
+    """The read was carried out at the old time, its answer is late; then the key changes."""
+
+    async def main(bench: Bench) -> None:
+        await bench.db.get_many([b"a", b"i", b"q"])
+        bench.cluster.transactions.uncertainty = hlc.from_ms(500)
+
+        def late(_node: NodeId, request: BatchRequest) -> Plan:
+            is_read = request.operations[0] == Get(b"\x10a") and request.txn is not None
+            return Plan(reply_delay_s=0.2) if is_read else EVALUATE
+
+        bench.cluster.intercept = late
+
+        async def work() -> None:
+            async with bench.db.transaction() as txn:
+                await txn.get(b"i")
+                reading = asyncio.create_task(txn.get(b"a"))
+                await asyncio.sleep(0.1)
+                bench.cluster.put(b"a", b"changed")
+                bench.cluster.put(b"q", b"uncertain")
+                with pytest.raises(errors.TransactionRetryError):
+                    await txn.get(b"q")
+                await reading
+
+        with pytest.raises(errors.TransactionRetryError, match="/plain/a was written"):
+            await work()
+
+    clients.run(main)
