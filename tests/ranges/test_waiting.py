@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from multiraft.client.database import Database
@@ -12,7 +13,7 @@ from multiraft.model.requests import RangeLocks, StatusResult
 from multiraft.model.transaction_requests import HeartbeatTransaction
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.sim import loop as virtual_loop
-from multiraft.sim.cluster import Cluster
+from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.loop import VirtualLoop
 from tests.support.cluster import cluster_test
 from tests.support.serving import Asked, answered, ask, get, holder_of, leader_of, plain, put
@@ -335,6 +336,18 @@ def test_circle_of_transactions_loses_exactly_one(size: int, ranges: int) -> Non
         await cluster.start()
         async with cluster.connect() as db:
             await lose_one(cluster, db, size, ranges)
+        await cluster.stop()
+
+    virtual_loop.run(main, limit_s=10_000)
+
+
+def test_circle_is_found_though_the_lock_table_knows_but_one_lock() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        config = msgspec.structs.replace(FAST, ranges=RangesConfig(locks_max=1))
+        cluster = Cluster(loop, nodes=3, seed=1, config=config)
+        await cluster.start()
+        async with cluster.connect() as db:
+            await lose_one(cluster, db, size=5, ranges=2)
         await cluster.stop()
 
     virtual_loop.run(main, limit_s=10_000)
