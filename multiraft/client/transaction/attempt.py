@@ -204,9 +204,7 @@ class Attempt:
         assert not self.is_open, "it cannot commit any more"
         coordinator = self.coordinator
         coordinator.heartbeats.discard(self)
-        for call in self.flushes:
-            call.abandon()
-        self.flushes.clear()
+        self.give_up_flushes()
         if self.holds_something:
             operation = EndTransaction(
                 self.meta.anchor,
@@ -366,6 +364,14 @@ class Attempt:
         self.flushes[call] = None
         call.future.add_done_callback(lambda done: self._laid(call, done))
         self.coordinator.heartbeats.add(self)
+
+    def give_up_flushes(self) -> None:
+        """Whoever waits for writes to be laid goes on; whether they are is not known."""
+        flushes = tuple(self.flushes)
+        self.flushes.clear()
+        for call in flushes:
+            call.abandon()
+            call.future.cancel()
 
     def _laid(self, call: Call, done: asyncio.Future[BatchReply]) -> None:
         if call not in self.flushes or done.cancelled():

@@ -211,6 +211,8 @@ async def _in_parallel(attempt: Attempt, deadline: float) -> Timestamp:
         await asyncio.wait([call.future for call in attempt.flushes])
     if attempt.failure is not None:
         raise attempt.failure
+    if attempt.is_released:
+        raise errors.StoppedError(what="the client")  # Who knows what was laid.
     staged_at = attempt.commit_timestamp
     if staged_at > attempt.read_timestamp and len(attempt.reads):
         await reading.move_to(attempt, staged_at)

@@ -95,9 +95,7 @@ def roll_back(attempt: Attempt, reason: str) -> None:
     attempt.is_released = True
     coordinator = attempt.coordinator
     coordinator.heartbeats.discard(attempt)
-    for call in tuple(attempt.flushes):
-        call.abandon()
-    attempt.flushes.clear()
+    attempt.give_up_flushes()
     if attempt.state in (State.ACTIVE, State.FAILED):
         attempt.state = State.ROLLED_BACK
     if attempt.is_open or attempt.holds_something:

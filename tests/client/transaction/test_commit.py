@@ -656,3 +656,61 @@ def test_a_write_that_was_refused_after_the_commit_began_is_not_taken_for_laid()
         assert len([row async for row in bench.db.scan()]) == 1_200
 
     clients.run(main)
+
+
+@pytest.mark.parametrize("what", ["write", "commit"])
+def test_closing_while_writes_are_being_laid(what: str) -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+
+        def is_early(request: BatchRequest) -> bool:
+            return isinstance(request.operations[-1], Put)
+
+        def decide(_node: NodeId, request: BatchRequest) -> Plan:
+            return Plan(request_delay_s=5) if is_early(request) else EVALUATE
+
+        bench.cluster.intercept = decide
+
+        async def work(txn: Transaction) -> None:
+            for number in range(4_000 if what == "write" else 1_000):
+                await txn.put(b"%04d" % number, b"v")
+
+        task = asyncio.create_task(bench.db.run(work))
+        await asyncio.sleep(0.5)
+        await bench.db.close()
+        with pytest.raises((errors.StoppedError, errors.TransactionEndedError)):
+            await task
+        await asyncio.sleep(10)
+        bench.cluster.transactions.abandon()
+        assert is_clean(bench)
+        assert bench.cluster.value(b"0000") is None
+
+    clients.run(main)
+
+
+def test_an_abort_while_writes_are_being_laid() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        early: list[BatchRequest] = []
+
+        def decide(_node: NodeId, request: BatchRequest) -> Plan:
+            if isinstance(request.operations[-1], Put):
+                early.append(request)
+                if len(early) <= 3:
+                    return Plan(request_delay_s=2)
+                if len(early) == 4:
+                    return Plan(refusal=errors.TransactionAbortedError(reason="a deadlock"))
+            return EVALUATE
+
+        bench.cluster.intercept = decide
+        async with bench.db.transaction() as txn:
+            before = txn.id
+            for number in range(4_500):
+                await txn.put(b"%04d" % number, b"v")
+            assert txn.id != before
+        await asyncio.sleep(3)
+        bench.cluster.transactions.abandon()
+        assert is_clean(bench)
+        assert len([row async for row in bench.db.scan()]) == 4_500
+
+    clients.run(main)
