@@ -229,7 +229,10 @@ class Database:
                 if not txn.has_ended:
                     txn.commit()
             except Exception as error:
-                self._wait(retries.prepare(error))
+                try:
+                    self._wait(retries.prepare(error))
+                except errors.StoppedError:
+                    raise error from None
             except BaseException:
                 txn.rollback()
                 raise

@@ -129,6 +129,25 @@ def test_an_error_rolls_back(db: blocking.Database) -> None:
     assert db.get(b"a") is None
 
 
+@pytest.mark.parametrize("how", ["run", "block"])
+def test_an_error_is_told_although_the_database_was_closed(cluster: FakeCluster, how: str) -> None:
+    db = multiraft.blocking.connect("c1-n1:7000", transport=FakeTransport(cluster))
+    db.open()
+
+    def work(txn: blocking.Transaction) -> None:
+        txn.get(b"a", for_update=True)
+        db.close()
+        raise LookupError("mine")
+
+    def block() -> None:
+        with db.transaction() as txn:
+            work(txn)
+
+    with pytest.raises(LookupError, match="mine"):
+        block() if how == "block" else db.run(work)
+    assert not cluster.transactions.locks
+
+
 def test_operators_can_use_it_too(db: blocking.Database, cluster: FakeCluster) -> None:
     left, right = db.admin.split(b"c")
     assert left.end == right.start

@@ -44,7 +44,10 @@ class Transaction:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._wait(self._inner.__aexit__(kind, error, traceback))
+        if error is None:
+            self._wait(self._inner.__aexit__(kind, error, traceback))
+        else:
+            self.rollback()
 
     @property
     def id(self) -> bytes:
@@ -105,7 +108,8 @@ class Transaction:
 
     def rollback(self) -> None:
         """End the transaction without a trace."""
-        self._wait(self._inner.rollback())
+        with contextlib.suppress(errors.StoppedError):  # Closing has rolled it back.
+            self._wait(self._inner.rollback())
 
 
 def rows(

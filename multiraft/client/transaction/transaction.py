@@ -66,7 +66,10 @@ class Transaction:
 
     @property
     def id(self) -> bytes:
-        """Its ID: 16 bytes, which locks, records and logs name."""
+        """Its ID: 16 bytes, which locks, records and logs name.
+
+        One that cannot run again gets another one when it is aborted.
+        """
         return self._attempt.id
 
     @property
