@@ -137,6 +137,7 @@ class Replica:
         "snapshots_installed",
         "snapshots_sent",
         "staged",
+        "unapplied",
     )
 
     def __init__(
@@ -155,6 +156,8 @@ class Replica:
         self.destroyed = False
         self.leaseholder: Leaseholder | None = None
         self.staged: StagedSnapshot | None = None
+        self.unapplied: list[Entry] = []
+        """Committed entries that the store has not told to apply yet, in the log's order."""
         self.snapshots_sent = 0
         self.snapshots_installed = 0
         self._redirected_at = -DOUBT_MEMORY_S
@@ -382,9 +385,10 @@ class Replica:
 
     # -- applying --------------------------------------------------------------------------------
 
-    def apply(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
-        """Put the effects of committed entries, in the log's order, into the batch of `turn`."""
-        if self.destroyed:
+    def apply(self, turn: Turn) -> None:
+        """Put the effects of all that is committed and not applied into the batch of `turn`."""
+        entries, self.unapplied = self.unapplied, []
+        if self.destroyed or not entries:
             return
         leaseholder = self.leaseholder
         for entry in entries:
@@ -528,6 +532,7 @@ class Replica:
         state.write_applied(batch, engine, self._applied_key, self.applied)
         state.clear_placeholder(batch, engine, self.range_id)
         self.log.reset(batch, mark.index, mark.term)
+        self.unapplied.clear()
         self.snapshots_installed += 1
         turn.writes = True
         self._store.map.span_changed(self, old)

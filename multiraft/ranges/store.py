@@ -9,7 +9,7 @@ Invariants
       done, and a sync releases exactly the Readys of the turns it covers; the others, all of a term
       that is durable here, leave before the batch is written (rules A1, S14).
     - Effects are written behind the entries of the same turn, in a batch of their own, while the
-      disk syncs those; nobody is told of an effect before.
+      disk syncs those or, on a follower, after that; nobody is told of an effect before.
     - A message for a range that a split not yet applied here will bring is held, so no replica is
       made that would make the leader send a snapshot.
     - A failed write or sync, or a broken invariant, stops the store at once (rule S15).
@@ -18,7 +18,7 @@ Ownership
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ from multiraft.raft.role import Role
 from multiraft.ranges import membership, messages, split, state, store_status
 from multiraft.ranges.addressing import AddressingWriter
 from multiraft.ranges.admin import AdminRequests
+from multiraft.ranges.apply_queue import ApplyQueue
 from multiraft.ranges.commands import validation
 from multiraft.ranges.context import StoreContext
 from multiraft.ranges.held import HeldMessages
@@ -110,6 +111,7 @@ class Store:
         self._commits_owed: dict[RangeId, tuple[Replica, Index]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._tell_all_commits = False
+        self._applies = ApplyQueue()
         self.outbox = Outbox(hlc, send_frame)
         self._peers = {node_id}
         self._held = HeldMessages(config.ranges, clock)
@@ -400,6 +402,7 @@ class Store:
     def _forget(self, replica: Replica) -> None:
         self.map.remove(replica)
         self._dirty.pop(replica.range_id, None)
+        self._applies.forget(replica.range_id)
         self._ticking.pop(replica.range_id, None)
         self._lease_waiters.pop(replica.range_id, None)
 
@@ -512,28 +515,38 @@ class Store:
                 replica.collect(turn)
         self._tell_commits(turn)
         self.outbox.flush()  # Peers work while this store writes.
-        self._write(turn)
-        applying = Turn(engine.new_batch())
-        for replica, entries in turn.committed:
-            replica.apply(applying, entries)
-        for replica in dirty.values():
-            if not replica.destroyed:
-                replica.follow_core()
-        self._write(applying)
-        for action in applying.after_write:
-            action()
-        for replica in dirty.values():
-            self._follow_timer(replica)
-        self.outbox.flush()
+        syncing = self._write(turn)
+        self._carry_on(dirty, self._applies.admit(turn, syncing=syncing))
         self.turns += 1
 
-    def _write(self, turn: Turn) -> None:
-        """Write the batch, and ask for a sync if anything waits for one."""
+    def _carry_on(self, concerned: dict[RangeId, Replica], applying: Iterable[Replica]) -> None:
+        """Let `applying` apply, then follow what all of `concerned` have become."""
+        turn = Turn(self.context.engine.new_batch())
+        for replica in applying:
+            replica.apply(turn)
+        for replica in concerned.values():
+            if not replica.destroyed:
+                replica.follow_core()
+        self._write(turn)
+        for action in turn.after_write:
+            action()
+        for replica in concerned.values():
+            self._follow_timer(replica)
+        self.outbox.flush()
+
+    def _apply_rest(self) -> None:
+        rest = self._applies.take()
+        self._carry_on(rest, rest.values())
+
+    def _write(self, turn: Turn) -> bool:
+        """Write the batch, and ask for a sync if anything waits for one; return whether it does."""
         if turn.writes:
             self.context.engine.write(turn.batch)
-        if turn.to_sync or turn.synced:
-            self.syncs += 1
-            self.context.engine.sync(partial(self._synced, turn))
+        if not (turn.to_sync or turn.synced):
+            return False
+        self.syncs += 1
+        self.context.engine.sync(partial(self._synced, turn))
+        return True
 
     def owe_commit(self, replica: Replica) -> None:
         """Members of the group lack only the newest commit index: tell them soon (rule L2).
@@ -590,6 +603,9 @@ class Store:
         for action in turn.synced:
             action()
         self.outbox.flush()
+        if self._applies:
+            # Behind what other turns release that the same sync covers.
+            asyncio.get_running_loop().call_soon(self.or_fail, self._apply_rest)
 
     # -- messages out ----------------------------------------------------------------------------
 
