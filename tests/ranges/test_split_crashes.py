@@ -177,6 +177,7 @@ async def test_a_leader_that_loses_the_split_it_had_applied_never_leads_the_firs
     await db.put(b"077", b"after")
     assert all(message.term > state.INITIAL_TERM for message in sent)
     assert all(r.core.term > state.INITIAL_TERM for r in cluster.replicas(right.range_id))
+    await cluster.until(lambda: len(cluster.replicas(right.range_id)) == 3)
     await cluster.until_applied(right.range_id)
     assert {len(cluster.contents(n, right.range_id)) for n in cluster.members} == {1}
 
