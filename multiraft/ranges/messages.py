@@ -51,10 +51,11 @@ Trigger = SplitTrigger | DescriptorTrigger | TruncateTrigger | MetaKnownTrigger
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The effects of one evaluated request, applied by every replica alike.
+    """The effects of one evaluated request, or of several, applied by every replica alike.
 
-    `puts` alternates physical key and value, all within the range's span. `timestamp` is the
-    greatest time of any version in it (0: none): applying forwards the store's clock past it.
+    `id` is that of the only request, otherwise empty. `puts` alternates physical key and value, all
+    within the range's span. `timestamp` is the greatest time of any version in it (0: none):
+    applying forwards the store's clock past it.
     """
 
     id: bytes = b""

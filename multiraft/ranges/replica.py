@@ -328,6 +328,8 @@ class Replica:
     def collect(self, turn: Turn) -> None:
         """Put what the core wants done into the turn; what is committed, for `apply`."""
         core = self.core
+        if self.leaseholder is not None:
+            self.leaseholder.propose_gathered()
         if core.has_ready():
             self._carry_out(turn, core.take_ready(tell_commit=False))
         self.staged = None
@@ -404,6 +406,7 @@ class Replica:
                 self._advance(entry, self.applied.stats, self.applied.clock_floor)
             elif proposal is not None:
                 self._apply_command(turn, entry, proposal.command, live=True)
+                self._note_writes(proposal)
                 self._settle(turn, proposal, applied=True)
             else:
                 command = messages.decode_command(entry.payload)
@@ -424,12 +427,18 @@ class Replica:
             self.context.hlc.forward(command.timestamp)
             if command.stats is not None:
                 stats = stats.plus(command.stats)
-            if self.leaseholder is not None:
-                self.leaseholder.recent.note(command.id, command.timestamp)
         self._advance(entry, stats, floor)
         if command.trigger is not None:
             turn.after_write.append(self._store.tell_commits_now)
             triggers.PULL[type(command.trigger)](self, turn, entry, command.trigger, live)
+
+    def _note_writes(self, proposal: Proposal) -> None:
+        """Remember under which IDs something was written just now, in this leader's own term."""
+        if self.leaseholder is not None:
+            note = self.leaseholder.recent.note
+            for command, _ in proposal.parts:
+                if command.id:
+                    note(command.id, command.timestamp)
 
     def _advance(self, entry: Entry, stats: RangeStats, clock_floor: Timestamp) -> None:
         applied = self.applied
@@ -447,10 +456,10 @@ class Replica:
 
     def _settle(self, turn: Turn, proposal: Proposal, *, applied: bool) -> None:
         if applied:
-            turn.after_write.append(proposal.waiter.applied)
+            turn.after_write += [waiter.applied for _, waiter in proposal.parts]
         else:
             error = errors.NotLeaseholderError(range_id=self.range_id, leaseholder=None)
-            turn.after_write.append(partial(proposal.waiter.failed, error))
+            turn.after_write.append(partial(proposal.fail, error))
 
     def _applied(self, index: Index) -> None:
         self.core.applied(index)
