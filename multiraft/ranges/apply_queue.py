@@ -22,13 +22,10 @@ class ApplyQueue:
     def __init__(self) -> None:
         self._later: dict[RangeId, Replica] = {}
 
-    def admit(self, turn: Turn, *, syncing: bool) -> list[Replica]:
-        """Take in what `turn` found committed, and return the replicas that apply it now.
-
-        `syncing`: a sync that the turn asked for is not done yet.
-        """
+    def admit(self, turn: Turn) -> list[Replica]:
+        """Take in what `turn` found committed, and return the replicas that apply it now."""
         later = self._later
-        put_off = syncing or bool(later)
+        put_off = turn.is_to_be_synced or bool(later)
         now: list[Replica] = []
         for replica, entries in turn.committed:
             replica.unapplied += entries

@@ -112,6 +112,7 @@ class Store:
         self._commit_timer: asyncio.TimerHandle | None = None
         self._tell_all_commits = False
         self._applies = ApplyQueue()
+        self._endings: list[Callable[[], None]] | None = None
         self.outbox = Outbox(hlc, send_frame)
         self._peers = {node_id}
         self._held = HeldMessages(config.ranges, clock)
@@ -515,38 +516,53 @@ class Store:
                 replica.collect(turn)
         self._tell_commits(turn)
         self.outbox.flush()  # Peers work while this store writes.
-        syncing = self._write(turn)
-        self._carry_on(dirty, self._applies.admit(turn, syncing=syncing))
+        if turn.is_to_be_synced:
+            self._write(turn)
+            rest = Turn(engine.new_batch())
+        else:
+            rest = turn  # Nobody waits for the one without the other.
+        self._carry_on(rest, dirty, self._applies.admit(turn))
         self.turns += 1
 
-    def _carry_on(self, concerned: dict[RangeId, Replica], applying: Iterable[Replica]) -> None:
-        """Let `applying` apply, then follow what all of `concerned` have become."""
-        turn = Turn(self.context.engine.new_batch())
+    def _carry_on(
+        self, turn: Turn, concerned: dict[RangeId, Replica], applying: Iterable[Replica]
+    ) -> None:
+        """Let `applying` apply in the batch of `turn`, then follow what `concerned` have become."""
         for replica in applying:
             replica.apply(turn)
         for replica in concerned.values():
             if not replica.destroyed:
                 replica.follow_core()
         self._write(turn)
+        endings: list[Callable[[], None]] = []
+        self._endings = endings
         for action in turn.after_write:
+            action()
+        self._endings = None
+        for action in endings:
             action()
         for replica in concerned.values():
             self._follow_timer(replica)
         self.outbox.flush()
 
+    def at_the_end(self, action: Callable[[], None]) -> None:
+        """Run `action` when all that is being told has been told: with the turn, or soon."""
+        if self._endings is None:
+            asyncio.get_running_loop().call_soon(action)
+        else:
+            self._endings.append(action)
+
     def _apply_rest(self) -> None:
         rest = self._applies.take()
-        self._carry_on(rest, rest.values())
+        self._carry_on(Turn(self.context.engine.new_batch()), rest, rest.values())
 
-    def _write(self, turn: Turn) -> bool:
-        """Write the batch, and ask for a sync if anything waits for one; return whether it does."""
+    def _write(self, turn: Turn) -> None:
+        """Write the batch, and ask for a sync if anything waits for one."""
         if turn.writes:
             self.context.engine.write(turn.batch)
-        if not (turn.to_sync or turn.synced):
-            return False
-        self.syncs += 1
-        self.context.engine.sync(partial(self._synced, turn))
-        return True
+        if turn.is_to_be_synced:
+            self.syncs += 1
+            self.context.engine.sync(partial(self._synced, turn))
 
     def owe_commit(self, replica: Replica) -> None:
         """Members of the group lack only the newest commit index: tell them soon (rule L2).
