@@ -127,6 +127,8 @@ class InprocNetwork:
 
     def is_cut(self, source: str, destination: str) -> bool:
         """Return whether frames of that direction are held."""
+        if not self._cut and not self._isolated:
+            return False
         return (
             (source, destination) in self._cut
             or source in self._isolated

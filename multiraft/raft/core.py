@@ -240,6 +240,24 @@ class RaftCore:
         replication.tick(self)
         election.check_quorum(self)
 
+    def accepts(self, size_bytes: int, term: Term, *, ahead_bytes: int = 0) -> bool:
+        """Return whether `propose` would take so many bytes at present; if not, see `refusal`.
+
+        `ahead_bytes` is what the host is going to propose before.
+        """
+        leadership = self.leadership
+        if leadership is None or term != self.term:
+            self.refusal = Refusal.NOT_LEADER
+            return False
+        if leadership.transfer_target:
+            self.refusal = Refusal.TRANSFERRING
+            return False
+        waiting = leadership.uncommitted_bytes + ahead_bytes
+        if waiting and waiting + size_bytes > self.config.uncommitted_bytes_max:
+            self.refusal = Refusal.OVERLOADED
+            return False
+        return True
+
     def propose(self, payload: bytes, term: Term) -> Index:
         """Append a command evaluated under `term`; return its index, or REFUSED.
 
@@ -261,18 +279,10 @@ class RaftCore:
         return index
 
     def _append(self, payload: bytes, term: Term, kind: EntryKind) -> Index:
-        leadership = self.leadership
-        if leadership is None or term != self.term:
-            self.refusal = Refusal.NOT_LEADER
+        if not self.accepts(len(payload), term):
             return REFUSED
-        if leadership.transfer_target:
-            self.refusal = Refusal.TRANSFERRING
-            return REFUSED
-        waiting = leadership.uncommitted_bytes
-        if waiting and waiting + len(payload) > self.config.uncommitted_bytes_max:
-            self.refusal = Refusal.OVERLOADED
-            return REFUSED
-        leadership.uncommitted_bytes = waiting + len(payload)
+        assert self.leadership is not None, "only a leader accepts proposals"
+        self.leadership.uncommitted_bytes += len(payload)
         index = Index(self.log.last_index + 1)
         self.log.append(Entry(term, index, kind, payload))
         self.replicate = True

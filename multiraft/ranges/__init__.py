@@ -6,6 +6,7 @@ The life of a write, by file
     pending       the request until it is answered: it takes latches, and waits for locks
     leaseholder   checks that the write is new, gives it a timestamp, evaluates it
     commands/     turns operations into effects; pure
+    joining       makes one command of those that are proposed in one turn
     proposals     remembers who waits for which log index
     replica       carries out what the Raft core wants, applies what is committed
     turn, store   one engine batch, one sync, one frame per peer for all ranges together

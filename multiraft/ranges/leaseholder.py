@@ -30,7 +30,7 @@ from multiraft.mvcc import intents
 from multiraft.mvcc.writes import Counted
 from multiraft.raft.membership import Refusal
 from multiraft.raft.messages import Configuration
-from multiraft.ranges import lock_conflicts, messages
+from multiraft.ranges import joining, lock_conflicts, messages
 from multiraft.ranges.commands import reads, validation, writes
 from multiraft.ranges.commands.setting import Setting
 from multiraft.ranges.messages import Command
@@ -51,6 +51,9 @@ the times that it carries; then it is refused."""
 
 RETRY_AFTER_MS = 20
 """When a client should send again what was refused because too much is in flight."""
+
+GATHERED_BYTES_MAX = 64 << 10
+"""Commands that are larger together are not joined to one."""
 
 
 class Leaseholder:
@@ -86,7 +89,7 @@ class Leaseholder:
         """How many there are in the range, those of which the lock table knows included."""
         self.cache = TimestampCache(now, ranges.timestamp_cache_entries_max)
         self.recent = RecentWrites(ranges.recent_writes_max, now)
-        self.proposals = Proposals()
+        self.proposals = Proposals(term)
         self.truncation = Truncation()
         self.observers: list[Callable[[Counted], None]] = []
         """Told of all changes once they are applied: a split counts its right half by them."""
@@ -128,7 +131,7 @@ class Leaseholder:
         self.locks.end()
         for proposal in self.proposals.drain():
             self.context.inflight_bytes -= proposal.size_bytes
-            proposal.waiter.failed(error)
+            proposal.fail(error)
 
     @property
     def serving(self) -> bool:
@@ -371,21 +374,46 @@ class Leaseholder:
     ) -> bool:
         """Hand a command to the log under this term; False if the core refuses it.
 
+        Plain commands are logged together, at the begin of the next turn at the latest.
         `configuration` is what the command brings into force, if it changes that.
         """
-        payload = messages.encode(command)
-        core = self._replica.core
-        if configuration is None:
-            index = core.propose(payload, self.term)
+        core, proposals = self._replica.core, self.proposals
+        if configuration is None and joining.is_plain(command):
+            size_bytes = joining.size_of(command)
+            if not core.accepts(size_bytes, self.term, ahead_bytes=proposals.gathered_bytes):
+                return False
+            proposals.gather(command, size_bytes, waiter)
         else:
-            index = core.propose_configuration(payload, self.term, configuration)
-        if not index:
-            return False
-        size_bytes = len(payload)
-        self.proposals.add(index, Proposal(self.term, command, size_bytes, waiter))
+            self.propose_gathered()
+            payload = messages.encode(command)
+            size_bytes = len(payload)
+            if configuration is None:
+                index = core.propose(payload, self.term)
+            else:
+                index = core.propose_configuration(payload, self.term, configuration)
+            if not index:
+                return False
+            proposals.add(index, Proposal(self.term, command, [(command, waiter)], size_bytes))
         self.context.inflight_bytes += size_bytes
         self.context.mark_dirty(self._replica)
+        if proposals.gathered_bytes > GATHERED_BYTES_MAX:
+            self.propose_gathered()
         return True
+
+    def propose_gathered(self) -> None:
+        """Put what this turn's requests have to be logged into the log, as one command.
+
+        Waiters are told if the core has come to refuse it: the term may be lost since.
+        """
+        proposal = self.proposals.take_gathered()
+        if proposal is None:
+            return
+        index = self._replica.core.propose(messages.encode(proposal.command), self.term)
+        if index:
+            self.proposals.add(index, proposal)
+        else:
+            self.context.inflight_bytes -= proposal.size_bytes
+            proposal.fail(self.not_proposed())
 
     def not_proposed(self) -> errors.MultiraftError:
         """Return why the core has refused a proposal."""

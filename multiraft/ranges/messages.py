@@ -57,11 +57,12 @@ Trigger = SplitTrigger | DescriptorTrigger | TruncateTrigger | MetaKnownTrigger 
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The effects of one evaluated request, applied by every replica alike.
+    """The effects of one evaluated request, or of several, applied by every replica alike.
 
     `puts` alternates physical key and value, all within the range's span. `timestamp` is the
     greatest time of any version or intent in it (0: none): applying forwards the store's clock past
-    it. `id` is that of the versions that it writes; empty if it writes none, or those of others.
+    it. `id` is that of the versions that the only request in it writes; empty if there are several
+    requests, or if it writes none, or those of others.
     """
 
     id: bytes = b""

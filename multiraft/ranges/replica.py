@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from multiraft import errors
-from multiraft.concurrency.recent_writes import RecentWrites
 from multiraft.ids import NO_EPOCH, Epoch, Index, NodeId, RangeId, ReplicaId, Term, Timestamp
 from multiraft.model import encoding, hlc
 from multiraft.model.descriptor import RangeDescriptor
@@ -141,6 +140,7 @@ class Replica:
         "snapshots_installed",
         "snapshots_sent",
         "staged",
+        "unapplied",
     )
 
     def __init__(
@@ -159,6 +159,8 @@ class Replica:
         self.destroyed = False
         self.leaseholder: Leaseholder | None = None
         self.staged: StagedSnapshot | None = None
+        self.unapplied: list[Entry] = []
+        """Committed entries that the store has not told to apply yet, in the log's order."""
         self.snapshots_sent = 0
         self.snapshots_installed = 0
         self._redirected_at = -DOUBT_MEMORY_S
@@ -330,6 +332,8 @@ class Replica:
     def collect(self, turn: Turn) -> None:
         """Put what the core wants done into the turn; what is committed, for `apply`."""
         core = self.core
+        if self.leaseholder is not None:
+            self.leaseholder.propose_gathered()
         if core.has_ready():
             self._carry_out(turn, core.take_ready(tell_commit=False))
         self.staged = None
@@ -387,9 +391,10 @@ class Replica:
 
     # -- applying --------------------------------------------------------------------------------
 
-    def apply(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
-        """Put the effects of committed entries, in the log's order, into the batch of `turn`."""
-        if self.destroyed:
+    def apply(self, turn: Turn) -> None:
+        """Put the effects of all that is committed and not applied into the batch of `turn`."""
+        entries, self.unapplied = self.unapplied, []
+        if self.destroyed or not entries:
             return
         leaseholder = self.leaseholder
         for entry in entries:
@@ -405,6 +410,7 @@ class Replica:
                 self._advance(entry, self.applied.stats, self.applied.clock_floor)
             elif proposal is not None:
                 self._apply_command(turn, entry, proposal.command, live=True)
+                self._note_writes(proposal)
                 self._settle(turn, proposal, applied=True)
             else:
                 command = messages.decode_command(entry.payload)
@@ -428,18 +434,20 @@ class Replica:
             self.context.hlc.forward(command.timestamp)
             if command.stats is not None:
                 stats = stats.plus(command.stats)
-            if self.leaseholder is not None:
-                self._note_writes(self.leaseholder.recent, command)
         self._advance(entry, stats, floor)
         if command.trigger is not None:
             turn.after_write.append(self._store.tell_commits_now)
             triggers.PULL[type(command.trigger)](self, turn, entry, command.trigger, live)
 
-    def _note_writes(self, recent: RecentWrites, command: Command) -> None:
-        if command.id:
-            recent.note(command.id, command.timestamp)
-        for write_id, timestamp in command.also:
-            recent.note(write_id, timestamp)
+    def _note_writes(self, proposal: Proposal) -> None:
+        """Remember under which IDs something was written just now, in this leader's own term."""
+        if self.leaseholder is not None:
+            note = self.leaseholder.recent.note
+            for command, _ in proposal.parts:
+                if command.id:
+                    note(command.id, command.timestamp)
+                for write_id, timestamp in command.also:
+                    note(write_id, timestamp)
 
     def _advance(self, entry: Entry, stats: RangeStats, clock_floor: Timestamp) -> None:
         applied = self.applied
@@ -457,10 +465,10 @@ class Replica:
 
     def _settle(self, turn: Turn, proposal: Proposal, *, applied: bool) -> None:
         if applied:
-            turn.after_write.append(proposal.waiter.applied)
+            turn.after_write += [waiter.applied for _, waiter in proposal.parts]
         else:
             error = errors.NotLeaseholderError(range_id=self.range_id, leaseholder=None)
-            turn.after_write.append(partial(proposal.waiter.failed, error))
+            turn.after_write.append(partial(proposal.fail, error))
 
     def _applied(self, index: Index) -> None:
         self.core.applied(index)
@@ -560,6 +568,7 @@ class Replica:
         state.write_applied(batch, engine, self._applied_key, self.applied)
         state.clear_placeholder(batch, engine, self.range_id)
         self.log.reset(batch, mark.index, mark.term)
+        self.unapplied.clear()
         self.snapshots_installed += 1
         turn.writes = True
         self._store.map.span_changed(self, old)

@@ -111,6 +111,7 @@ class RequestConnection:
         if self._connection.buffered_bytes > UNREAD_BYTES_MAX:
             self._wait_for_reader()
             return
+        self._flush_scheduled = True  # What is answered at once leaves at the end of this.
         while backlog:
             call_id, share, request = backlog.popleft()
             submit(request, partial(self._reply, call_id, share))
@@ -119,6 +120,7 @@ class RequestConnection:
                 if backlog and self._connection.buffered_bytes > UNREAD_BYTES_MAX:
                     self._wait_for_reader()
                     return
+        self._flush()
         self._follow_load()
 
     def _wait_for_reader(self) -> None:
@@ -167,7 +169,7 @@ class RequestConnection:
         self._replies.append((call_id, reply))
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._store.at_the_end(self._flush)
 
     def _flush(self) -> None:
         self._flush_scheduled = False

@@ -9,7 +9,7 @@ Invariants
       done, and a sync releases exactly the Readys of the turns it covers; the others, all of a term
       that is durable here, leave before the batch is written (rules A1, S14).
     - Effects are written behind the entries of the same turn, in a batch of their own, while the
-      disk syncs those; nobody is told of an effect before.
+      disk syncs those or, on a follower, after that; nobody is told of an effect before.
     - A message for a range that a split not yet applied here will bring is held, so no replica is
       made that would make the leader send a snapshot.
     - A failed write or sync, or a broken invariant, stops the store at once (rule S15).
@@ -18,7 +18,7 @@ Ownership
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ from multiraft.raft.role import Role
 from multiraft.ranges import membership, messages, split, state, store_status
 from multiraft.ranges.addressing import AddressingWriter
 from multiraft.ranges.admin import AdminRequests
+from multiraft.ranges.apply_queue import ApplyQueue
 from multiraft.ranges.commands import validation
 from multiraft.ranges.context import StoreContext
 from multiraft.ranges.held import HeldMessages
@@ -116,6 +117,8 @@ class Store:
         self._clock_timer: asyncio.TimerHandle | None = None
         """When to look again at those that wait for a time that the clock has yet to reach."""
         self._tell_all_commits = False
+        self._applies = ApplyQueue()
+        self._endings: list[Callable[[], None]] | None = None
         self.outbox = Outbox(hlc, send_frame)
         self._peers = {node_id}
         self._held = HeldMessages(config.ranges, clock)
@@ -408,6 +411,7 @@ class Store:
     def _forget(self, replica: Replica) -> None:
         self.map.remove(replica)
         self._dirty.pop(replica.range_id, None)
+        self._applies.forget(replica.range_id)
         self._ticking.pop(replica.range_id, None)
         self._lease_waiters.pop(replica.range_id, None)
 
@@ -523,26 +527,51 @@ class Store:
                 replica.collect(turn)
         self._tell_commits(turn)
         self.outbox.flush()  # Peers work while this store writes.
-        self._write(turn)
-        applying = Turn(engine.new_batch())
-        for replica, entries in turn.committed:
-            replica.apply(applying, entries)
-        for replica in dirty.values():
+        if turn.is_to_be_synced:
+            self._write(turn)
+            rest = Turn(engine.new_batch())
+        else:
+            rest = turn  # Nobody waits for the one without the other.
+        self._carry_on(rest, dirty, self._applies.admit(turn))
+        self.turns += 1
+
+    def _carry_on(
+        self, turn: Turn, concerned: dict[RangeId, Replica], applying: Iterable[Replica]
+    ) -> None:
+        """Let `applying` apply in the batch of `turn`, then follow what `concerned` have become."""
+        for replica in applying:
+            replica.apply(turn)
+        for replica in concerned.values():
             if not replica.destroyed:
                 replica.follow_core()
-        self._write(applying)
-        for action in applying.after_write:
+        self._write(turn)
+        endings: list[Callable[[], None]] = []
+        self._endings = endings
+        for action in turn.after_write:
             action()
-        for replica in dirty.values():
+        self._endings = None
+        for action in endings:
+            action()
+        for replica in concerned.values():
             self._follow_timer(replica)
         self.outbox.flush()
-        self.turns += 1
+
+    def at_the_end(self, action: Callable[[], None]) -> None:
+        """Run `action` when all that is being told has been told: with the turn, or soon."""
+        if self._endings is None:
+            asyncio.get_running_loop().call_soon(action)
+        else:
+            self._endings.append(action)
+
+    def _apply_rest(self) -> None:
+        rest = self._applies.take()
+        self._carry_on(Turn(self.context.engine.new_batch()), rest, rest.values())
 
     def _write(self, turn: Turn) -> None:
         """Write the batch, and ask for a sync if anything waits for one."""
         if turn.writes:
             self.context.engine.write(turn.batch)
-        if turn.to_sync or turn.synced:
+        if turn.is_to_be_synced:
             self.syncs += 1
             self.context.engine.sync(partial(self._synced, turn))
 
@@ -601,6 +630,9 @@ class Store:
         for action in turn.synced:
             action()
         self.outbox.flush()
+        if self._applies:
+            # Behind what other turns release that the same sync covers.
+            asyncio.get_running_loop().call_soon(self.or_fail, self._apply_rest)
 
     # -- messages out ----------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """What a store gathers from all dirty replicas for one batch: what is to be logged, or applied.
 
 Invariants
-    - Everything gathered goes into one engine batch, written once; what is committed is gathered
-      into a second one, written behind the first.
+    - Everything gathered goes into one engine batch, written once; where that has to be durable,
+      what is committed is gathered into a second one, written behind the first.
     - What happened in memory because of applied commands becomes visible only after that write:
       it is queued in `after_write`, in order.
     - A sync releases exactly the Readys taken in the turns it covers (rule A1).
@@ -36,3 +36,8 @@ class Turn:
         self.after_write: list[Callable[[], None]] = []
         self.synced: list[Callable[[], None]] = []
         """To be called once the batch is durable, after the cores were told."""
+
+    @property
+    def is_to_be_synced(self) -> bool:
+        """Whether anybody waits for the batch to be durable."""
+        return bool(self.to_sync or self.synced)

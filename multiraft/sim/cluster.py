@@ -88,7 +88,8 @@ class Cluster(Inspection):
         self._observer: Observer | None = None
         if trace is not None:
             trace.bind(loop)
-            self._observer = Observer(trace, self.members)
+            if trace.keeps:
+                self._observer = Observer(trace, self.members)
         self.invariants = Invariants(self.running, loop.time, self._violated)
         self.wiretap.listeners.append(self.invariants.hear)
         addresses = tuple(NodeAddress(m.node_id, m.address) for m in self.members.values())
@@ -151,6 +152,8 @@ class Cluster(Inspection):
             context=contextvars.Context(),
         )
         send = node.store.outbox.send_frame
+        if self.trace is not None:
+            send = self.trace.covering(member.number, send)
         if self._observer is not None:
             send = self._observer.carrying(member.number, node, send)
         send = self.wiretap.splice(member.number, member.incarnation, send)

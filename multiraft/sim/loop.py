@@ -9,6 +9,7 @@ Invariants
     - A loop on which nothing will ever happen again raises StuckError instead of hanging.
     - Callbacks of one process run in the order asyncio promises. How those of different processes
       interleave is drawn from `scheduling`; without it, they run in the order they were made ready.
+    - Timers of one moment run in the order they were set.
     - No file descriptor is ever polled: sockets, threads and subprocesses do not work here.
 Source
     FoundationDB's simulator: one thread, one seed, many machines.
@@ -17,6 +18,7 @@ Source
 import asyncio
 import contextvars
 import heapq
+import itertools
 import random
 import selectors
 from collections import deque
@@ -40,7 +42,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     # Of asyncio.BaseEventLoop, and the same from Python 3.11 to 3.14.
     _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
     _timer_cancelled_count: int
     _asyncgens: WeakSet[AsyncGenerator[Any, Any]]
 
@@ -57,6 +58,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.callbacks = 0
         """How many have run."""
         super().__init__(_NothingToPoll())
+        self._timers: list[tuple[float, int, _Timer]] = []
+        """A heap, instead of the base's: numbered, so that no two are ever compared themselves."""
+        self._timer_numbers = itertools.count()
         self._processes: dict[Process, None] = {}
         self._owners: dict[int, Process | None] = {}
         """Whose an asynchronous generator is, by its identity."""
@@ -122,12 +126,51 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             process.remember(task)
         return task
 
+    # What follows is done for every callback of every run, so it does no more than it must.
+
+    def call_soon(  # type: ignore[override]
+        self,
+        callback: Callable[..., object],
+        *args: Any,  # noqa: ANN401
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """See asyncio."""
+        handle = _Callback(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,  # noqa: ANN401
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See asyncio."""
+        return self.call_at(self._now_s + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,  # noqa: ANN401
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See asyncio."""
+        timer = _Timer(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._timer_numbers), timer))
+        timer._scheduled = True
+        return timer
+
     def _run_once(self) -> None:
-        """Run what is ready, or let time pass until something is. Called by `run_forever`."""
-        self._make_due_timers_ready()
+        """Run what is ready; if nothing is, first let time pass. Called by `run_forever`."""
+        timers = self._timers
+        if timers and timers[0][0] <= self._now_s:
+            self._make_due_timers_ready()
         if not self._ready:
+            if self._stopping:  # type: ignore[attr-defined]
+                return
             self._let_time_pass()
-            return
         handles, self._ready = self._ready, deque()
         if self._scheduling is not None and len(handles) > 1:
             handles = _interleaved(handles, self._scheduling)
@@ -147,35 +190,76 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 raise
 
     def _let_time_pass(self) -> None:
-        if self._stopping:  # type: ignore[attr-defined]
-            return
-        if not self._scheduled:
+        """Go on to the next timers, which become ready, unless they were cancelled."""
+        if not self._timers:
             raise StuckError("nothing is ready and no timer is set")
-        when = self._scheduled[0].when()
+        when = self._timers[0][0]
         if when > self._limit_s:
             raise StuckError(f"still running after {self._limit_s:g} virtual seconds")
         self._now_s = max(self._now_s, when)
+        self._make_due_timers_ready()
 
     def _make_due_timers_ready(self) -> None:
-        timers = self._scheduled
-        if self._timer_cancelled_count > max(_CANCELLED_TIMERS_KEPT, len(timers) // 2):
-            timers = self._scheduled = [t for t in timers if _is_kept(t)]
-            heapq.heapify(timers)
-            self._timer_cancelled_count = 0
-        while timers and (timers[0]._cancelled or timers[0].when() <= self._now_s):
-            timer = heapq.heappop(timers)
-            timer._scheduled = False  # type: ignore[attr-defined]
+        timers, now_s = self._timers, self._now_s
+        while timers and timers[0][0] <= now_s:
+            timer = heapq.heappop(timers)[2]
+            timer._scheduled = False
             if timer._cancelled:
                 self._timer_cancelled_count -= 1
             else:
                 self._ready.append(timer)
+        if self._timer_cancelled_count > max(_CANCELLED_TIMERS_KEPT, len(timers) // 2):
+            self._forget_cancelled_timers()
+
+    def _forget_cancelled_timers(self) -> None:
+        kept = []
+        for place in self._timers:
+            if place[2]._cancelled:
+                place[2]._scheduled = False
+            else:
+                kept.append(place)
+        heapq.heapify(kept)
+        self._timers = kept
+        self._timer_cancelled_count = 0
 
 
-def _is_kept(timer: asyncio.TimerHandle) -> bool:
-    if timer._cancelled:
-        timer._scheduled = False  # type: ignore[attr-defined]
-        return False
-    return True
+class _Callback(asyncio.Handle):
+    """As its base, which asks its loop for its debug mode each time."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class _Timer(asyncio.TimerHandle):
+    """As its base; see _Callback."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        _Callback.__init__(self, callback, args, loop, context)  # type: ignore[arg-type]
+        self._when = when
+        self._scheduled = False
 
 
 def _interleaved(handles: deque[asyncio.Handle], rng: random.Random) -> deque[asyncio.Handle]:

@@ -1,4 +1,4 @@
-"""Watches the nodes of a simulated cluster from outside, and notes in a trace what they do.
+"""Watches the nodes of a simulated cluster from outside, and tells a trace what they do.
 
 Purpose
     Hear every frame between stores, before and behind the wiretap and where it arrives. Each time a
@@ -81,7 +81,7 @@ class _Seen:
 
 
 class Observer:
-    """One per traced cluster."""
+    """One per cluster whose trace keeps its events."""
 
     def __init__(self, trace: Trace, members: dict[int, Member]) -> None:
         self._trace = trace
@@ -115,7 +115,6 @@ class Observer:
         receive = node.store.receive_frame
 
         def carried(target: NodeId, payload: bytes) -> None:
-            self._trace.mix(payload)
             frame = messages.decode_peer_frame(payload)
             sent = [self._claim(e) or self._number(number, target, e) for e in frame.envelopes]
             travelling = self._travelling.setdefault((number, target), deque())
@@ -155,7 +154,7 @@ class Observer:
             travelling.popleft()
         self._lose_all(source, overtaken, "its connection broke")
         for sent in arrived.messages:
-            self._trace.note(
+            self._trace.tell(
                 target,
                 MessageReceived(sent.message, source, sent.range, sent.name, sent.term, sent.index),
             )
@@ -191,11 +190,11 @@ class Observer:
             _index_of(message),
             len(message.entries) if isinstance(message, AppendEntries) else 0,
         )
-        self._trace.note(source, sent)
+        self._trace.tell(source, sent)
         return sent
 
     def _lose(self, source: int, sent: MessageSent, reason: str) -> None:
-        self._trace.note(
+        self._trace.tell(
             source,
             MessageLost(
                 sent.message, sent.target, sent.range, sent.name, sent.term, sent.index, reason
@@ -235,13 +234,13 @@ class Observer:
             return
         self._support[supporter, asker] = epoch
         if before:
-            self._trace.note(supporter, SupportWithdrawn(asker, before))
+            self._trace.tell(supporter, SupportWithdrawn(asker, before))
         if epoch:
-            self._trace.note(supporter, SupportGranted(asker, epoch))
+            self._trace.tell(supporter, SupportGranted(asker, epoch))
 
     def _miss(self, number: int, range_id: int) -> None:
         gone = self._seen[number].pop(range_id)
-        self._trace.note(number, RoleChanged(range_id, gone.term, "gone"))
+        self._trace.tell(number, RoleChanged(range_id, gone.term, "gone"))
 
     def _look_at(self, number: int, store: Store, replica: Replica) -> None:
         seen = self._seen[number].get(replica.range_id)
@@ -254,7 +253,7 @@ class Observer:
         if core.role != seen.role or core.term != seen.term:
             seen.role, seen.term = core.role, core.term
             role = Role(core.role).name.lower().replace("_", "-")
-            self._trace.note(number, RoleChanged(replica.range_id, core.term, role))
+            self._trace.tell(number, RoleChanged(replica.range_id, core.term, role))
         if replica.descriptor is not seen.descriptor:
             before, seen.descriptor = seen.descriptor, replica.descriptor
             self._compare(number, store, before, replica.descriptor)
@@ -264,7 +263,7 @@ class Observer:
             direction = "sent" if replica.snapshots_sent != seen.sent else "installed"
             seen.sent, seen.installed = replica.snapshots_sent, replica.snapshots_installed
             index = replica.applied.index
-            self._trace.note(number, Snapshot(replica.range_id, direction, index))
+            self._trace.tell(number, Snapshot(replica.range_id, direction, index))
 
     def _look_at_lease(self, number: int, replica: Replica, seen: _Seen) -> None:
         holder, end = replica.leaseholder, replica.lease.last_told
@@ -272,7 +271,7 @@ class Observer:
         if holder is not None and holder.serving and end > now:
             seen.serving_term = holder.term
             end_us = hlc.to_us(end) - VirtualClock.START_US
-            self._trace.note(number, Serving(replica.range_id, holder.term, end_us))
+            self._trace.tell(number, Serving(replica.range_id, holder.term, end_us))
 
     def _compare(
         self,
@@ -287,10 +286,10 @@ class Observer:
             right = store.map.at(after.end)
             right_id = 0 if right is None else right.range_id
             key = after.end.removeprefix(keys.PLAIN)
-            self._trace.note(number, Split(after.range_id, right_id, key))
+            self._trace.tell(number, Split(after.range_id, right_id, key))
         if before is None or after.replicas != before.replicas:
             members = _told(after)
-            self._trace.note(number, MembersChanged(after.range_id, after.generation, members))
+            self._trace.tell(number, MembersChanged(after.range_id, after.generation, members))
 
 
 def _told(descriptor: RangeDescriptor) -> str:

@@ -140,17 +140,22 @@ class Watching:
 
     def _looked_at(self, original: Callable[..., Any], group: list[Probe]) -> Callable[..., Any]:
         looks = [(probe.name, *_looks(probe.seen_by)) for probe in group]
-        early = [look for look in looks if look[1] is not None]
+        early = [(name, before, after) for name, before, after in looks if before is not None]
+        late = [(name, after) for name, before, after in looks if before is None]
         seen = self._seen
 
         @functools.wraps(original)
         def looked_at(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
-            held = {name for name, before, _ in early if before(*arguments, **named)}  # type: ignore[misc]
+            held: list[tuple[str, Look | None]] = []
+            for name, before, after in early:
+                if before(*arguments, **named):
+                    held.append((name, after))
             result = original(*arguments, **named)
-            for name, before, after in looks:
-                if (before is None or name in held) and (
-                    after is None or after(result, *arguments, **named)
-                ):
+            for name, after in late:
+                if after is None or after(result, *arguments, **named):
+                    seen[name] += 1
+            for name, after in held:
+                if after is None or after(result, *arguments, **named):
                     seen[name] += 1
             return result
 

@@ -6,9 +6,11 @@ Purpose
 Invariants
     - Nothing noted here depends on where objects lie in memory, on hash order or on a real clock.
     - Noting changes nothing in the run: a traced run is the same as one that is not.
+    - The digest is the same whether events are kept or not, though an observer looks only if so.
 Format
-    The digest is xxh3_64 over the msgpack form of each event, each preceded by how many callbacks
-    the loop had run, and over whatever else was mixed in. It is good for one version of the code.
+    The digest is xxh3_64 over the msgpack form of each event that is noted, each preceded by how
+    many callbacks the loop had run, and over the frames between stores, preceded by the same. It is
+    good for one version of the code.
 """
 
 from typing import Protocol, TypeAlias
@@ -16,6 +18,8 @@ from typing import Protocol, TypeAlias
 import msgspec
 import xxhash
 
+from multiraft.ids import NodeId
+from multiraft.ranges.outbox import SendFrame
 from multiraft.sim.clock import HasTime
 from multiraft.sim.loop import VirtualLoop
 
@@ -266,8 +270,7 @@ class Trace:
     def __init__(self, *, keep: bool = False) -> None:
         self.events: list[Event] = []
         """All of them if they are kept, else none."""
-        self.count = 0
-        self._keep = keep
+        self.keeps = keep
         self._hash = xxhash.xxh3_64()
         self._encode = msgspec.msgpack.Encoder().encode
         self._time: HasTime | None = None
@@ -284,16 +287,29 @@ class Trace:
 
     def note(self, node: int, what: What) -> None:
         """Take an event in, which happens now."""
-        assert self._time is not None, "the trace is bound to a loop"
-        event = Event(round(self._time.time() * 1e6), node, what)
-        self.count += 1
+        event = self._now(node, what)
         self._hash.update(self._encode((self._loop.callbacks, event)))
-        if self._keep:
+        if self.keeps:
             self.events.append(event)
 
-    def mix(self, data: bytes) -> None:
-        """Let the digest depend on what is no event, such as the bytes of a frame."""
-        self._hash.update(data)
+    def tell(self, node: int, what: What) -> None:
+        """Keep an event that follows from what is noted, and from the frames."""
+        if self.keeps:
+            self.events.append(self._now(node, what))
+
+    def _now(self, node: int, what: What) -> Event:
+        assert self._time is not None, "the trace is bound to a loop"
+        return Event(round(self._time.time() * 1e6), node, what)
+
+    def covering(self, source: int, send: SendFrame) -> SendFrame:
+        """Return what a store is to send with for the digest to depend on its frames."""
+
+        def covered(target: NodeId, payload: bytes) -> None:
+            self._hash.update(b"%d %d %d " % (self._loop.callbacks, source, target))
+            self._hash.update(payload)
+            send(target, payload)
+
+        return covered
 
     def invoked(self, client: int | str, function: str, key: Key = None) -> int:
         """Note that a client makes a call; return its number, for `ended`."""

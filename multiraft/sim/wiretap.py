@@ -20,8 +20,8 @@ import msgspec
 from multiraft.ids import NodeId
 from multiraft.ranges import messages
 from multiraft.ranges.messages import GroupEnvelope, PeerFrame
+from multiraft.ranges.outbox import SendFrame
 
-SendFrame = Callable[[NodeId, bytes], None]
 Drop = Callable[[int, int, GroupEnvelope], bool]
 Listener = Callable[[int, int, int, GroupEnvelope], None]
 """Called with (source, its incarnation, target, envelope)."""

@@ -38,7 +38,7 @@ def write(
 
     `marks` are listed with the violations that the trace holds. Raises OSError.
     """
-    assert len(trace.events) == trace.count, "the trace kept its events"
+    assert trace.keeps, "the trace kept its events"
     data = {
         "title": title,
         "verdict": verdict_summary,

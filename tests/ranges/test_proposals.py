@@ -19,11 +19,11 @@ class Nobody:
 
 
 def proposal(term: int, size_bytes: int) -> Proposal:
-    return Proposal(Term(term), Command(), size_bytes, Nobody())
+    return Proposal(Term(term), Command(), [(Command(), Nobody())], size_bytes)
 
 
 def test_a_proposal_is_taken_by_its_index_and_only_once() -> None:
-    proposals = Proposals()
+    proposals = Proposals(Term(5))
     first, second = proposal(5, 10), proposal(5, 20)
     proposals.add(Index(11), first)
     proposals.add(Index(12), second)
@@ -35,7 +35,7 @@ def test_a_proposal_is_taken_by_its_index_and_only_once() -> None:
 
 def test_a_proposal_is_taken_whatever_the_term_of_the_entry_at_its_index() -> None:
     """S17: who applies an entry of another term there must learn that somebody waits in vain."""
-    proposals = Proposals()
+    proposals = Proposals(Term(5))
     proposals.add(Index(11), proposal(5, 10))
     taken = proposals.take(Index(11))
     assert taken is not None
@@ -43,14 +43,14 @@ def test_a_proposal_is_taken_whatever_the_term_of_the_entry_at_its_index() -> No
 
 
 def test_two_proposals_at_one_index_are_our_mistake() -> None:
-    proposals = Proposals()
+    proposals = Proposals(Term(5))
     proposals.add(Index(11), proposal(5, 10))
     with pytest.raises(AssertionError, match="two proposals"):
         proposals.add(Index(11), proposal(6, 10))
 
 
 def test_bytes_in_flight_follow_what_is_added_taken_and_drained() -> None:
-    proposals = Proposals()
+    proposals = Proposals(Term(5))
     for index, size in ((11, 10), (12, 20), (13, 30)):
         proposals.add(Index(index), proposal(5, size))
     assert (len(proposals), proposals.size_bytes) == (3, 60)
@@ -63,7 +63,7 @@ def test_bytes_in_flight_follow_what_is_added_taken_and_drained() -> None:
 
 
 def test_draining_gives_everything_in_log_order() -> None:
-    proposals = Proposals()
+    proposals = Proposals(Term(5))
     added = [proposal(5, size) for size in (1, 2, 3)]
     for index, each in enumerate(added, 11):
         proposals.add(Index(index), each)

@@ -1,7 +1,7 @@
 """Connections of clients and of peers to a store: frames in, frames out, and what must not come."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -279,6 +279,10 @@ class StillStore:
         """Keep it."""
         self.waiting.append((asked, reply))
 
+    def at_the_end(self, action: Callable[[], None]) -> None:
+        """As a store outside of a turn."""
+        asyncio.get_running_loop().call_soon(action)
+
     def answer(self, count: int, value: bytes = b"") -> None:
         """Answer the oldest requests."""
         ready, self.waiting = self.waiting[:count], self.waiting[count:]
@@ -397,6 +401,13 @@ def serve_at_once(size: int) -> tuple[QuickStore, FullConnection, RequestConnect
     store, connection = QuickStore(bytes(size)), FullConnection()
     handler = RequestConnection(store, connection, None, None)  # type: ignore[arg-type]
     return store, connection, handler
+
+
+def test_what_is_answered_at_once_leaves_at_once_and_together() -> None:
+    _, connection, handler = serve_at_once(1)
+    calls = service.REPLIES_UNSENT_MAX - 1
+    handler.received(FrameKind.REQUESTS, frame_of(calls))
+    assert [len(frame.replies) for frame in connection.frames] == [calls]
 
 
 def test_of_one_frame_only_as_much_is_evaluated_as_the_client_reads() -> None:

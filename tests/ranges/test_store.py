@@ -1,10 +1,14 @@
 """What the store does on its own."""
 
 import asyncio
+from unittest import mock
 
+from multiraft import errors
 from multiraft.client.database import Database
+from multiraft.ranges.messages import Command
 from multiraft.sim.cluster import Cluster
 from tests.support.cluster import cluster_test
+from tests.support.serving import ask, holder_of, leader_of, put
 
 
 @cluster_test()
@@ -25,3 +29,40 @@ async def test_a_halt_ends_tasks_in_the_order_in_which_they_began(
     await asyncio.sleep(0)
     await store.halt()
     assert ended == list(range(50))
+
+
+@cluster_test()
+async def test_a_put_costs_its_leader_two_batches(cluster: Cluster, db: Database) -> None:
+    """Its entry, and then its effects together with the commit index."""
+    leader = leader_of(cluster)
+    await asyncio.sleep(1.0)
+    with mock.patch.object(leader.engine, "write", wraps=leader.engine.write) as written:
+        write = ask(cluster, leader, put(b"k", b"v"))
+        await cluster.until(lambda: write.is_answered, step_s=0.0001)
+    assert written.call_count == 2
+
+
+@cluster_test()
+async def test_what_is_to_be_done_at_the_end_is_done_with_the_turn_or_soon(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = leader_of(cluster)
+    store = leader.up.store
+    order: list[str] = []
+
+    class Waiting:
+        def applied(self) -> None:
+            cluster.loop.call_soon(order.append, "next")
+            store.at_the_end(lambda: order.append("end"))
+            order.append("told")
+
+        def failed(self, error: errors.MultiraftError) -> None:
+            raise AssertionError(error)
+
+    assert holder_of(leader).propose(Command(bytes(16)), Waiting())
+    await cluster.until(lambda: len(order) == 3)
+    assert order == ["told", "end", "next"]
+    store.at_the_end(lambda: order.append("soon"))
+    assert len(order) == 3
+    await asyncio.sleep(0)
+    assert order[3] == "soon"

@@ -216,5 +216,6 @@ class StaleValues(Liar):
         """See FakeCluster."""
         before = self.versions.get(key, [])[:-1]
         if before and self.lies_now(key):
-            return before[-1][1]
+            value: bytes | None = before[-1][1]
+            return value
         return super().read(key, at)

@@ -48,7 +48,7 @@ def test_the_page_of_a_run_holds_every_event_of_it(tmp_path: Path) -> None:
     traced_run.run(1, trace)
     trace_page.write(tmp_path / "run.html", trace, "a run", "all well")
     data = data_of((tmp_path / "run.html").read_text(encoding="utf-8"))
-    assert len(data["events"]) == trace.count
+    assert len(data["events"]) == len(trace.events)
     assert [event[0] for event in data["events"]] == [event.t_us for event in trace.events]
     assert data["nodes"] == [1, 2, 3]
     for _, _, (kind, *values) in data["events"]:
