@@ -214,7 +214,8 @@ class StaleValues(Liar):
 
     def read(self, key: bytes, at: Timestamp) -> bytes | None:
         """See FakeCluster."""
-        before = self.versions.get(key, [])[:-1]
+        versions: list[tuple[Timestamp, bytes | None]] = self.versions.get(key, [])
+        before = versions[:-1]
         if before and self.lies_now(key):
             value: bytes | None = before[-1][1]
             return value
