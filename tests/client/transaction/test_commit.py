@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from multiraft import errors
+from multiraft import config, errors
 from multiraft.client.transaction import Transaction
 from multiraft.ids import NodeId
 from multiraft.model import encoding, hlc
@@ -714,3 +714,86 @@ def test_an_abort_while_writes_are_being_laid() -> None:
         assert len([row async for row in bench.db.scan()]) == 4_500
 
     clients.run(main)
+
+
+def test_a_record_that_a_recovery_has_committed_is_believed() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        bench.cluster.intercept = first_time(is_commit, Plan(drop_reply=True))
+        task = asyncio.create_task(bench.db.run(transfer))
+        await asyncio.sleep(1)
+        (record,) = bench.cluster.transactions.records.values()
+        bench.cluster.transactions.decide(record, committed=True)
+        assert await task == 1
+        await asyncio.sleep(0.1)
+        assert counted(bench) == [-1, 1]
+        assert is_clean(bench)
+
+    clients.run(main)
+
+
+def test_what_is_split_while_an_earlier_attempt_is_open_is_ended_first() -> None:
+    """Attempt 1 is stuck, attempt 2 is pushed and refreshes, then the range is split."""
+
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        runs: list[bytes] = []
+        stuck = first_time(is_commit, Plan(request_delay_s=3.5))
+
+        async def work(txn: Transaction) -> None:
+            runs.append(txn.id)
+            await txn.put(b"a%d" % len(runs), b"1")
+            await txn.put(b"e%d" % len(runs), b"1")
+
+        def decide(node: NodeId, request: BatchRequest) -> Plan:
+            if is_commit(request) and request.attempt == 2 and len(runs) == 1:
+                bench.cluster.split(b"c")
+                return Plan(refusal=errors.TransactionPushedError(timestamp=bench.cluster.now()))
+            return stuck(node, request)
+
+        bench.cluster.intercept = decide
+        await bench.db.run(work)
+        await asyncio.sleep(5)
+        assert len(runs) == 2
+        assert [key async for key, _ in bench.db.scan()] == [b"a2", b"e2"]
+
+    clients.run(main)
+
+
+def test_the_search_for_a_definite_end_may_be_cancelled() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+
+        def decide(_node: NodeId, request: BatchRequest) -> Plan:
+            is_end = isinstance(request.operations[-1], EndTransaction) and not is_commit(request)
+            if is_end:
+                return Plan(request_delay_s=0.5)
+            is_first = is_commit(request) and request.attempt == 1
+            return Plan(request_delay_s=5) if is_first else EVALUATE
+
+        bench.cluster.intercept = decide
+        task = asyncio.create_task(bench.db.run(insert))
+        await asyncio.sleep(1)
+        bench.cluster.split(b"c")
+        await asyncio.sleep(2.2)
+        assert ends(bench)[-1].status is TransactionStatus.ABORTED
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(10)
+        assert is_clean(bench)
+        assert bench.cluster.value(b"a") is None
+
+    clients.run(main)
+
+
+def test_more_than_one_part_may_hold_is_not_tried_in_one_phase() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        async with bench.db.transaction() as txn:
+            for number in range(5):
+                await txn.put(b"%d" % number, b"1")
+        assert not any(end.one_phase for end in ends(bench))
+        assert len([row async for row in bench.db.scan()]) == 5
+
+    clients.run(main, limits=config.LimitsConfig(batch_operations_max=5))
