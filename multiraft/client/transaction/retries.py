@@ -80,16 +80,23 @@ class Retries:
             error, attempt.failure
         ):
             raise error
-        router, settings = self._coordinator.router, self._coordinator.settings
-        most_ms = min(settings.backoff_ms_max, settings.backoff_ms_min << min(self.failures, 20))
+        router = self._coordinator.router
+        pause_s = self._pause_s()
         self.failures += 1
-        pause_s = router.rng.below(1_000 * most_ms) / 1e6
         if router.now() + pause_s >= self._deadline:
             late = errors.DeadlineExceededError(
                 deadline_s=self._deadline_s, last_error=attempt.failure.message
             )
             raise attempt.late(late) from error
         await asyncio.sleep(pause_s)
+
+    def _pause_s(self) -> float:
+        """Return how long to wait: not at first, since the next attempt queues up for its keys."""
+        if not self.failures:
+            return 0.0
+        settings = self._coordinator.settings
+        most_ms = min(settings.backoff_ms_max, settings.backoff_ms_min << min(self.failures, 20))
+        return self._coordinator.router.rng.below(1_000 * most_ms) / 1e6
 
 
 def _caused_by(error: BaseException, reason: BaseException) -> bool:

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multiraft.client.transaction.read_spans import ReadSpans, Span
@@ -6,6 +6,7 @@ from multiraft.ids import Timestamp
 from multiraft.model.requests import Get, Scan
 from multiraft.model.transaction_requests import Refresh
 
+ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KEYS = st.binary(max_size=2)
 
 
@@ -46,7 +47,8 @@ def covers(spans: list[Span], key: bytes) -> bool:
     return any(key == start or (end and start <= key < end) for start, end in spans)
 
 
-@given(st.lists(st.tuples(KEYS, KEYS | st.none()), max_size=60), st.integers(1, 8))
+@ANY_SPEED
+@given(st.lists(st.tuples(KEYS, KEYS | st.none()), max_size=20), st.integers(1, 8))
 def test_nothing_that_was_read_is_forgotten_and_the_number_is_bounded(
     read: list[tuple[bytes, bytes | None]], spans_max: int
 ) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -231,5 +232,26 @@ def test_those_who_come_later_lock_what_others_have_lost_at_once() -> None:
         bench.cluster.requests.clear()
         await db.run(lambda txn: txn.get(b"a"))
         assert [is_locking for _, _, is_locking in contexts(bench)] == [False]
+
+    clients.run(main)
+
+
+def test_the_first_retry_is_at_once_and_the_pauses_grow() -> None:
+    async def main(bench: Bench) -> None:
+        began: list[float] = []
+
+        async def never(txn: Transaction) -> None:
+            began.append(bench.loop.time())
+            await txn.get(b"a")
+            bench.cluster.put(b"a", b"changed")
+            await txn.get(b"a", for_update=True)
+
+        with pytest.raises(errors.DeadlineExceededError):
+            await bench.db.run(never, deadline_s=20.0)
+        pauses = [after - before for before, after in pairwise(began)]
+        assert pauses[0] < 0.001
+        assert 0 < pauses[1] <= 0.011
+        assert 0.1 < max(pauses) <= 0.501
+        assert 40 < len(began) < 200
 
     clients.run(main)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multiraft import config, errors
@@ -7,8 +7,9 @@ from multiraft.client.transaction.write_buffer import WriteBuffer
 from multiraft.model.requests import Delete, Put
 from multiraft.model.transaction import IntentRef
 
+ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KEYS = st.binary(min_size=1, max_size=2)
-WRITES = st.lists(st.tuples(KEYS, st.none() | st.binary(max_size=3)), max_size=30)
+WRITES = st.lists(st.tuples(KEYS, st.none() | st.binary(max_size=3)), max_size=12)
 
 
 def buffer(**limits: int) -> WriteBuffer:
@@ -42,6 +43,7 @@ def test_what_was_not_laid_is_taken_back_unless_it_was_sent_again_since() -> Non
     assert writes.unsent_bytes == 2 + 3
 
 
+@ANY_SPEED
 @given(WRITES)
 def test_sizes_are_those_of_the_newest_values(writes: list[tuple[bytes, bytes | None]]) -> None:
     made = buffer()
@@ -76,6 +78,7 @@ def test_the_keys_must_fit_into_the_part_that_ends_the_transaction() -> None:
     writes.set(b"1234", b"1")
 
 
+@ANY_SPEED
 @given(st.dictionaries(KEYS, st.binary(max_size=3)), WRITES, KEYS, KEYS, st.booleans())
 def test_a_scan_shows_own_writes_over_what_is_there(
     there: dict[bytes, bytes],
