@@ -286,7 +286,7 @@ def test_circle_on_one_store_ends_at_once(size: int) -> None:
         world = World(loop)
         await the_victim_is_the_youngest(world, circle(world, size), within_s=0.0)
 
-    virtual_loop.run(main)
+    virtual_loop.run(main, limit_s=1_000)
 
 
 @pytest.mark.parametrize(("size", "stores"), [(2, 2), (3, 3), (5, 5), (3, 2), (5, 2)])
@@ -295,7 +295,7 @@ def test_circle_over_several_stores_loses_exactly_one(size: int, stores: int) ->
         world = World(loop, stores)
         await the_victim_is_the_youngest(world, circle(world, size), within_s=1.0)
 
-    virtual_loop.run(main)
+    virtual_loop.run(main, limit_s=1_000)
 
 
 @on_virtual_time
@@ -395,4 +395,4 @@ def test_everybody_ends_and_nobody_dies_without_a_deadlock(
             assert victims == 0, "who locks in one order is in no circle"
         assert victims < max(1, len(players))
 
-    virtual_loop.run(main)
+    virtual_loop.run(main, limit_s=1_000)

@@ -251,7 +251,8 @@ class Waiting:
 
     async def within(self, seconds: float) -> Wake:
         """Return why it was woken; not later than that since it began to wait."""
-        why = await self.woken
+        async with asyncio.timeout(seconds + 10.0):
+            why = await self.woken
         waited = self.world.loop.time() - self.since
         assert waited <= seconds, f"woken after {waited:g} s"
         return why
