@@ -20,6 +20,7 @@ from multiraft.model.transaction_requests import (
     TransactionContext,
 )
 from multiraft.mvcc import intents, reads, statistics
+from multiraft.mvcc.intents import ChangeSet
 from multiraft.mvcc.reader import EngineReader
 from multiraft.mvcc.statistics import RangeStats
 from multiraft.mvcc.versions import VALUE, Version
@@ -94,6 +95,12 @@ class Scene:
         recount = statistics.count(self.reader, keys.MIN, keys.END)
         assert self.stats == recount, "statistics equal a recount"
         return outcome
+
+    def hold(self, changes: ChangeSet) -> None:
+        """Have the range hold what somebody has changed in it."""
+        self._apply(changes.effects(), b"", Timestamp(0))
+        for key, intent in changes.laid:
+            self.locks.lay(key, intent.txn, intent.timestamp, intent.laid_at)
 
     def _apply(self, effects: Effects, write_id: bytes, timestamp: Timestamp) -> None:
         batch = self.engine.new_batch()

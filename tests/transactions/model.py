@@ -43,8 +43,6 @@ UNDECIDED = 0
 GONE = -1
 """Aborted for good."""
 
-Evaluate = Callable[[Ranges, Request], tuple[Outcome, ...]]
-
 
 class State(NamedTuple):
     """All of it."""
@@ -64,17 +62,23 @@ class Model:
     def __init__(self, setup: Setup, rules: Rules = RULES) -> None:
         self.setup = setup
         self.rules = rules
-        self.evaluate: Evaluate = lru_cache(None)(
-            lambda ranges, request: tuple(server.evaluate(ranges, request, rules))
-        )
         self.settled: Callable[[Ranges], Ranges] = lru_cache(None)(self._settled)
-        self.evaluated: set[tuple[Ranges, Request]] = set()
+        self.evaluated: dict[tuple[Ranges, Request], tuple[Outcome, ...]] = {}
+        """Everything that was asked of ranges, and what may have come of it."""
 
     def explore(self) -> Explored:
         """Look at all states. Raises CounterexampleError."""
         ranges = Ranges(are_one=self.setup.is_one_phase)
         initial = State(ranges, pushers=(IDLE,) * self.setup.pushers)
         return explore((initial,), self.steps, self.check)
+
+    def evaluate(self, ranges: Ranges, request: Request) -> tuple[Outcome, ...]:
+        """Return what may come of a request."""
+        outcomes = self.evaluated.get((ranges, request))
+        if outcomes is None:
+            outcomes = tuple(server.evaluate(ranges, request, self.rules))
+            self.evaluated[ranges, request] = outcomes
+        return outcomes
 
     # -- what can happen -------------------------------------------------------------------------
 

@@ -254,21 +254,22 @@ def _floor(ranges: Ranges, key: int, rules: Rules) -> int:
 def _lay(ranges: Ranges, request: Lay, rules: Rules) -> Iterator[Outcome]:
     key = request.key
     intent, version = ranges.intents[key], ranges.versions[key]
-    if ranges.is_collected:
-        yield ranges, Unknown()
-    elif intent and intent.sequence >= request.sequence and rules.own_intent_answers:
+    if intent and intent.sequence >= request.sequence and rules.own_intent_answers:
         yield ranges, Laid(intent.timestamp)
     elif version and rules.own_version_answers:
-        yield ranges, stands_committed(version.timestamp)
+        yield ranges, Laid(version.timestamp)
+    elif ranges.is_collected:
+        yield ranges, Unknown()
     else:
-        timestamp = max(request.timestamp, _floor(ranges, key, rules))
+        before = 0 if intent is None else intent.timestamp
+        timestamp = max(request.timestamp, before, _floor(ranges, key, rules))
         yield ranges.with_intent(key, Write(timestamp, request.sequence)), Laid(timestamp)
 
 
 def _stage(ranges: Ranges, request: Stage, rules: Rules) -> Iterator[Outcome]:
     record, version = ranges.record, ranges.versions[ANCHOR]
     timestamp = request.timestamp
-    if record is None and ranges.is_collected and rules.collected_is_not_created_again:
+    if _is_past(ranges, rules) and rules.collected_is_not_created_again:
         yield ranges, Unknown()
         return
     if record is not None:
@@ -289,7 +290,7 @@ def _stage(ranges: Ranges, request: Stage, rules: Rules) -> Iterator[Outcome]:
             and record.timestamp > timestamp
             and rules.staging_never_goes_back
         ):
-            yield ranges, Stands(record)
+            yield ranges, Pushed(record.timestamp)
             return
     if version is not None and rules.own_version_answers:
         yield ranges, stands_committed(version.timestamp)
@@ -298,10 +299,13 @@ def _stage(ranges: Ranges, request: Stage, rules: Rules) -> Iterator[Outcome]:
     mine = next(ref for ref in request.writes if ref.key == ANCHOR)
     intent = ranges.intents[ANCHOR]
     if intent is None or intent.sequence < mine.sequence:
-        intent = Write(max(timestamp, _floor(ranges, ANCHOR, rules)), mine.sequence)
-    if intent.timestamp > timestamp:
-        yield ranges, Pushed(intent.timestamp)
-        return
+        before = 0 if intent is None else intent.timestamp
+        needed = max(timestamp, before, _floor(ranges, ANCHOR, rules))
+        if needed > timestamp:
+            yield ranges, Pushed(needed)
+            return
+        intent = Write(needed, mine.sequence)
+    # One that has lain there before may lie above: then this STAGING cannot become true.
     yield ranges.with_intent(ANCHOR, intent).with_record(staging), Laid(intent.timestamp)
 
 
@@ -333,13 +337,22 @@ def _one_phase(ranges: Ranges, request: OnePhase, rules: Rules) -> Iterator[Outc
 # -- the record ----------------------------------------------------------------------------------
 
 
+def _is_past(ranges: Ranges, rules: Rules) -> bool:
+    """Return whether it may have committed, and all that said so be gone."""
+    is_open = ranges.record is None or ranges.record.status == ABORTED
+    return is_open and ranges.is_collected
+
+
 def _settled(ranges: Ranges, record: Record) -> Ranges:
-    """Return them with a final record, and the intents of its range resolved with it."""
+    """Return them with a final record, and the intent beside it resolved."""
     return _resolved(ranges.with_record(record), Resolve(ANCHOR, record.status, record.timestamp))
 
 
 def _commit(ranges: Ranges, request: Commit, rules: Rules) -> Iterator[Outcome]:
     record = ranges.record
+    if _is_past(ranges, rules):
+        yield ranges, Unknown()
+        return
     if record is not None and record.status == STAGING and record.timestamp == request.timestamp:
         record = record._replace(status=COMMITTED)
         ranges = _settled(ranges, record)
@@ -352,7 +365,7 @@ def _abort(ranges: Ranges, request: Abort, rules: Rules) -> Iterator[Outcome]:
         yield ranges, Stands(record)
     elif version is not None and rules.end_looks_for_the_version:
         yield ranges, stands_committed(version.timestamp)
-    elif ranges.is_collected and rules.collected_is_not_known_aborted:
+    elif _is_past(ranges, rules) and rules.collected_is_not_known_aborted:
         yield ranges, Unknown()
     elif (
         record is not None
@@ -366,38 +379,35 @@ def _abort(ranges: Ranges, request: Abort, rules: Rules) -> Iterator[Outcome]:
 
 
 def _heartbeat(ranges: Ranges, request: Heartbeat, rules: Rules) -> Iterator[Outcome]:
-    record = ranges.record
-    if record is None:
-        makes_one = not ranges.is_collected
-    else:
-        makes_one = record.status == STAGING and not rules.heartbeat_leaves_staging
-    if makes_one:
+    record, version = ranges.record, ranges.versions[ANCHOR]
+    if record is None and version is not None:
+        yield ranges, stands_committed(version.timestamp)
+        return
+    if _is_past(ranges, rules):
+        yield ranges, Unknown()
+        return
+    if record is None or (record.status == STAGING and not rules.heartbeat_leaves_staging):
         record = Record(PENDING)
     yield ranges.with_record(record), Stands(record)
 
 
 def _push(ranges: Ranges, request: Push, rules: Rules) -> Iterator[Outcome]:
     record, version = ranges.record, ranges.versions[ANCHOR]
+    is_final = record is not None and record.status.is_final
+    is_aborted = record is not None and record.status == ABORTED
+    if is_final and (is_aborted or rules.record_once_final_stays):
+        yield ranges, Stands(record)
+        return
     if version is not None and rules.push_looks_for_the_version:
         yield ranges, stands_committed(version.timestamp)
         return
-    if record is None and ranges.is_collected and rules.push_makes_no_record_of_the_collected:
-        yield ranges, STANDS_ABORTED
+    yield ranges, Stands(record)  # It shows signs of life; or it is STAGING.
+    if record is not None and record.status == STAGING and rules.push_leaves_staging:
         return
-    if record is not None and record.status == STAGING:
-        yield ranges, Stands(record)
-        if rules.push_leaves_staging:
-            return
-    elif (
-        record is not None
-        and record.status.is_final
-        and (record.status == ABORTED or rules.record_once_final_stays)
-    ):
-        yield ranges, Stands(record)
-        return
-    else:
-        yield ranges, Stands(record)  # It shows signs of life.
-    yield ranges.with_record(Record(ABORTED)), STANDS_ABORTED
+    is_past = record is None and ranges.is_collected
+    if not (is_past and rules.push_makes_no_record_of_the_collected):
+        ranges = ranges.with_record(Record(ABORTED))
+    yield ranges, STANDS_ABORTED
 
 
 def _push_timestamp(ranges: Ranges, request: PushTimestamp, rules: Rules) -> Iterator[Outcome]:
@@ -432,7 +442,7 @@ def _recover(ranges: Ranges, request: Recover, rules: Rules) -> Iterator[Outcome
         and (record.timestamp == request.timestamp or not rules.recovery_needs_the_timestamp)
     ):
         record = record._replace(status=COMMITTED if request.committed else ABORTED)
-        ranges = _settled(ranges, record)
+        ranges = ranges.with_record(record)
     yield ranges, Stands(record)
 
 

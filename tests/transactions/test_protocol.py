@@ -1,10 +1,14 @@
-"""Every state of a transaction is sound; and without any one of the rules, some state is not."""
+"""Every state of a transaction is sound; the product's ranges go the same ways; and without any
+one of the rules, some state is not sound.
+"""
 
 import dataclasses
+import functools
 
 import pytest
 
-from tests.transactions.explorer import CounterexampleError
+from tests.transactions import conformance, server
+from tests.transactions.explorer import CounterexampleError, Explored
 from tests.transactions.model import Model
 from tests.transactions.rules import NAMES, RULES
 from tests.transactions.setups import SETUPS
@@ -48,10 +52,32 @@ BROKEN = {
 """Of each rule: where it is missed, and what goes wrong then."""
 
 
+@functools.cache
+def explored(name: str) -> tuple[Model, Explored]:
+    model = Model(SETUPS[name])
+    return model, model.explore()
+
+
 @pytest.mark.parametrize("name", SETUPS)
 def test_every_state_is_sound(name: str) -> None:
-    explored = Model(SETUPS[name]).explore()
-    assert explored.states > 5_000, "the setup has become so small that it says little"
+    _, result = explored(name)
+    assert result.states > 5_000, "the setup has become so small that it says little"
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_ranges_do_what_the_model_does(name: str) -> None:
+    model, _ = explored(name)
+    compared = 0
+    for (ranges, request), outcomes in model.evaluated.items():
+        if isinstance(request, server.OnePhase) and not ranges.are_one:
+            continue  # Such a part is refused before it is evaluated.
+        wanted = [conformance.normal(outcome) for outcome in outcomes]
+        actual = [conformance.normal(each) for each in conformance.evaluate(ranges, request)]
+        told = f"{request}\n  asked of {ranges}\n  gives {actual}\n  not   {wanted}"
+        assert all(outcome in wanted for outcome in actual), told
+        assert all(outcome in actual for outcome in wanted), told
+        compared += 1
+    assert compared > 400, "the model has been hardly anywhere"
 
 
 def test_every_rule_is_broken_once() -> None:
