@@ -145,10 +145,14 @@ class Pending:
 
     def finish(self, answer: BatchReply) -> None:
         """Answer a part that holds its latches."""
+        self.let_go()
+        self.reply(answer)
+
+    def let_go(self) -> None:
+        """Give up the latches, and the claim on a lock if it waited for one."""
         self.holder.latches.release(self.latch)
         if self._waiter is not None:
             self._leave(self._waiter)
-        self.reply(answer)
 
 
 class PendingRead(Pending):
@@ -185,11 +189,15 @@ class PendingWrite(Pending):
         if settled is not None:
             self.finish(settled)
 
+    def committed(self) -> None:
+        """The write set is certain to be in the engine before anybody gets its latches: answer."""
+        self.reply(self.answer)
+
     def applied(self) -> None:
         """The write set is in the engine."""
         for observe in self.holder.observers:
             observe(self.write_set)
-        self.finish(self.answer)
+        self.let_go()
 
     def failed(self, error: errors.MultiraftError) -> None:
         """The term was lost first; whether the write is applied is for the next attempt to find."""

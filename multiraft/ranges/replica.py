@@ -42,7 +42,7 @@ from multiraft.ranges import apply, messages, state, triggers
 from multiraft.ranges.lease import Lease
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command, SplitTrigger
-from multiraft.ranges.pending import Reply
+from multiraft.ranges.pending import PendingWrite, Reply
 from multiraft.ranges.proposals import Proposal
 from multiraft.ranges.snapshot import StagedSnapshot
 from multiraft.ranges.state import AppliedState, RangeState, Tombstone
@@ -465,7 +465,10 @@ class Replica:
 
     def _settle(self, turn: Turn, proposal: Proposal, *, applied: bool) -> None:
         if applied:
-            turn.after_write += [waiter.applied for _, waiter in proposal.parts]
+            for _, waiter in proposal.parts:
+                if isinstance(waiter, PendingWrite):
+                    turn.before_write.append(waiter.committed)
+                turn.after_write.append(waiter.applied)
         else:
             error = errors.NotLeaseholderError(range_id=self.range_id, leaseholder=None)
             turn.after_write.append(partial(proposal.fail, error))

@@ -9,7 +9,9 @@ Invariants
       done, and a sync releases exactly the Readys of the turns it covers; the others, all of a term
       that is durable here, leave before the batch is written (rules A1, S14).
     - Effects are written behind the entries of the same turn, in a batch of their own, while the
-      disk syncs those or, on a follower, after that; nobody is told of an effect before.
+      disk syncs those or, on a follower, after that. Latches are released behind that, so nobody
+      meets an effect that is not there; but who waits for nothing else than the write is answered
+      before, since what is committed is certain to be applied.
     - A message for a range that a split not yet applied here will bring is held, so no replica is
       made that would make the leader send a snapshot.
     - A failed write or sync, or a broken invariant, stops the store at once (rule S15).
@@ -544,17 +546,21 @@ class Store:
         for replica in concerned.values():
             if not replica.destroyed:
                 replica.follow_core()
+        self._tell(turn.before_write)
         self._write(turn)
+        self._tell(turn.after_write)
+        for replica in concerned.values():
+            self._follow_timer(replica)
+        self.outbox.flush()
+
+    def _tell(self, actions: list[Callable[[], None]]) -> None:
         endings: list[Callable[[], None]] = []
         self._endings = endings
-        for action in turn.after_write:
+        for action in actions:
             action()
         self._endings = None
         for action in endings:
             action()
-        for replica in concerned.values():
-            self._follow_timer(replica)
-        self.outbox.flush()
 
     def at_the_end(self, action: Callable[[], None]) -> None:
         """Run `action` when all that is being told has been told: with the turn, or soon."""

@@ -4,7 +4,8 @@ Invariants
     - Everything gathered goes into one engine batch, written once; where that has to be durable,
       what is committed is gathered into a second one, written behind the first.
     - What happened in memory because of applied commands becomes visible only after that write:
-      it is queued in `after_write`, in order.
+      it is queued in `after_write`, in order. Only answers to plain writes, whose latches hold till
+      then, leave before, from `before_write`.
     - A sync releases exactly the Readys taken in the turns it covers (rule A1).
 """
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Turn:
     """One batch of a turn, and what depends on it."""
 
-    __slots__ = ("after_write", "batch", "committed", "synced", "to_sync", "writes")
+    __slots__ = ("after_write", "batch", "before_write", "committed", "synced", "to_sync", "writes")
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -33,6 +34,8 @@ class Turn:
         """Readys to confirm to their cores once the batch is durable."""
         self.committed: list[tuple[Replica, tuple[Entry, ...]]] = []
         """To be applied in the batch behind this one, in order."""
+        self.before_write: list[Callable[[], None]] = []
+        """To be called once it is certain that this is going to be written."""
         self.after_write: list[Callable[[], None]] = []
         self.synced: list[Callable[[], None]] = []
         """To be called once the batch is durable, after the cores were told."""

@@ -175,6 +175,22 @@ def test_a_store_whose_disk_fails_stops_and_nothing_acknowledged_is_lost(what: s
     failing()
 
 
+@cluster_test()
+async def test_what_was_answered_is_kept_though_the_leader_fails_to_write_it(
+    cluster: Cluster, db: Database
+) -> None:
+    """It is committed: a quorum has it, and the next leader applies it."""
+    leader = leader_of(cluster)
+    cluster.slow_down(sync_s=0.005, link_s=0.005)
+    write = ask(cluster, leader, put(b"k", b"v"))
+    await asyncio.sleep(0)
+    leader.engine.fail_next_write("no such device")
+    await expect_stop(cluster, leader, reason="no such device")
+    assert write.code == ""
+    await cluster.until_served()
+    assert await db.get(b"k") == b"v"
+
+
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("method", ["first", "scan"])
 def test_a_store_that_reads_damaged_bytes_stops_instead_of_answering(

@@ -5,10 +5,23 @@ from unittest import mock
 
 from multiraft import errors
 from multiraft.client.database import Database
+from multiraft.ids import Timestamp
+from multiraft.model.requests import BatchReply, BatchRequest
+from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.messages import Command
 from multiraft.sim.cluster import Cluster
 from tests.support.cluster import cluster_test
-from tests.support.serving import ask, holder_of, leader_of, put
+from tests.support.serving import (
+    MARGIN,
+    Asked,
+    ask,
+    get,
+    holder_of,
+    leader_of,
+    now_of,
+    put,
+    scan,
+)
 
 
 @cluster_test()
@@ -66,3 +79,27 @@ async def test_what_is_to_be_done_at_the_end_is_done_with_the_turn_or_soon(
     assert len(order) == 3
     await asyncio.sleep(0)
     assert order[3] == "soon"
+
+
+@cluster_test()
+async def test_a_write_is_answered_before_its_effects_are_written_and_nobody_sees_that(
+    cluster: Cluster, db: Database
+) -> None:
+    """Whoever asks in the very moment of the answer waits for the latch, and so for the effects."""
+    leader = leader_of(cluster)
+    family = leader.engine.data
+    there: list[bool] = []
+    later: list[Asked] = []
+
+    def answered_now(_: BatchReply) -> None:
+        there.append(any(b"new" in row for _, row in leader.engine.scan(b"", b"\xff", family)))
+        later.extend(ask(cluster, leader, each) for each in (get(b"k"), scan(b"a", b"z")))
+        assert not any(each.is_answered for each in later)
+
+    issued_at = Timestamp(now_of(leader) - MARGIN)
+    write = BatchRequest(USER_RANGE_ID, (put(b"k", b"new"),), bytes(16), 1, issued_at)
+    leader.up.store.submit(write, answered_now)
+    await cluster.until(lambda: len(later) == 2 and all(each.is_answered for each in later))
+    assert there == [False]
+    assert later[0].value == b"new"
+    assert b"new" in later[1].rows
