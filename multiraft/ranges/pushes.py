@@ -287,12 +287,17 @@ class Pushes:
     async def _abort(
         self, txn: TransactionMeta, reason: str, table: LockTable | None = None
     ) -> None:
-        """Abort `txn`, unless it has begun to commit; in `table` its locks are let go of."""
+        """Abort `txn`, unless it has committed; in `table` its locks are let go of."""
         now = self._store.context.hlc.now()
         answer = await self._record(
             PushTransaction(txn.anchor, txn, now, now, PushKind.ABORT, force=True, reason=reason)
         )
         record = answer.record
+        if record is not None and record.status is _STAGING:
+            # It stages in parallel with its last writes, and one of these waits: so it has not
+            # committed, and never will once that is found missing.
+            self._recoveries += 1
+            record = await recovery.recover(self._ask, record)
         if record is None or not record.status.is_final:
             return
         if record.status is TransactionStatus.ABORTED:

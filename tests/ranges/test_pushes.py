@@ -298,6 +298,29 @@ def test_circle_over_several_stores_loses_exactly_one(size: int, stores: int) ->
     virtual_loop.run(main, limit_s=1_000)
 
 
+@pytest.mark.parametrize("stores", [1, 2])
+def test_victim_that_has_staged_already_is_recovered(stores: int) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        world = World(loop, stores)
+        waits = circle(world, 2)
+        victim = waits[-1].waiter.txn
+        assert victim is not None
+        # It stages while the last of its writes waits for the other one.
+        staged = world.record(victim, TransactionStatus.STAGING, at=Timestamp(40))
+        writes = (IntentRef(victim.anchor, 1), IntentRef(waits[-1].key, 1))
+        record = msgspec.structs.replace(staged, writes=writes)
+        world.owner(victim.anchor).records[victim.id] = record
+        world.laid = {(victim.anchor, victim.id, 1)}
+        assert await waits[-1].within(1.0) is Wake.ABORTED
+        assert await waits[0].within(1.0) is Wake.FREE
+        assert world.owner(victim.anchor).records[victim.id].status is TransactionStatus.ABORTED
+        for each in waits:
+            each.leave()
+        await world.settle()
+
+    virtual_loop.run(main, limit_s=1_000)
+
+
 @on_virtual_time
 async def test_chain_that_takes_its_time_is_no_deadlock(loop: VirtualLoop) -> None:
     world = World(loop, stores=3)

@@ -402,6 +402,37 @@ async def lose_one(cluster: Cluster, db: Database, size: int, ranges: int) -> No
 
 
 @cluster_test()
+async def test_circle_through_a_transaction_that_is_staging_ends(
+    cluster: Cluster, db: Database
+) -> None:
+    right = (await ranges_on_nodes(cluster, db, [b"m"]))[0]
+    old, young = Transaction(cluster, b"a"), Transaction(cluster, b"z", began=1 << 63)
+    await old.laid_down({b"a": b"old"})
+    at = await young.laid_down({b"z": b"young"}, range_id=right)
+    # The young one commits in parallel: its record stands STAGING while its last write waits.
+    last = young.lay({b"a": b"young"}, at=at)
+    assert (await young.ended(STAGING, at, range_id=right)).status is STAGING
+    beats = [
+        asyncio.create_task(keep_alive(old)),
+        asyncio.create_task(keep_alive(young, right)),
+    ]
+    watch = Stopwatch(cluster)
+    waits = old.lay({b"z": b"old"}, range_id=right)
+    await answered(cluster, waits)
+    assert waits.code == ""
+    assert watch.passed_s < 1.0
+    for beat in beats:
+        beat.cancel()
+    await answered(cluster, last)
+    asked = young.query(range_id=right)
+    await answered(cluster, asked)
+    assert record_of(asked).status is ABORTED
+    await old.ended(ABORTED)
+    assert await both(db) == (None, None)
+    await nothing_is_locked(cluster)
+
+
+@cluster_test()
 async def test_nobody_asks_while_nobody_waits(cluster: Cluster, db: Database) -> None:
     txn = Transaction(cluster, b"a")
     await txn.laid_down({b"a": b"new"})
