@@ -11,7 +11,7 @@ from multiraft.client.database import Database
 from multiraft.client.router import Router
 from multiraft.cluster import garbage_queue
 from multiraft.cluster.garbage_queue import GarbageQueueStatus
-from multiraft.config import Config
+from multiraft.config import Config, LimitsConfig
 from multiraft.ids import Timestamp
 from multiraft.model import hlc, keys
 from multiraft.model.requests import AdminProtect
@@ -301,6 +301,43 @@ async def test_a_protected_time_stays_readable_for_as_long_as_it_is_renewed(
     await asyncio.sleep(COLLECTED_S)
     assert await db.admin.protections() == []
     assert ask(cluster, leader_of(cluster), get(b"00000"), timestamp=at).code == "read_too_old"
+
+
+@cluster_test(config=SHORT)
+async def test_the_protection_of_a_client_that_vanished_ends_by_itself(
+    cluster: Cluster, db: Database
+) -> None:
+    at = now_of(leader_of(cluster))
+    await overwrite(db, count=1, times=2)
+    asked = AdminProtect(bytes(16), at, 6_000, "somebody who is gone")
+    await db._router.execute((asked,), anchor=keys.PROTECTION_PREFIX)
+    await asyncio.sleep(5.9)
+    (threshold,) = thresholds(cluster)
+    assert threshold < at
+    await asyncio.sleep(COLLECTED_S)
+    (threshold,) = thresholds(cluster)
+    assert threshold > at
+    await asyncio.sleep(COLLECTED_S)
+    stats = cluster.replicas(FIRST_RANGE_ID)[0].applied.stats
+    assert stats.versions == stats.live_keys, "nothing is left of it either"
+
+
+SLOWLY = msgspec.structs.replace(keeping(8.0), limits=LimitsConfig(scan_keys_max=1))
+
+
+@cluster_test(config=SLOWLY)
+async def test_a_scan_that_lasts_longer_than_versions_live_reads_on(
+    cluster: Cluster, db: Database
+) -> None:
+    await overwrite(db, count=6, times=2)
+    found = []
+    async for row in db.scan():
+        found.append(row)
+        await overwrite(db, count=6, times=1)
+        await asyncio.sleep(10.0)
+    assert found == [(b"%05d" % key, b"1") for key in range(6)]
+    await asyncio.sleep(20.0)
+    assert versions(cluster) == 6, "and lets go of them at its end"
 
 
 @cluster_test(config=SHORT)
