@@ -120,6 +120,8 @@ class Store:
         """When to look again at those that wait for a time that the clock has yet to reach."""
         self._tell_all_commits = False
         self._applies = ApplyQueue()
+        self._unsynced: list[Turn] = []
+        """Their batches are written, and are to be synced when the turn is over."""
         self._endings: list[Callable[[], None]] | None = None
         self.outbox = Outbox(hlc, send_frame)
         self._peers = {node_id}
@@ -552,6 +554,8 @@ class Store:
         for replica in concerned.values():
             self._follow_timer(replica)
         self.outbox.flush()
+        if self._unsynced:
+            self._ask_for_sync()
 
     def _tell(self, actions: list[Callable[[], None]]) -> None:
         endings: list[Callable[[], None]] = []
@@ -574,12 +578,20 @@ class Store:
         self._carry_on(Turn(self.context.engine.new_batch()), rest, rest.values())
 
     def _write(self, turn: Turn) -> None:
-        """Write the batch, and ask for a sync if anything waits for one."""
         if turn.writes:
             self.context.engine.write(turn.batch)
         if turn.is_to_be_synced:
-            self.syncs += 1
-            self.context.engine.sync(partial(self._synced, turn))
+            self._unsynced.append(turn)
+
+    def _ask_for_sync(self) -> None:
+        """Have all that was written synced.
+
+        The last thing to do: the thread that syncs needs the interpreter to begin, so asked before
+        it would only wait, and be woken twice.
+        """
+        turns, self._unsynced = self._unsynced, []
+        self.syncs += 1
+        self.context.engine.sync(partial(self._synced, turns))
 
     def owe_commit(self, replica: Replica) -> None:
         """Members of the group lack only the newest commit index: tell them soon (rule L2).
@@ -617,14 +629,22 @@ class Store:
                 if not replica.destroyed:
                     replica.tell_commit(turn)
 
-    def _synced(self, turn: Turn, error: BaseException | None) -> None:
-        """The batch of `turn` is durable: what was waiting for that may go."""
+    def _synced(self, turns: list[Turn], error: BaseException | None) -> None:
+        """The batches of `turns` are durable: what was waiting for that may go."""
         if error is not None:
             self.fail(error)
             return
-        self.or_fail(partial(self._release, turn))
+        self.or_fail(partial(self._release, turns))
 
-    def _release(self, turn: Turn) -> None:
+    def _release(self, turns: list[Turn]) -> None:
+        for turn in turns:
+            self._confirm(turn)
+        self.outbox.flush()
+        if self._applies:
+            # Behind what other turns release that the same sync covers.
+            asyncio.get_running_loop().call_soon(self.or_fail, self._apply_rest)
+
+    def _confirm(self, turn: Turn) -> None:
         for replica, core, ready in turn.to_sync:
             if replica.destroyed or replica.core is not core:
                 continue
@@ -635,10 +655,6 @@ class Store:
                 self._mark_dirty(replica)
         for action in turn.synced:
             action()
-        self.outbox.flush()
-        if self._applies:
-            # Behind what other turns release that the same sync covers.
-            asyncio.get_running_loop().call_soon(self.or_fail, self._apply_rest)
 
     # -- messages out ----------------------------------------------------------------------------
 
