@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from multiraft import errors
 from multiraft.ids import Index, RangeId, ReplicaId, Term, Timestamp
 from multiraft.model.descriptor import RangeDescriptor, ReplicaDescriptor, ReplicaKind
 from multiraft.mvcc.statistics import RangeStats
@@ -151,7 +152,10 @@ class StoredReplica(msgspec.Struct, frozen=True):
 
 
 def stored_replicas(engine: Engine) -> Iterator[StoredReplica]:
-    """Yield every replica of this store, by range ID."""
+    """Yield every replica of this store, by range ID.
+
+    Raises CorruptionError if one has no applied state: that is written with the descriptor.
+    """
     found: dict[RangeId, dict[bytes, bytes]] = {}
     end = bytes([layout.RANGE[0] + 1])
     for key, value in engine.scan(layout.RANGE, end, engine.data):
@@ -160,6 +164,10 @@ def stored_replicas(engine: Engine) -> Iterator[StoredReplica]:
     for range_id, values in found.items():
         placeholder = values.get(PLACEHOLDER)
         replica_id = None if placeholder is None else _unpack_placeholder(placeholder).replica_id
+        if (DESCRIPTOR in values) != (APPLIED in values):
+            raise errors.CorruptionError(
+                reason=f"of r{range_id} only one of descriptor and applied state is stored"
+            )
         if DESCRIPTOR in values:
             state = RangeState(
                 _unpack_descriptor(values[DESCRIPTOR]), _unpack_applied(values[APPLIED])
