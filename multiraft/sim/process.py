@@ -82,6 +82,8 @@ class Process:
 
     def _pull_triggers(self) -> None:
         for trigger in tuple(self._triggers):
+            if self.is_dead:
+                return  # Of an earlier one: then there are no others any more.
             if trigger[0]():
                 self._triggers.remove(trigger)
                 trigger[1]()
