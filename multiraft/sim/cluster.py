@@ -209,6 +209,7 @@ class Cluster(Inspection):
         Of its unsynced batches only the first `keep` survive; None: a random number of them.
         """
         member = self.members[number]
+        self.invariants.promises.look_at_all(member)
         node, member.node = member.up, None
         self.snapshots_of_the_dead += node.store.snapshots.sent
         if member.process.is_frozen:

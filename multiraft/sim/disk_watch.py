@@ -9,15 +9,17 @@ Invariants, of each replica
     - No leader commits by counting what is older than its term (Figure 8 of the paper).
     - Nothing is applied but what is committed, and all replicas have the same applied state,
       statistics included, at an index.
-    - After a restart it has at least the term in which it spoke, the vote that it gave in that
-      term, and every committed entry that it had acknowledged (rule S14).
+    - It asks, grants and acknowledges only in terms that are durable. So after a restart it has at
+      least the term in which it spoke, the vote that it gave in that term, and every committed
+      entry that it had acknowledged (rule S14).
 """
 
 from collections.abc import Callable
 
 import msgspec
 
-from multiraft.ids import Index, RangeId, ReplicaId, Term
+from multiraft.ids import NO_EPOCH, Index, RangeId, ReplicaId, Term
+from multiraft.model import keys
 from multiraft.raft import messages as raft
 from multiraft.raft.ready import HardState
 from multiraft.ranges import state
@@ -25,7 +27,10 @@ from multiraft.ranges.messages import GroupEnvelope
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.state import AppliedState, StoredReplica
 from multiraft.ranges.store import Store
+from multiraft.sim.durability_watch import DurabilityWatch
 from multiraft.sim.group_facts import GroupFacts
+from multiraft.sim.read_watch import ReadWatch
+from multiraft.sim.start_watch import StartWatch
 from multiraft.storage import layout, raft_log
 from multiraft.storage.memory import MemoryEngine
 from multiraft.storage.raft_log import RangeLog
@@ -35,10 +40,14 @@ Report = Callable[[RangeId, str | None], None]
 Place = tuple[int, RangeId]
 """A node and a range."""
 
+_pack = msgspec.msgpack.Encoder().encode
 _unpack_applied = msgspec.msgpack.Decoder(AppliedState).decode
 _HARD_STATE = raft_log.HARD_STATE[0]
 _ENTRY = raft_log.ENTRY[0]
+_TRUNCATION = raft_log.TRUNCATION[0]
 _RANGE = layout.RANGE[0]
+_VERSION = layout.VERSION[0]
+_DESCRIPTOR = state.DESCRIPTOR[0]
 _APPLIED = state.APPLIED[0]
 _TOMBSTONE = state.TOMBSTONE[0]
 _APPLIED_KEPT_MAX = 4_096
@@ -56,11 +65,17 @@ class _Promises:
 
 
 class DiskWatch:
-    """One per cluster."""
+    """One per cluster. Tells `reads` which versions are written."""
 
-    def __init__(self, facts: Callable[[RangeId], GroupFacts], report: Report) -> None:
+    def __init__(
+        self, facts: Callable[[RangeId], GroupFacts], report: Report, reads: ReadWatch
+    ) -> None:
         self._facts = facts
         self._report = report
+        self._reads = reads
+        self._logs = DurabilityWatch(report)
+        self._starts = StartWatch(report)
+        self._descriptors: dict[Place, bytes] = {}
         self._hard: dict[Place, HardState] = {}
         self._applied: dict[Place, Index] = {}
         self._durable: dict[Place, tuple[ReplicaId, HardState]] = {}
@@ -75,9 +90,15 @@ class DiskWatch:
         for place in [p for p in (*self._hard, *self._applied) if p[0] == number]:
             self._hard.pop(place, None)
             self._applied.pop(place, None)
+        if number not in self._unsynced:  # It was never up: what it has was there from the start.
+            low, high = layout.span(layout.VERSION, keys.MIN, keys.END)
+            self._reads.wrote(list(engine.scan(low, high, engine.data)))
         self._unsynced[number] = {}
-        for found in state.stored_replicas(engine):
+        self._logs.start(number)
+        replicas = list(state.stored_replicas(engine))
+        for found in replicas:
             self._find(number, engine, found)
+        self._starts.found(number, engine, replicas)
         inner_write, inner_sync = engine.write, engine.sync
 
         def write(batch: object) -> None:
@@ -88,12 +109,13 @@ class DiskWatch:
                 self.look(number, engine, up, operations)
 
         def sync(done: Done) -> None:
-            covered = self._unsynced[number]
+            covered, entries = self._unsynced[number], self._logs.take(number)
             self._unsynced[number] = {}
 
             def synced(error: BaseException | None) -> None:
                 if error is None:
                     self._make_durable(number, covered)
+                    self._logs.synced(entries)
                 done(error)
 
             inner_sync(synced)
@@ -119,23 +141,35 @@ class DiskWatch:
     ) -> None:
         """Look at a batch that was just written."""
         raft_family = engine.raft
+        applied: list[tuple[RangeId, Index]] = []
+        rows: list[tuple[bytes, bytes]] = []
         for family, key, value, _ in operations:
             if value is None:
                 continue
             if family is raft_family:
                 kind = key[8]
                 if kind == _ENTRY:
-                    self._entry(store, key, value)
+                    self._entry(number, store, key, value)
                 elif kind == _HARD_STATE:
                     self._hard_state(number, store, key, value)
+                elif kind == _TRUNCATION:
+                    index = Index(int.from_bytes(value[:8], "big"))
+                    self._logs.installed((number, _range_id(key[:8])), index)
+            elif key[0] == _VERSION:
+                rows.append((key, value))
             elif key[0] == _RANGE:
-                kind = key[9]
+                kind, range_id = key[9], _range_id(key[1:9])
                 if kind == _APPLIED:
-                    self._apply(number, _range_id(key[1:9]), value)
+                    applied.append((range_id, self._apply(number, range_id, value)))
+                elif kind == _DESCRIPTOR:
+                    self._descriptors[number, range_id] = value
                 elif kind == _TOMBSTONE:
-                    self._destroyed(number, _range_id(key[1:9]))
+                    self._destroyed(number, range_id)
+        self._reads.wrote(rows)
+        for range_id, index in applied:
+            self._starts.applied(number, range_id, index, self._descriptors[number, range_id])
 
-    def _entry(self, store: Store, key: bytes, value: bytes) -> None:
+    def _entry(self, number: int, store: Store, key: bytes, value: bytes) -> None:
         range_id = _range_id(key[:8])
         replica = store.replicas.get(range_id)
         if replica is None:
@@ -145,6 +179,7 @@ class DiskWatch:
         prev_term = replica.log.term(Index(index - 1))
         facts = self._facts(range_id)
         self._report(range_id, facts.writes(term, Index(index), prev_term, value[8:]))
+        self._logs.wrote((number, range_id), Index(index), term)
 
     def _hard_state(self, number: int, store: Store, key: bytes, value: bytes) -> None:
         range_id = _range_id(key[:8])
@@ -166,11 +201,14 @@ class DiskWatch:
     def _count_rightly(self, number: int, replica: Replica, index: Index) -> None:
         """Look at a commit index that rose, where a leader is the first to know of it."""
         leadership = replica.core.leadership
-        if leadership is None or index >= leadership.noop_index:
+        if leadership is None or index in self._facts(replica.range_id).committed:
             return
-        if index not in self._facts(replica.range_id).committed:
+        if index < leadership.noop_index:
             problem = f"n{number} committed {index}, of an older term than it leads, by counting"
             self._report(replica.range_id, problem)
+        term = replica.log.term(index)
+        if term is not None:
+            self._logs.commits(number, replica, index, term)
 
     def _commits(self, range_id: RangeId, log: RangeLog, low: Index, new: HardState) -> None:
         facts = self._facts(range_id)
@@ -181,7 +219,7 @@ class DiskWatch:
             elif index:
                 self._report(range_id, facts.commits(Index(index), term, new.term))
 
-    def _apply(self, number: int, range_id: RangeId, value: bytes) -> None:
+    def _apply(self, number: int, range_id: RangeId, value: bytes) -> Index:
         applied = _unpack_applied(value)
         index = applied.index
         known = self._applied.get((number, range_id), Index(0))
@@ -202,11 +240,13 @@ class DiskWatch:
             self._report(range_id, f"n{number} has another applied state at {index} than others")
         if len(states) > _APPLIED_KEPT_MAX:
             del states[next(iter(states))]
+        return index
 
     def _destroyed(self, number: int, range_id: RangeId) -> None:
         self._hard.pop((number, range_id), None)
         self._applied.pop((number, range_id), None)
         self._unsynced[number][range_id] = None
+        self._logs.forget((number, range_id))
 
     # -- the wire --------------------------------------------------------------------------------
 
@@ -215,6 +255,11 @@ class DiskWatch:
         message = envelope.message
         if type(message) is raft.PreVote or type(message) is raft.PreVoteReply:
             return  # They speak of terms that nobody is in.
+        if _is_promise(message):
+            durable = self._durable.get((number, envelope.range_id))
+            if durable is None or durable[1].term < message.term:
+                problem = f"n{number} says {message!r}, and that term is not synced"
+                self._report(envelope.range_id, problem)
         speaker = (number, envelope.range_id, envelope.source)
         promises = self._promises.get(speaker)
         if promises is None:
@@ -227,6 +272,8 @@ class DiskWatch:
         if type(message) is raft.AppendEntriesReply and message.accepted:
             acknowledged = (message.term, message.match_index)
             promises.acknowledged = max(promises.acknowledged, acknowledged)
+            place = (number, envelope.range_id)
+            self._logs.acknowledges(place, message.term, message.match_index)
 
     # -- restart ---------------------------------------------------------------------------------
 
@@ -241,7 +288,9 @@ class DiskWatch:
         self._check_promises(number, range_id, replica_id, log)
         self._hard[place] = hard
         self._durable[place] = (replica_id, hard)
+        self._logs.found(place, log.last_index())
         if found.state is not None:
+            self._descriptors[place] = _pack(found.state.descriptor)
             self._applied[place] = applied
             self._commits(range_id, log, Index(applied - 1), hard)
 
@@ -265,6 +314,18 @@ class DiskWatch:
         facts = self._facts(range_id)
         problem = facts.lost(promises.acknowledged, log.first_index(), log.term)
         self._report(range_id, problem and f"n{number} lost {problem}")
+
+
+def _is_promise(message: raft.Message) -> bool:
+    """Whether a message must not leave before its term is durable: not so refusals."""
+    kind = type(message)
+    if kind is raft.AppendEntries or kind is raft.RequestVote:
+        return True
+    return (
+        (type(message) is raft.AppendEntriesReply and message.accepted)
+        or (type(message) is raft.RequestVoteReply and message.granted)
+        or (type(message) is raft.FortifyReply and message.epoch != NO_EPOCH)
+    )
 
 
 def _loaded(

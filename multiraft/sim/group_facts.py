@@ -44,6 +44,11 @@ class GroupFacts:
         known = self._leaders.setdefault(term, who)
         return None if known == who else f"election safety: {known} led term {term}, and {who}"
 
+    @property
+    def terms_led(self) -> list[Term]:
+        """The terms in which a leader was seen."""
+        return sorted(self._leaders)
+
     def is_led(self, term: Term) -> bool:
         """Whether a leader of that term was seen."""
         return term in self._leaders

@@ -8,27 +8,36 @@ Invariants, kept by
     - group_facts: election safety, log matching, leader completeness, state machine safety, votes;
     - disk_watch: what was durable, said or acknowledged is still there after a crash;
     - lease_watch: one leaseholder for a key, none after its release;
+    - promise_watch: no term begins within a lease of another one;
+    - read_watch: nothing is read that is written otherwise, before or afterwards;
+    - durability_watch: what is acknowledged, and what is committed, is durable;
+    - start_watch: what a started node finds is whole;
+    - snapshot_watch: no snapshot is sent in vain;
+    - here: no node drags another one's clock along;
     - contents_watch: replicas at one applied index hold the same.
-    A snapshot that entries could have replaced is no violation: it is counted.
 Ownership
     Everything here only looks. One per simulated cluster, which attaches every life of its nodes.
 """
 
 from collections.abc import Callable
+from functools import partial
 
-from multiraft.ids import RangeId, ReplicaId, Term
+from multiraft.ids import RangeId, ReplicaId, Term, Timestamp
+from multiraft.model import hlc
 from multiraft.node import Node
 from multiraft.raft import messages as raft
 from multiraft.raft.role import Role
-from multiraft.ranges import state
 from multiraft.ranges.messages import GroupEnvelope
 from multiraft.ranges.replica import Replica
-from multiraft.ranges.store import Store
+from multiraft.sim import lease_watch
 from multiraft.sim.contents_watch import ContentsWatch
 from multiraft.sim.disk_watch import DiskWatch
 from multiraft.sim.group_facts import GroupFacts
 from multiraft.sim.inspection import Member
 from multiraft.sim.lease_watch import LeaseWatch
+from multiraft.sim.promise_watch import PromiseWatch
+from multiraft.sim.read_watch import ReadWatch
+from multiraft.sim.snapshot_watch import SnapshotWatch
 
 SAMPLE_INTERVAL_S = 0.25
 VIOLATIONS_MAX = 100
@@ -45,13 +54,15 @@ class Invariants:
     ) -> None:
         self._tell = tell
         self.violations: list[str] = []
-        self.needless_snapshots: list[str] = []
         self._running = running
         self._now = now
         self._sample_at = now() + SAMPLE_INTERVAL_S
         self._facts: dict[RangeId, GroupFacts] = {}
         self._led: dict[tuple[int, RangeId], tuple[int, Term]] = {}
-        self.disks = DiskWatch(self.facts, self.report)
+        self.reads = ReadWatch(self.report)
+        self.disks = DiskWatch(self.facts, self.report, self.reads)
+        self.promises = PromiseWatch(self.report)
+        self.snapshots = SnapshotWatch(running, now, self.report)
         self.leases = LeaseWatch(running, self.report)
         self.contents = ContentsWatch(running, self.report)
 
@@ -79,9 +90,9 @@ class Invariants:
         )
 
     def attach(self, member: Member, node: Node) -> None:
-        """See every turn of a node that was just made, and the snapshots it begins."""
+        """See every turn of a node that was just made, its snapshots, and what it answers."""
         store = node.store
-        inner_turn, inner_send = store._turn, store.send_snapshot
+        inner_turn = store._turn
 
         def turn() -> None:
             dirty = store._dirty
@@ -93,17 +104,16 @@ class Invariants:
             if self._now() >= self._sample_at:
                 self._sample()
 
-        def send_snapshot(replica: Replica, target: ReplicaId) -> None:
-            self._snapshot(store, replica, target)
-            inner_send(replica, target)
-
         store._turn = turn  # type: ignore[method-assign]
-        store.send_snapshot = send_snapshot  # type: ignore[method-assign]
+        self.snapshots.watch(store)
+        submit = self.reads.watch(member.name, partial(lease_watch.covers, store), store.submit)
+        store.submit = submit  # type: ignore[method-assign,assignment]
 
     def hear(self, source: int, incarnation: int, _target: int, envelope: GroupEnvelope) -> None:
         """Take in a message that leaves a store; `incarnation` is its sender's."""
         self.disks.hear(source, envelope)
         self.leases.hear(envelope)
+        self.promises.hear(envelope)
         message = envelope.message
         if type(message) is raft.AppendEntries:
             facts = self.facts(envelope.range_id)
@@ -127,6 +137,8 @@ class Invariants:
             log = core.log
             self.report(range_id, facts.is_complete(core.term, log.first_index, log.term))
         self.leases.look(member, replica)
+        self.promises.look(member, replica)
+        self.snapshots.look(member.up.store, replica)
 
     def check(self) -> None:
         """Look at everything at once: contents and leases. For quiet points and the end."""
@@ -138,39 +150,18 @@ class Invariants:
     def _sample(self) -> None:
         self._sample_at = self._now() + SAMPLE_INTERVAL_S
         self.leases.look_at_all()
+        for member in self._running():
+            self.promises.look_at_all(member)
+        self._look_at_clocks()
         self.contents.sample()
+
+    def _look_at_clocks(self) -> None:
+        """No HLC runs ahead of a wall clock by more than clocks may differ (trap T24)."""
+        for member in self._running():
+            clock = member.up.store.context.hlc
+            if not member.clock_is_wrong and clock.last - clock.wall() > clock.offset_max:
+                ahead_us = hlc.to_us(Timestamp(clock.last - clock.wall()))
+                self.report(RangeId(0), f"the HLC of {member.name} is {ahead_us} us ahead")
 
     def _votes(self, range_id: RangeId, voter: ReplicaId, term: Term, candidate: ReplicaId) -> None:
         self.report(range_id, self.facts(range_id).votes(voter, term, candidate))
-
-    def _snapshot(self, store: Store, replica: Replica, target: ReplicaId) -> None:
-        node = replica.node_of(target)
-        for member in self._running():
-            if member.number == node and self.could_follow(replica, member.up.store, target):
-                self.needless_snapshots.append(
-                    f"{self._now():.3f}s r{replica.range_id}: n{store.context.node_id} sends a "
-                    f"snapshot to n{node}, which could take entries"
-                )
-
-    def could_follow(self, leader: Replica, store: Store, target: ReplicaId) -> bool:
-        """Whether entries of the leader's log would do for the replica `target` on `store`."""
-        follower = store.replicas.get(leader.range_id)
-        if follower is not None and follower.descriptor is not None:
-            return (
-                follower.replica_id == target
-                and follower.core.commit_index >= leader.core.first_index - 1
-            )
-        # A split that the store has yet to apply may bring it, if entries do for the left range.
-        assert leader.descriptor is not None, "a leader is initialised"
-        left = store.map.at(leader.descriptor.start)
-        tombstone = state.read_tombstone(store.context.engine, leader.range_id)
-        if left is None or tombstone is not None:
-            return False
-        stores = [member.up.store for member in self._running()]
-        found = [s.replicas.get(left.range_id) for s in stores]
-        return any(
-            r is not None
-            and r.leaseholder is not None
-            and self.could_follow(r, store, left.replica_id)
-            for r in found
-        )

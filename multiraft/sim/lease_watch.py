@@ -17,6 +17,7 @@ from multiraft.raft.role import Role
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import GroupEnvelope
 from multiraft.ranges.replica import Replica
+from multiraft.ranges.store import Store
 from multiraft.sim.inspection import Member
 
 Report = Callable[[RangeId, str | None], None]
@@ -80,6 +81,14 @@ class LeaseWatch:
                         f"two leaseholders: {member.name} in term {replica.core.term}, "
                         f"{other.name} for r{rival.range_id} in term {rival.core.term}",
                     )
+
+
+def covers(store: Store, range_id: RangeId, timestamp: Timestamp) -> bool:
+    """Whether the store's lease on the range covers a request at `timestamp`."""
+    replica = store.replicas.get(range_id)
+    if replica is None:
+        return False
+    return timestamp + store.context.hlc.offset_max < lease_end(replica)
 
 
 def may_serve(member: Member, replica: Replica) -> bool:

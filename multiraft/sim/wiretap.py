@@ -28,8 +28,9 @@ Listener = Callable[[int, int, int, GroupEnvelope], None]
 
 
 class Tricks(msgspec.Struct, frozen=True):
-    """How likely a Raft message comes twice, or late; and how late, in seconds, at most."""
+    """How likely a Raft message is lost alone, comes twice, or late; and how late at most."""
 
+    loss_chance: float = 0.0
     repeat_chance: float = 0.0
     delay_chance: float = 0.0
     delay_s_max: float = 1.0
@@ -96,6 +97,9 @@ class Wiretap:
         tricks, rng = self.tricks, self._rng
         in_time: list[GroupEnvelope] = []
         for envelope in kept:
+            if tricks.loss_chance and rng.random() < tricks.loss_chance:
+                self.dropped += 1
+                continue
             is_late = rng.random() < tricks.delay_chance
             if is_late:
                 self.delayed += 1

@@ -37,7 +37,7 @@ from multiraft.raft.storage import InitialState
 from multiraft.storage.engine import Batch, Engine
 
 HARD_STATE = b"\x01"
-_TRUNCATION = b"\x02"
+TRUNCATION = b"\x02"
 ENTRY = b"\x03"
 
 _HARD_STATE_FORMAT = struct.Struct(">QQQQQQ")
@@ -242,7 +242,7 @@ class RangeLog:
 
     def _put_truncation(self, batch: Batch, index: Index, term: Term) -> None:
         batch.put(
-            _prefix(self.range_id) + _TRUNCATION,
+            _prefix(self.range_id) + TRUNCATION,
             _TRUNCATION_FORMAT.pack(index, term),
             self._engine.raft,
         )
@@ -258,7 +258,7 @@ class RangeLog:
         packed = engine.get(prefix + HARD_STATE, family)
         if packed is not None:
             self.hard_state = unpack_hard_state(packed)
-        packed = engine.get(prefix + _TRUNCATION, family)
+        packed = engine.get(prefix + TRUNCATION, family)
         if packed is not None:
             index, term = _TRUNCATION_FORMAT.unpack(packed)
             self._start_at(Index(index), Term(term))

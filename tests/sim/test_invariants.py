@@ -3,6 +3,7 @@
 What violates is written to an engine, or said on the wire, as a bug in the product would.
 """
 
+import msgspec
 import pytest
 
 from multiraft.client.database import Database
@@ -83,12 +84,13 @@ async def test_two_leaders_of_one_term(cluster: Cluster, db: Database) -> None:
 @cluster_test()
 async def test_two_votes_in_one_term(cluster: Cluster, db: Database) -> None:
     leader = await leader_of(cluster, db)
-    term = Term(leader.replica().core.term + 1)
-    say(cluster, leader, raft.RequestVoteReply(term, True), target=2)
+    term = leader.replica().core.term
+    me = leader.replica().replica_id
+    say(cluster, leader, raft.RequestVote(term, Index(1), term), target=2)
     say(cluster, leader, raft.RequestVoteReply(term, False), target=3)
     assert not cluster.invariants.violations
-    say(cluster, leader, raft.RequestVoteReply(term, True), target=3)
-    assert f"voted in term {term} for 2, and for 3" in found(cluster)
+    say(cluster, leader, raft.RequestVoteReply(term, True), target=9)
+    assert f"voted in term {term} for {me}, and for 9" in found(cluster)
 
 
 @cluster_test()
@@ -307,7 +309,7 @@ async def test_a_snapshot_that_entries_could_have_replaced_is_counted(
     leader = await leader_of(cluster, db)
     follower = cluster.followers()[0].replica().replica_id
     leader.up.store.send_snapshot(leader.replica(), follower)
-    assert len(cluster.invariants.needless_snapshots) == 1
+    assert len(cluster.invariants.snapshots.needless) == 1
 
 
 @cluster_test()
@@ -327,5 +329,78 @@ async def test_a_replica_that_a_split_will_bring_needs_no_snapshot(
     replica = leader.up.store.replicas[right_id]
     target = right.replica_on(slow.node_id)
     assert target is not None
-    assert cluster.invariants.could_follow(replica, slow.up.store, target.replica_id)
+    assert cluster.invariants.snapshots.could_follow(replica, slow.up.store, target.replica_id)
     cluster.wiretap.drop = None
+
+
+@cluster_test()
+async def test_a_term_that_begins_within_the_lease_of_an_earlier_one(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = await leader_of(cluster, db)
+    leader.replica().lease._end = Timestamp(leader.up.store.context.hlc.last << 1)
+    await cluster.crash(leader.number)
+    await cluster.until_served()
+    await db.put(b"k", b"w")
+    assert "though the lease of term" in found(cluster)
+
+
+@cluster_test()
+async def test_a_lease_that_lasts_into_a_later_term(cluster: Cluster, db: Database) -> None:
+    leader = await leader_of(cluster, db)
+    replica = leader.replica()
+    cluster.invariants.promises._begins[replica.range_id][Term(replica.core.term + 1)] = Timestamp(
+        1
+    )
+    replica.lease._end = Timestamp(replica.lease.last_told + 1)
+    cluster.invariants.promises.look_at_all(leader)
+    assert "began at 1" in found(cluster)
+
+
+@cluster_test()
+async def test_a_message_of_a_term_that_is_not_durable(cluster: Cluster, db: Database) -> None:
+    leader = await leader_of(cluster, db)
+    term = Term(leader.replica().core.term + 1)
+    say(cluster, leader, raft.RequestVoteReply(term, False))
+    assert not cluster.invariants.violations
+    say(cluster, leader, raft.RequestVoteReply(term, True))
+    assert "and that term is not synced" in found(cluster)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_a_disk_with_rows_that_do_not_belong_there(is_removed: bool) -> None:
+    @cluster_test(nodes=4)
+    async def run(cluster: Cluster, db: Database) -> None:
+        await leader_of(cluster, db)
+        member = cluster.followers()[0]
+        if is_removed:
+            others = tuple(m.node_id for m in cluster.running() if m is not member)
+            await db.admin.change_replicas(USER_RANGE_ID, others)
+            await cluster.until(lambda: USER_RANGE_ID not in member.up.store.replicas)
+        await cluster.crash(member.number, keep=member.engine.unsynced_count)
+        batch = member.engine.new_batch()
+        key = layout.version_key(keys.PLAIN + b"stray", Timestamp(1))
+        batch.put(key, b"\x01" + bytes(16), member.engine.data)
+        member.engine.write(batch)
+        cluster.invariants.attach_disk(member)
+        problem = "which is of no range" if is_removed else "with other rows than it applied"
+        assert problem in found(cluster)
+
+    run()
+
+
+@cluster_test()
+async def test_a_descriptor_that_is_not_of_the_applied_index(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = await leader_of(cluster, db)
+    descriptor = leader.replica().descriptor
+    assert descriptor is not None
+    await cluster.crash(leader.number)
+    other = msgspec.structs.replace(descriptor, generation=descriptor.generation + 1)
+    for written in (other, descriptor):
+        batch = leader.engine.new_batch()
+        state.write_descriptor(batch, leader.engine, written)
+        leader.engine.write(batch)
+        cluster.invariants.attach_disk(leader)
+        assert ("with a descriptor of another index" in found(cluster)) is (written is other)

@@ -1,0 +1,117 @@
+"""Which entries are on which disk for good, and whether those who count them may.
+
+Purpose
+    Follow every entry from the batch that writes it to the sync that makes it durable. Lost entries
+    are found after a crash (disk_watch); this finds what a crash could have lost.
+Invariants
+    - Who acknowledges an entry has it durably (rules S14, A1).
+    - What a leader commits is durable on a majority of each half of its configuration, the leader
+      being counted like anybody else.
+"""
+
+from collections.abc import Callable
+
+from multiraft.ids import Index, RangeId, Term
+from multiraft.ranges.replica import Replica
+
+Report = Callable[[RangeId, str | None], None]
+Place = tuple[int, RangeId]
+"""A node and a range."""
+Unsynced = list[tuple[Place, Index, Term]]
+
+_SNAPSHOT = Term(-1)
+"""Stands for the term of an index up to which a snapshot speaks."""
+
+
+class _Log:
+    """One replica's entries, by index: their terms as written, and as synced."""
+
+    __slots__ = ("covered", "durable", "written")
+
+    def __init__(self) -> None:
+        self.written: dict[Index, Term] = {}
+        self.durable: dict[Index, Term] = {}
+        self.covered = Index(0)
+        """All up to here was durable when the node started, or came with a durable snapshot."""
+
+    def has(self, index: Index, term: Term) -> bool:
+        return index <= self.covered or self.durable.get(index) == term
+
+
+class DurabilityWatch:
+    """One per cluster."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._logs: dict[Place, _Log] = {}
+        self._unsynced: dict[int, Unsynced] = {}
+
+    def start(self, number: int) -> None:
+        """A node is about to start: what it has is durable, and `found` tells what that is."""
+        self._unsynced[number] = []
+        for place in [place for place in self._logs if place[0] == number]:
+            del self._logs[place]
+
+    def found(self, place: Place, last: Index) -> None:
+        """A node starts with a replica whose log goes to `last`."""
+        self._logs[place] = log = _Log()
+        log.covered = last
+
+    def forget(self, place: Place) -> None:
+        """The replica was destroyed."""
+        self._logs.pop(place, None)
+
+    def wrote(self, place: Place, index: Index, term: Term) -> None:
+        """An entry was written."""
+        log = self._log(place)
+        log.written[index] = term
+        log.covered = min(log.covered, Index(index - 1))
+        self._unsynced[place[0]].append((place, index, term))
+
+    def installed(self, place: Place, index: Index) -> None:
+        """The log was reset to begin after `index`."""
+        self._unsynced[place[0]].append((place, index, _SNAPSHOT))
+
+    def take(self, number: int) -> Unsynced:
+        """Return what a sync that begins now makes durable."""
+        covered, self._unsynced[number] = self._unsynced[number], []
+        return covered
+
+    def synced(self, covered: Unsynced) -> None:
+        """That sync has ended well."""
+        for place, index, term in covered:
+            log = self._log(place)
+            if term == _SNAPSHOT:
+                log.covered = max(log.covered, index)
+            else:
+                log.durable[index] = term
+
+    def acknowledges(self, place: Place, term: Term, index: Index) -> None:
+        """A replica tells the leader of `term` that it has everything up to `index`."""
+        log = self._logs.get(place)
+        written = None if log is None else log.written.get(index)
+        if log is None or written is None or written > term or log.has(index, written):
+            return
+        problem = f"n{place[0]} acknowledges {index} of term {written}, which is not synced"
+        self._report(place[1], problem)
+
+    def commits(self, number: int, replica: Replica, index: Index, term: Term) -> None:
+        """A leader is the first to know that `index` is committed."""
+        configuration = replica.core.configuration
+        for voters in (configuration.voters, configuration.outgoing):
+            having = 0
+            for voter in voters:
+                log = self._logs.get((replica.node_of(voter) or 0, replica.range_id))
+                having += log is not None and log.has(index, term)
+            if voters and having <= len(voters) // 2:
+                self._report(
+                    replica.range_id,
+                    f"n{number} commits {index} of term {term}, which {having} of {len(voters)} "
+                    "have durably",
+                )
+
+    def _log(self, place: Place) -> _Log:
+        log = self._logs.get(place)
+        if log is None:
+            log = self._logs[place] = _Log()
+        return log

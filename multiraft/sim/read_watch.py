@@ -1,0 +1,118 @@
+"""What was read stays read: every answer holds for its timestamp, whoever leads later.
+
+Purpose
+    Hear what stores answer to reads, and which versions their disks take, and find an answer that
+    missed a version: one that is there already, or one that comes later although it lies below.
+    Histories of clients that read the present show neither until somebody reads the past.
+Invariants
+    - A get at a timestamp returns the newest version of its key at or below it, of all that any
+      replica ever applies.
+    - A scan at a timestamp returns all there is: no version of its span comes later at or below it.
+    - When a read is answered, the lease covers its timestamp.
+"""
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from multiraft.ids import RangeId, Timestamp
+from multiraft.model.requests import BatchReply, BatchRequest, Get, GetResult, Scan, ScanResult
+from multiraft.mvcc.versions import KIND_MASK, OUTCOME, VALUE
+from multiraft.ranges.leaseholder import Reply
+from multiraft.storage import layout
+
+Report = Callable[[RangeId, str | None], None]
+Submit = Callable[[BatchRequest, Reply], None]
+Covers = Callable[[RangeId, Timestamp], bool]
+"""Whether a store's lease on a range covers a timestamp."""
+_Read = tuple[Timestamp, Timestamp, RangeId]
+"""What was found, by its timestamp; when it was read, and in which range."""
+
+_SCANS_KEPT_MAX = 32
+_READS_KEPT_MAX = 16
+
+
+class ReadWatch:
+    """One per cluster."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._versions: dict[bytes, list[Timestamp]] = {}
+        self._kinds: dict[tuple[bytes, Timestamp], int] = {}
+        self._reads: dict[bytes, deque[_Read]] = {}
+        self._scans: deque[tuple[bytes, bytes, Timestamp, RangeId]] = deque(maxlen=_SCANS_KEPT_MAX)
+
+    def watch(self, name: str, covers: Covers, submit: Submit) -> Submit:
+        """Return what a store is to be asked with instead of its own `submit`."""
+
+        def watched(request: BatchRequest, reply: Reply) -> None:
+            kind = type(request.operations[0])
+            if kind is not Get and kind is not Scan:
+                submit(request, reply)
+                return
+
+            def answered(answer: BatchReply) -> None:
+                if answer.error is None:
+                    if not covers(request.range_id, answer.timestamp):
+                        problem = f"{name} answers a read at {answer.timestamp} without a lease"
+                        self._report(request.range_id, problem)
+                    self._answered(name, request, answer)
+                reply(answer)
+
+            submit(request, answered)
+
+        return watched
+
+    def _answered(self, name: str, request: BatchRequest, answer: BatchReply) -> None:
+        for operation, result in zip(request.operations, answer.results, strict=True):
+            if type(operation) is Get and type(result) is GetResult:
+                key, timestamp = operation.key, max(answer.timestamp, result.timestamp)
+                known = self._versions.get(key, [])
+                newest = known[place - 1] if (place := bisect_right(known, timestamp)) else None
+                if newest is None:
+                    seen = Timestamp(0)
+                elif self._kinds[key, newest] != VALUE and not result.timestamp:
+                    seen = newest
+                else:
+                    seen = result.timestamp
+                    if seen < newest:
+                        self._report(request.range_id, _missed(name, key, timestamp, seen, newest))
+                        continue
+                reads = self._reads.setdefault(key, deque(maxlen=_READS_KEPT_MAX))
+                if reads and reads[-1][0] == seen:
+                    timestamp = max(timestamp, reads.pop()[1])
+                reads.append((seen, timestamp, request.range_id))
+            elif type(operation) is Scan and type(result) is ScanResult:
+                start, end = operation.start, operation.end
+                if result.resume is not None:
+                    start, end = (
+                        (result.resume, end) if operation.reverse else (start, result.resume)
+                    )
+                self._scans.append((start, end, answer.timestamp, request.range_id))
+
+    def wrote(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Versions were written to a disk, as physical keys and what they hold."""
+        for physical, stored in rows:
+            kind = stored[0] & KIND_MASK
+            key, timestamp = layout.split_version_key(physical)
+            if kind == OUTCOME or (key, timestamp) in self._kinds:
+                continue
+            self._kinds[key, timestamp] = kind
+            insort(self._versions.setdefault(key, []), timestamp)
+            for seen, read_at, range_id in self._reads.get(key, ()):
+                if seen < timestamp <= read_at:
+                    self._report(range_id, _too_late(key, timestamp, read_at))
+            for start, end, read_at, range_id in self._scans:
+                if timestamp <= read_at and start <= key < end:
+                    self._report(range_id, _too_late(key, timestamp, read_at))
+
+
+def _missed(name: str, key: bytes, timestamp: Timestamp, seen: Timestamp, newest: Timestamp) -> str:
+    return (
+        f"{name} read {key!r} at {timestamp} as it was at {seen}, though a version of {newest} had "
+        "been applied"
+    )
+
+
+def _too_late(key: bytes, timestamp: Timestamp, read_at: Timestamp) -> str:
+    return f"a version of {key!r} at {timestamp} came after the key had been read at {read_at}"

@@ -1,0 +1,115 @@
+"""Who vouches for an entry that is not synced is found before a crash loses it."""
+
+from typing import cast
+
+import pytest
+
+from multiraft.ids import Index, NodeId, RangeId, ReplicaId, Term
+from multiraft.raft.messages import Configuration
+from multiraft.ranges.replica import Replica
+from multiraft.sim.durability_watch import DurabilityWatch
+
+RANGE = RangeId(2)
+TERM = Term(6)
+
+
+class FakeReplica:
+    """A leader's replica of a range whose replica n is on node n."""
+
+    range_id = RANGE
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.core = self
+        self.configuration = configuration
+
+    def node_of(self, replica_id: ReplicaId) -> NodeId:
+        return NodeId(replica_id)
+
+
+class Seen:
+    """A watch of five nodes, and what it reports."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.watch = DurabilityWatch(lambda _, problem: self.problems.append(str(problem)))
+        for number in range(1, 6):
+            self.watch.start(number)
+
+    def write(self, number: int, index: int, term: int = TERM, *, sync: bool = True) -> None:
+        self.watch.wrote((number, RANGE), Index(index), Term(term))
+        if sync:
+            self.watch.synced(self.watch.take(number))
+
+    def acknowledge(self, number: int, index: int, term: int = TERM) -> None:
+        self.watch.acknowledges((number, RANGE), Term(term), Index(index))
+
+    def commit(self, index: int, configuration: Configuration) -> None:
+        replica = cast("Replica", FakeReplica(configuration))
+        self.watch.commits(1, replica, Index(index), TERM)
+
+
+def of(*numbers: int) -> tuple[ReplicaId, ...]:
+    return tuple(map(ReplicaId, numbers))
+
+
+def test_an_entry_is_acknowledged_when_it_is_synced_and_not_before() -> None:
+    seen = Seen()
+    seen.write(2, 11, sync=False)
+    covered = seen.watch.take(2)
+    seen.watch.synced(covered)
+    seen.acknowledge(2, 11)
+    assert not seen.problems
+    seen.write(2, 12, sync=False)
+    seen.acknowledge(2, 12)
+    assert "n2 acknowledges 12 of term 6, which is not synced" in seen.problems[0]
+
+
+def test_the_sync_of_an_entry_does_not_vouch_for_what_replaces_it() -> None:
+    seen = Seen()
+    seen.write(2, 11, 5)
+    seen.write(2, 11, 6, sync=False)
+    seen.acknowledge(2, 11, 5)
+    assert not seen.problems, "what the old leader is told was true"
+    seen.acknowledge(2, 11, 6)
+    assert seen.problems
+
+
+def test_what_a_node_starts_with_is_durable() -> None:
+    seen = Seen()
+    seen.watch.found((2, RANGE), Index(20))
+    seen.acknowledge(2, 20)
+    assert not seen.problems
+
+
+@pytest.mark.parametrize(
+    ("configuration", "having", "is_fine"),
+    [
+        (Configuration(of(1, 2, 3)), (1, 2), True),
+        (Configuration(of(1, 2, 3)), (2, 3), True),
+        (Configuration(of(1, 2, 3)), (1,), False),
+        (Configuration(of(1, 2, 3), of(3, 4, 5)), (1, 2, 3, 4), True),
+        (Configuration(of(1, 2, 3), of(3, 4, 5)), (1, 2, 3), False),
+    ],
+)
+def test_what_is_committed_is_durable_on_a_majority(
+    configuration: Configuration, having: tuple[int, ...], is_fine: bool
+) -> None:
+    seen = Seen()
+    for number in range(1, 6):
+        seen.write(number, 11, sync=number in having)
+    seen.commit(11, configuration)
+    assert bool(seen.problems) is not is_fine
+
+
+def test_a_snapshot_counts_for_everything_before_it_once_it_is_synced() -> None:
+    seen = Seen()
+    seen.write(1, 11)
+    seen.watch.installed((2, RANGE), Index(30))
+    seen.commit(11, Configuration(of(1, 2, 3)))
+    assert len(seen.problems) == 1
+    seen.watch.synced(seen.watch.take(2))
+    seen.commit(11, Configuration(of(1, 2, 3)))
+    assert len(seen.problems) == 1
+    seen.watch.forget((2, RANGE))
+    seen.commit(11, Configuration(of(1, 2, 3)))
+    assert len(seen.problems) == 2

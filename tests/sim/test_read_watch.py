@@ -1,0 +1,116 @@
+"""Answers that do not hold for their timestamp are found, on whichever side the mistake is."""
+
+import pytest
+
+from multiraft import errors
+from multiraft.ids import RangeId, Timestamp
+from multiraft.model.requests import (
+    BatchReply,
+    BatchRequest,
+    Get,
+    GetResult,
+    Scan,
+    ScanResult,
+)
+from multiraft.mvcc.versions import OUTCOME, TOMBSTONE, VALUE
+from multiraft.sim.read_watch import ReadWatch
+from multiraft.storage import layout
+
+RANGE = RangeId(2)
+
+
+class Seen:
+    """A watch, what it reports, and a store that answers as it is told."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.watch = ReadWatch(lambda _, problem: self.problems.append(str(problem)))
+
+    def covers(self, range_id: RangeId, timestamp: Timestamp) -> bool:
+        return timestamp < 100
+
+    def wrote(self, key: bytes, timestamp: int, kind: int = VALUE) -> None:
+        row = layout.version_key(key, Timestamp(timestamp)), bytes([kind])
+        self.watch.wrote([row])
+
+    def answered(self, request: BatchRequest, reply: BatchReply) -> None:
+        told: list[BatchReply] = []
+        submit = self.watch.watch("n1", self.covers, lambda _, answer: answer(reply))
+        submit(request, told.append)
+        assert told == [reply]
+
+    def got(self, key: bytes, at: int, found: int) -> None:
+        result = GetResult(b"v" if found else None, Timestamp(found))
+        self.answered(BatchRequest(RANGE, (Get(key),)), BatchReply((result,), Timestamp(at)))
+
+    def scanned(self, scan: Scan, at: int, resume: bytes | None = None) -> None:
+        result = ScanResult((), resume)
+        self.answered(BatchRequest(RANGE, (scan,)), BatchReply((result,), Timestamp(at)))
+
+
+def test_honest_reads_are_no_problem() -> None:
+    seen = Seen()
+    seen.got(b"k", 5, 0)
+    for timestamp in (10, 20):
+        seen.wrote(b"k", timestamp)
+        seen.wrote(b"k", timestamp)  # Another replica applies it, too.
+    seen.got(b"k", 15, 10)
+    seen.got(b"k", 25, 20)
+    seen.wrote(b"k", 30, TOMBSTONE)
+    seen.got(b"k", 35, 0)
+    seen.wrote(b"k", 36)
+    assert not seen.problems
+
+
+def test_a_version_that_was_there_and_is_missed() -> None:
+    seen = Seen()
+    seen.wrote(b"k", 10)
+    seen.wrote(b"k", 20)
+    seen.got(b"k", 25, 10)
+    assert "read b'k' at 25 as it was at 10, though a version of 20" in seen.problems[0]
+
+
+@pytest.mark.parametrize("kind", [VALUE, TOMBSTONE])
+def test_a_version_that_comes_too_late(kind: int) -> None:
+    seen = Seen()
+    seen.wrote(b"k", 10)
+    seen.got(b"k", 25, 10)
+    seen.wrote(b"k", 25, kind)
+    assert "a version of b'k' at 25 came after the key had been read at 25" in seen.problems[0]
+
+
+def test_a_read_without_a_lease() -> None:
+    seen = Seen()
+    seen.got(b"k", 99, 0)
+    assert not seen.problems
+    seen.got(b"k", 100, 0)
+    assert "n1 answers a read at 100 without a lease" in seen.problems[0]
+
+
+def test_outcomes_and_refusals_are_nothing_that_is_read() -> None:
+    seen = Seen()
+    seen.got(b"k", 25, 0)
+    seen.wrote(b"k", 20, OUTCOME)
+    refused = BatchReply(
+        (),
+        Timestamp(9),
+        error=errors.to_wire(errors.NotLeaseholderError(range_id=RANGE, leaseholder=None)),
+    )
+    seen.answered(BatchRequest(RANGE, (Get(b"k"),)), refused)
+    assert not seen.problems
+
+
+@pytest.mark.parametrize(
+    ("resume", "reverse", "spoken_for"),
+    [(None, False, b"adm"), (b"f", False, b"ad"), (b"f", True, b"m")],
+)
+def test_a_version_that_comes_too_late_for_a_page_of_a_scan(
+    resume: bytes | None, reverse: bool, spoken_for: bytes
+) -> None:
+    for key in (b"a", b"d", b"m", b"z"):
+        seen = Seen()
+        seen.scanned(Scan(b"a", b"n", reverse), 25, resume)
+        seen.wrote(key, 26)
+        assert not seen.problems
+        seen.wrote(key, 24)
+        assert bool(seen.problems) is (key in spoken_for)
