@@ -8,6 +8,7 @@ Invariants
       of one seed can be compared.
     - After the faults stop, all pending calls must end, every range must be served and all replicas
       must be equal within `recovery_bound_s`: safety alone is easy for a cluster that stands still.
+      Some nodes are not there then, as many as every group can do without; they return afterwards.
 Source
     FoundationDB's and TigerBeetle's simulators; the liveness phase is the VOPR's.
 """
@@ -31,7 +32,7 @@ from multiraft.sim.cluster import Cluster
 from multiraft.sim.loop import VirtualLoop
 from multiraft.sim.process import Process
 from multiraft.sim.trace import Trace
-from multiraft.testing import trace_page
+from multiraft.testing import losses, trace_page
 from multiraft.testing.checkers import Verdict
 from multiraft.testing.faults import Fault, victims
 from multiraft.testing.simulated_target import SimulatedTarget
@@ -65,11 +66,14 @@ class RunResult(msgspec.Struct, frozen=True):
     drawn: tuple[str, ...]
     virtual_s: float
     recovered_s: float
-    """How long after the last fault everything was served and equal again."""
+    """How long after the last fault everything was served and equal again, without the lost or with
+    them, whatever took longer."""
     callbacks: int
     digest: str
     probes: dict[str, int] = {}
     """How often each rare situation was reached, by the names of multiraft.sim.probes."""
+    needless_snapshots: int = 0
+    """How many snapshots were sent where entries would have done."""
 
     @property
     def ok(self) -> bool:
@@ -171,6 +175,10 @@ class Run:
                 if isinstance(end, Exception):
                     self.problems.append(f"a fault failed: {end!r}")
             await target.heal_all()
+            if self.spec.lose_nodes:
+                for number in losses.draw(self.cluster, self._generator()):
+                    target.note("lost", f"n{number}")
+                    self.cluster.kill(number)
             await self._end_clients()
 
     async def _start_client(
@@ -241,10 +249,12 @@ class Run:
 
     async def _recover(self, target: SimulatedTarget) -> None:
         cluster = self.cluster
-        began = self.loop.time()
-        with self._noted("recovery"):
-            await cluster.until(self._is_recovered, within_s=self.recovery_bound_s, step_s=0.02)
-        self._recovered_s = self.loop.time() - began
+        for when in ("recovery", "recovery of the lost"):
+            began = self.loop.time()
+            with self._noted(when):
+                await cluster.until(self._is_recovered, within_s=self.recovery_bound_s, step_s=0.02)
+            self._recovered_s = max(self._recovered_s, self.loop.time() - began)
+            await target.heal_all()
         if self.problems:
             return
         for range_id in cluster.range_ids():
@@ -256,8 +266,16 @@ class Run:
                     self.problems.append(f"r{range_id}: {name} differs from {replicas[0].name}")
         with self._noted("statistics"):
             cluster.check_statistics()
+        if self.spec.no_elections:
+            for range_id in cluster.range_ids():
+                terms = cluster.invariants.facts(range_id).terms_led
+                if len(terms) > 1:
+                    self.problems.append(
+                        f"r{range_id} was led in the terms {terms}: one was enough"
+                    )
         if self.spec.no_snapshots and cluster.snapshots_sent():
             self.problems.append(f"{cluster.snapshots_sent()} snapshots were sent, none was needed")
+            self.problems += cluster.invariants.snapshots.needless
 
     def _is_recovered(self) -> bool:
         return all(self._is_equal(range_id) for range_id in self.cluster.range_ids())
@@ -321,6 +339,7 @@ class Run:
             recovered_s=self._recovered_s,
             callbacks=self.loop.callbacks,
             digest=self.trace.digest(),
+            needless_snapshots=len(self.cluster.invariants.snapshots.needless),
         )
 
 

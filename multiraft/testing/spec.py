@@ -43,7 +43,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Each node's clock is off by up to this much, either way."""
     buggify: bool = True
     messages: Tricks = HONEST
-    """How likely a Raft message comes twice, or late."""
+    """How likely a Raft message is lost, comes twice, or late."""
+    lose_nodes: bool = True
+    """Whether, when the faults are over, some nodes stay away until all others have recovered."""
+    no_elections: bool = False
+    """Whether a leader that is not the first of its range is a violation."""
     no_snapshots: bool = False
     """Whether a snapshot sent at all is a violation."""
     config: dict[str, dict[str, Any]] = {}

@@ -16,6 +16,7 @@ from multiraft.testing.faults.clocks import (
 )
 from multiraft.testing.faults.cuts import (
     Bridge,
+    CutOffLeader,
     Isolate,
     IsolateLeader,
     OneWayCut,
@@ -36,7 +37,7 @@ from multiraft.testing.faults.disks import (
     WriteError,
 )
 from multiraft.testing.faults.fault import Fault
-from multiraft.testing.faults.freezes import Freeze, FreezeLeader, FreezeTwo
+from multiraft.testing.faults.freezes import Freeze, FreezeAll, FreezeLeader, FreezeTwo
 from multiraft.testing.faults.kill_at_step import KillAtStep
 from multiraft.testing.faults.kills import (
     KillAfterSplit,
@@ -50,6 +51,8 @@ from multiraft.testing.faults.kills import (
 from multiraft.testing.faults.late_requests import LateRequests
 from multiraft.testing.faults.links import HeavyTail, Loss, NarrowLinks, ResetClients, SlowLinks
 from multiraft.testing.faults.operations import ChangeReplicas, Split, Transfer
+from multiraft.testing.faults.supporters import RestartSupporters
+from multiraft.testing.faults.swap_supporter import SwapSupporter
 from multiraft.testing.faults.vanishing import Vanish
 
 AnyFault = (
@@ -61,11 +64,14 @@ AnyFault = (
     | KillAtStep
     | KillAfterSplit
     | RestartStorm
+    | RestartSupporters
     | Freeze
     | FreezeLeader
     | FreezeTwo
+    | FreezeAll
     | Isolate
     | IsolateLeader
+    | CutOffLeader
     | Partition
     | OneWayCut
     | PartialCut
@@ -96,6 +102,7 @@ AnyFault = (
     | Split
     | Transfer
     | ChangeReplicas
+    | SwapSupporter
 )
 """What a `[[fault]]` table may be, told by its `kind`."""
 

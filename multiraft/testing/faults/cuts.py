@@ -41,6 +41,23 @@ class IsolateLeader(Isolate, frozen=True, tag="isolate-leader", kw_only=True):
         await self._isolate(target, rng, await victims.draw_leader(target, rng))
 
 
+class CutOffLeader(Fault, frozen=True, tag="cut-off-leader", kw_only=True):
+    """Cuts the leader of a random range off from the other nodes; clients still reach it.
+
+    So it goes on to take writes that nobody else has, and reads as long as its lease lasts.
+    """
+
+    cut_s: Seconds = (0.1, 5.0)
+
+    async def episode(self, target: Target, rng: random.Random) -> None:
+        """See Fault."""
+        for leader in await victims.draw_leader(target, rng):
+            self.note(target, f"n{leader}")
+            async with Wounds(target) as wounds:
+                await wounds.part([leader], [n for n in target.numbers if n != leader])
+                await target.sleep(rng.uniform(*self.cut_s))
+
+
 class Partition(Fault, frozen=True, tag="partition", kw_only=True):
     """Cuts the nodes into two groups of random sizes; clients reach both."""
 

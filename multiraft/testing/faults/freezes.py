@@ -40,6 +40,18 @@ class FreezeLeader(Freeze, frozen=True, tag="freeze-leader", kw_only=True):
         await self._freeze(target, rng, await victims.draw_leader(target, rng))
 
 
+class FreezeAll(Freeze, frozen=True, tag="freeze-all", kw_only=True):
+    """Freezes every node at one instant, as when their host is suspended; all thaw at once."""
+
+    async def episode(self, target: Target, rng: random.Random) -> None:
+        """See Fault."""
+        self.note(target, "all")
+        async with Wounds(target) as wounds:
+            for number in target.numbers:
+                await wounds.freeze(number)
+            await target.sleep(rng.uniform(*self.frozen_s))
+
+
 class FreezeTwo(Freeze, frozen=True, tag="freeze-two", kw_only=True):
     """Freezes two nodes at one instant: of three, the majority."""
 

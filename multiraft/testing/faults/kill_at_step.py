@@ -2,21 +2,23 @@
 
 Purpose
     A crash that comes at random times rarely falls into the few microseconds that matter: after a
-    batch was written and before it is durable, or when it is durable and nobody was told. Here it
-    falls nowhere else.
+    batch was written and before it is durable, or when it is durable and nobody was told; least of
+    all when that batch is one of the rare ones. Here it falls nowhere else.
 """
 
 import random
 from typing import Literal
 
 from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
 from multiraft.sim.process import Condition
 from multiraft.testing.faults import victims
 from multiraft.testing.faults.fault import Fault, Wounds
 from multiraft.testing.faults.kills import Seconds
 from multiraft.testing.target import Target
 
-Moment = Literal["callback", "written", "synced"]
+Moment = Literal["callback", "written", "synced", "born", "installed", "destroyed"]
+"""Before a callback; after a write or a sync; after a split, a snapshot, a tombstone is written."""
 POLL_S = 0.01
 
 
@@ -59,7 +61,8 @@ class KillAtStep(Fault, frozen=True, tag="kill-at-step", kw_only=True):
     def _condition(
         self, cluster: Cluster, number: int, moment: Moment, rng: random.Random
     ) -> Condition:
-        engine = cluster.members[number].engine
+        member = cluster.members[number]
+        engine = member.engine
         left = rng.randint(1, self.callbacks_max)
         synced = engine.synced_count
 
@@ -68,8 +71,21 @@ class KillAtStep(Fault, frozen=True, tag="kill-at-step", kw_only=True):
             left -= 1
             return left <= 0
 
+        before = dict.fromkeys(member.up.store.replicas)
+        installed = _installed(member)
         return {
             "callback": at_callback,
             "written": lambda: engine.unsynced_count > 0,
             "synced": lambda: engine.synced_count > synced,
+            "born": lambda: (
+                engine.unsynced_count > 0 and any(r not in before for r in member.up.store.replicas)
+            ),
+            "destroyed": lambda: (
+                engine.unsynced_count > 0 and any(r not in member.up.store.replicas for r in before)
+            ),
+            "installed": lambda: engine.unsynced_count > 0 and _installed(member) > installed,
         }[moment]
+
+
+def _installed(member: Member) -> int:
+    return sum(replica.snapshots_installed for replica in member.up.store.replicas.values())
