@@ -27,6 +27,8 @@ class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: str
     more: tuple[tuple[str, str], ...] = ()
     """Further lines of the file, and what stands there instead: two lines may keep one rule."""
+    also: tuple[tuple[str, str, str], ...] = ()
+    """The same for lines of other files, each with its file: two layers may keep one rule."""
     spec: str = ""
     seeds: int = 0
     """Within how many seeds, counted from 1, the spec must fail."""
@@ -38,15 +40,17 @@ class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if bool(self.test) == bool(self.spec) or bool(self.spec) != (self.seeds > 0):
             raise ValueError(f"{self.name}: needs either a spec and seeds, or a test")
 
-    def source(self) -> str:
-        """Return the mutated file. Raises ValueError if the lines are not there exactly once."""
-        text = (ROOT / self.file).read_text()
-        for before, after in ((self.before, self.after), *self.more):
+    def sources(self) -> dict[str, str]:
+        """Return the mutated files. Raises ValueError if the lines are not there exactly once."""
+        texts: dict[str, str] = {}
+        own = [(self.file, *change) for change in ((self.before, self.after), *self.more)]
+        for file, before, after in (*own, *self.also):
+            text = texts.get(file) or (ROOT / file).read_text()
             found = text.count(before)
             if found != 1:
-                raise ValueError(f"{self.name}: lines stand {found} times in {self.file}, not once")
-            text = text.replace(before, after)
-        return text
+                raise ValueError(f"{self.name}: lines stand {found} times in {file}, not once")
+            texts[file] = text.replace(before, after)
+        return texts
 
     def make(self, directory: Path) -> None:
         """Write the whole mutated package into `directory`, and the tests if one must fail."""
@@ -55,7 +59,8 @@ class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.test:
             shutil.copytree(ROOT / "tests", directory / "tests", ignore=ignored)
             shutil.copy(ROOT / "pyproject.toml", directory)
-        (directory / self.file).write_text(self.source())
+        for file, text in self.sources().items():
+            (directory / file).write_text(text)
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,8 +12,9 @@ ALL = mutants.load()
 
 
 @pytest.mark.parametrize("mutant", ALL, ids=lambda m: m.name)
-def test_every_mutant_changes_one_place_into_python_that_parses(mutant: Mutant) -> None:
-    ast.parse(mutant.source())
+def test_every_mutant_is_python_that_parses(mutant: Mutant) -> None:
+    for text in mutant.sources().values():
+        ast.parse(text)
     assert mutant.before != mutant.after
 
 
