@@ -3,7 +3,8 @@
 Purpose
     Hear what stores answer to reads, and which versions their disks take, and find an answer that
     missed a version: one that is there already, or one that comes later although it lies below.
-    Histories of clients that read the present show neither until somebody reads the past.
+    Histories of clients that read the present show neither until somebody reads the past. What
+    transactions read is for the checkers of their histories: they may write where they have read.
 Invariants
     - A get at a timestamp returns the newest version of its key at or below it, of all that any
       replica ever applies.
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable
 from multiraft.ids import RangeId, Timestamp
 from multiraft.model.requests import BatchReply, BatchRequest, Get, GetResult, Scan, ScanResult
 from multiraft.mvcc.versions import KIND_MASK, OUTCOME, VALUE
-from multiraft.ranges.leaseholder import Reply
+from multiraft.ranges.pending import Reply
 from multiraft.storage import layout
 
 Report = Callable[[RangeId, str | None], None]
@@ -47,7 +48,7 @@ class ReadWatch:
 
         def watched(request: BatchRequest, reply: Reply) -> None:
             kind = type(request.operations[0])
-            if kind is not Get and kind is not Scan:
+            if request.txn is not None or (kind is not Get and kind is not Scan):
                 submit(request, reply)
                 return
 
