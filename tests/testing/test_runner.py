@@ -81,4 +81,9 @@ def test_a_seed_that_starts_with_no_fault_still_ends() -> None:
     calm = Spec(name="calm", about="Nothing goes wrong.", workload=SMALL.workload, seconds=1.0)
     result = runner.run(calm, 1)
     assert result.ok, result.problems
-    assert not result.faults
+    assert result.faults == {"lost": 1}, "a minority is away at the end"
+
+
+def test_an_election_is_a_problem_where_none_is_allowed() -> None:
+    strict = msgspec.structs.replace(SMALL, no_elections=True)
+    assert any("one was enough" in problem for problem in runner.run(strict, 5).problems)
