@@ -1,7 +1,9 @@
 """What a replica keeps of itself on the engine, and how it is found again."""
 
 import msgspec
+import pytest
 
+from multiraft import errors
 from multiraft.ids import Index, NodeId, RangeId, ReplicaId, Term, Timestamp
 from multiraft.model.descriptor import RangeDescriptor, ReplicaDescriptor, ReplicaKind
 from multiraft.mvcc.statistics import RangeStats
@@ -41,6 +43,17 @@ def test_an_initialised_replica_is_found_as_it_was_written() -> None:
     assert list(state.stored_replicas(engine)) == [
         StoredReplica(RANGE_ID, RangeState(THREE, APPLIED), None)
     ]
+
+
+@pytest.mark.parametrize("lost", [state.DESCRIPTOR, state.APPLIED])
+def test_half_a_replica_is_corruption(lost: bytes) -> None:
+    engine = MemoryEngine()
+    write(engine, THREE, APPLIED)
+    batch = engine.new_batch()
+    batch.delete(layout.range_key(RANGE_ID, lost), engine.data)
+    engine.write(batch)
+    with pytest.raises(errors.CorruptionError, match="only one of descriptor and applied state"):
+        list(state.stored_replicas(engine))
 
 
 def test_a_placeholder_is_found_until_it_is_cleared() -> None:

@@ -11,6 +11,7 @@ from tests.support.cluster import cluster_test
 
 ALL_TWICE = Tricks(repeat_chance=1.0, delay_s_max=0.5)
 ALL_LATE = Tricks(delay_chance=1.0, delay_s_max=0.05)
+SOME_LOST = Tricks(loss_chance=0.2)
 SOME_OF_BOTH = Tricks(repeat_chance=0.2, delay_chance=0.1, delay_s_max=1.0)
 
 
@@ -36,6 +37,17 @@ async def test_messages_that_all_overtake_each_other_only_take_longer(
     assert cluster.wiretap.delayed > 20
     assert [row async for row in db.scan()] == sorted((b"k%d" % n, b"v") for n in range(20))
     cluster.wiretap.tricks = HONEST
+
+
+@cluster_test()
+async def test_messages_that_are_lost_one_by_one_are_made_up_for(
+    cluster: Cluster, db: Database
+) -> None:
+    cluster.wiretap.tricks = SOME_LOST
+    for number in range(20):
+        await db.put(b"k%d" % number, b"v")
+    await cluster.until_applied()
+    assert cluster.wiretap.dropped > 5
 
 
 @cluster_test()
