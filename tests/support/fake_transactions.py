@@ -4,7 +4,7 @@ Invariants
     - Locks, records and the times of reads lie beside the versions, and belong to keys, so a split
       moves nothing.
     - Nobody is pushed: whoever meets a lock of a transaction that has not ended is answered
-      LockWaitError, again and again.
+      LockWaitError, again and again; but who closes a circle of waits is aborted.
 """
 
 from typing import TYPE_CHECKING
@@ -65,6 +65,8 @@ class FakeTransactions:
         """When an ID committed a version of a key."""
         self.reads: list[tuple[bytes, bytes, Timestamp, bytes]] = []
         """What was read, up to which time and by whom: start, end, time, owner."""
+        self._waits: dict[bytes, bytes] = {}
+        """By the ID of who was answered LockWaitError last: who has the lock."""
         self.uncertainty = Timestamp(0)
         """How far the uncertainty limit lies above a read timestamp that is chosen here."""
 
@@ -72,6 +74,29 @@ class FakeTransactions:
         self, found: "FakeRange", request: BatchRequest
     ) -> tuple[tuple[Result, ...], Timestamp, Timestamp]:
         """Return the results, the time, and the uncertainty limit."""
+        self._waits.pop(request.id, None)
+        try:
+            return self._evaluate(found, request)
+        except errors.LockWaitError as wait:
+            if request.txn is not None:
+                self._waits[request.id] = bytes.fromhex(wait.facts["holder"])
+                if self._is_in_a_circle(request.id):
+                    del self._waits[request.id]
+                    self._decide(self._record(request, ABORTED, Timestamp(0)), ABORTED)
+                    raise errors.TransactionAbortedError(reason="deadlock") from wait
+            raise
+
+    def _is_in_a_circle(self, waiter: bytes) -> bool:
+        holder = self._waits.get(waiter)
+        for _ in range(len(self._waits)):
+            if holder is None or holder == waiter:
+                break
+            holder = self._waits.get(holder)
+        return holder == waiter
+
+    def _evaluate(
+        self, found: "FakeRange", request: BatchRequest
+    ) -> tuple[tuple[Result, ...], Timestamp, Timestamp]:
         first = request.operations[0]
         if isinstance(first, Get | Scan):
             return self._read(request)

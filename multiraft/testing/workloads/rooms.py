@@ -7,6 +7,7 @@ Purpose
 Anomalies
     overfull     a transaction that committed has counted more than there is room for
     gone-twice   two transactions have sent out the same one
+    torn         a transaction has removed others from a side than it had seen there
     lost         somebody who was let in, whom nobody has sent out, is not there at the end
     unwanted     somebody is there at the end who was not let in, or was sent out
 Source
@@ -24,8 +25,8 @@ from multiraft.testing.workloads.workload import FINAL, ClientRun, Workload
 
 SIDES = ("a", "z")
 
-Visit = tuple[int, str, tuple[str, ...]]
-"""How many were inside, who came in (or nobody: empty), and who was sent out."""
+Visit = tuple[int, str, tuple[str, ...], int]
+"""How many were inside, who came in (or nobody: empty), who was sent out, and how many."""
 
 
 class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
@@ -52,9 +53,9 @@ class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
             inside = await self._inside(txn, room)
             if len(inside) < self.places:
                 await txn.put(self._prefix(room, side) + name.encode(), b"x")
-                return len(inside), name, ()
+                return len(inside), name, (), 0
             await txn.delete(inside[0])
-            return len(inside), "", (_name(inside[0]),)
+            return len(inside), "", (_name(inside[0]),), 1
 
         return await db.run(enter)
 
@@ -64,8 +65,7 @@ class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
             prefix = self._prefix(room, side)
             removed = await txn.delete_range(prefix=prefix)
             gone = tuple(_name(key) for key in inside if key.startswith(prefix))
-            assert removed == len(gone), "a transaction sees one state of the span"
-            return len(inside), "", gone
+            return len(inside), "", gone, removed
 
         return await db.run(clear)
 
@@ -96,6 +96,7 @@ class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
                 story = f"#{operation.id} found {operation.result[0]} in a room for {self.places}"
                 anomalies.append(Anomaly("overfull", story, (operation.id,)))
         anomalies += _gone_twice(history)
+        anomalies += _torn(history)
         return (Verdict(self.name, len(history), tuple(anomalies)),)
 
     def _at_the_end(self, history: History, look: Operation) -> Iterator[Anomaly]:
@@ -118,6 +119,15 @@ class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
             if name not in look.result and name not in gone and not maybe:
                 story = f"{name} was let into room {look.key}, and nobody has sent them out"
                 yield Anomaly("lost", story, (operation.id, look.id))
+
+
+def _torn(history: History) -> Iterator[Anomaly]:
+    for operation in history:
+        if operation.function == "clear" and operation.outcome == "ok":
+            _, _, seen, removed = operation.result
+            if removed != len(seen):
+                story = f"#{operation.id} saw {len(seen)} where it removed {removed}"
+                yield Anomaly("torn", story, (operation.id,))
 
 
 def _gone_twice(history: History) -> Iterator[Anomaly]:

@@ -92,6 +92,8 @@ def test_write_skew_is_two_switches_that_are_off() -> None:
         ([Call("enter", 0, "p", (3, "", ("q",)))], ["overfull"]),
         ([Call("look", 0, None, ("p", "q"))], ["overfull", "unwanted", "unwanted"]),
         ([Call("enter", 0, n, (1, "", ("q",))) for n in "pr"], ["gone-twice"]),
+        ([Call("clear", 0, "a", (1, "", ("q",), 1))], []),
+        ([Call("clear", 0, "a", (1, "", ("q",), 2))], ["torn"]),
     ],
 )
 def test_rooms(calls: list[Call], expected: list[str]) -> None:
