@@ -47,7 +47,7 @@ class ReadWatch:
         """Return what a store is to be asked with instead of its own `submit`."""
 
         def watched(request: BatchRequest, reply: Reply) -> None:
-            kind = type(request.operations[0])
+            kind = type(request.operations[0]) if request.operations else None
             if request.txn is not None or (kind is not Get and kind is not Scan):
                 submit(request, reply)
                 return

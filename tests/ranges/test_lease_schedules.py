@@ -281,6 +281,7 @@ def test_a_leader_whose_clock_leaves_the_bound_stops_and_no_write_is_lost(step_s
         history = History(cluster)
         for _ in range(3):
             await history.write(db, b"a")
+        wrong.clock_is_wrong = True
         wrong.clock.step_wall(step_s)
         await expect_failure(cluster, wrong)
         refused = ask(cluster, wrong, get(b"a"))

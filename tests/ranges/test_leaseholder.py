@@ -395,6 +395,7 @@ async def test_a_request_from_too_far_in_the_future_is_refused_with_the_clock(
 async def test_no_request_waits_for_ever(cluster: Cluster, db: Database) -> None:
     """The leader's clock stands still, so that it never gets where the requests are."""
     leader = leader_of(cluster)
+    leader.clock_is_wrong = True
     ahead = now_of(leader) + hlc.from_ms(900)
     write = ask(cluster, leader, put(b"k", b"v"), issued_at=ahead)
     read = ask(cluster, leader, get(b"k"), timestamp=ahead)

@@ -431,6 +431,8 @@ async def test_a_leader_starts_above_the_floor_even_if_no_clock_ever_told_it(
 ) -> None:
     """S2: the floor alone must do, since messages that carry clocks may be lost."""
     ahead = Timestamp(leader_of(cluster).up.store.context.hlc.now() + hlc.from_ms(5_000))
+    for member in cluster.members.values():
+        member.clock_is_wrong = True
     for replica in cluster.replicas():
         replica.applied = msgspec.structs.replace(replica.applied, clock_floor=ahead)
     await cluster.crash(leader_of(cluster).number)
