@@ -37,7 +37,7 @@ format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
 
 unit: .venv/.installed-dev
-	$(BIN)/pytest -m 'not integration'
+	$(BIN)/pytest -n 2 -m 'not integration'
 
 simulation: .venv/.installed-dev
 	$(BIN)/multiraft sim run all --seeds $(SEEDS) --jobs 2
