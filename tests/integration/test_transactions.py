@@ -18,6 +18,7 @@ from tests.support import processes
 pytestmark = pytest.mark.integration
 
 ACCOUNTS = [b"account/%d" % number for number in range(8)]
+TRANSFERS_MIN = 50
 BLOCKED_S_MAX = 15.0
 """How long a killed client may block others: its 2.5 s, on the slowest machine."""
 
@@ -70,12 +71,13 @@ def test_transfers_happen_once_while_nodes_are_killed_and_ranges_split(tmp_path:
                 await processes.kill(cluster, [victim])
                 await asyncio.sleep(0.3)
                 await processes.restart(cluster, [victim])
+            while len(marks) < TRANSFERS_MIN and not any(each.done() for each in customers):
+                await asyncio.sleep(0.05)  # However slow the machine: enough of them.
             stop.set()
             await asyncio.gather(*customers)
             assert await total(db) == 0
             found = [key async for key, _ in db.scan(prefix=b"mark/")]
             assert sorted(found) == sorted(marks)
-            assert len(marks) > 20
 
     processes.run(main())
 
