@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from multiraft.ranges.resolver import Resolver
 
 
+RETRY_AFTER_MS = 20
+"""When a client should send again what was refused because too much is under way."""
+
+
+def overloaded(what: str) -> errors.OverloadedError:
+    """Return why `what`, a range or a store, takes no more for the moment."""
+    return errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
+
+
 class StoreContext:
     """One per store; replicas read it, only the store changes it."""
 

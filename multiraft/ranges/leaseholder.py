@@ -33,6 +33,7 @@ from multiraft.raft.messages import Configuration
 from multiraft.ranges import joining, lock_conflicts, messages
 from multiraft.ranges.commands import reads, validation, writes
 from multiraft.ranges.commands.setting import Setting
+from multiraft.ranges.context import overloaded
 from multiraft.ranges.messages import Command
 from multiraft.ranges.pending import Pending, PendingRead, PendingWrite, Reply, scans
 from multiraft.ranges.proposals import Proposal, Proposals, Waiter
@@ -47,10 +48,6 @@ _TRANSACTIONAL = frozenset(TRANSACTIONAL)
 WAIT_S_MAX = 1.0
 """A request waits this long at most, in all, for the lease to cover it, and for the clock to reach
 the times that it carries; then it is refused."""
-
-
-RETRY_AFTER_MS = 20
-"""When a client should send again what was refused because too much is in flight."""
 
 GATHERED_BYTES_MAX = 64 << 10
 """Commands that are larger together are not joined to one."""
@@ -422,8 +419,7 @@ class Leaseholder:
         return self.lost()
 
     def _overloaded(self) -> errors.OverloadedError:
-        what = f"r{self._replica.range_id}"
-        return errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
+        return overloaded(f"r{self._replica.range_id}")
 
     def backpressure(self) -> errors.MultiraftError | None:
         """Return why nothing more can be proposed now, or None."""
@@ -431,8 +427,7 @@ class Leaseholder:
         if self.proposals.size_bytes > config.inflight_bytes_per_range_max:
             return self._overloaded()
         if self.context.inflight_bytes > config.inflight_bytes_per_store_max:
-            what = f"the store of n{self.context.node_id}"
-            return errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
+            return overloaded(f"the store of n{self.context.node_id}")
         return None
 
     def _older_than_garbage(self, request: BatchRequest) -> errors.MultiraftError | None:

@@ -39,6 +39,7 @@ from multiraft.mvcc.intents import ChangeSet
 from multiraft.ranges import lock_conflicts
 from multiraft.ranges.commands import intents, one_phase, records, transaction_reads
 from multiraft.ranges.commands.setting import Outcome, Setting
+from multiraft.ranges.context import overloaded
 from multiraft.ranges.messages import Command
 from multiraft.ranges.pending import Pending
 
@@ -65,9 +66,6 @@ EVALUATE: dict[type[Operation], Callable[[Setting, BatchRequest], Outcome]] = {
     Refresh: intents.refresh,
 }
 """By the last operation of a part. Tests check that no row is missing."""
-
-RETRY_AFTER_MS = 20
-"""When a client should send again what was refused for want of room."""
 
 _WITH_TIMESTAMP = (EndTransaction, QueryIntent, ResolveIntent, RecoverTransaction)
 _LATCHED_TO_WRITE = frozenset({Put, Delete, QueryIntent, ResolveIntent})
@@ -209,8 +207,7 @@ class PendingPart(Pending):
             context = self.holder.context
             error = context.write_refusal
             if error is None and not context.resolver.has_room:
-                what = f"n{context.node_id}, with intents to resolve,"
-                error = errors.OverloadedError(what=what, retry_after_ms=RETRY_AFTER_MS)
+                error = overloaded(f"n{context.node_id}, with intents to resolve,")
         return error
 
     def _is_blocked(self, setting: Setting) -> bool:
