@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from multiraft import config, errors, runtime
 from multiraft.client import database, snapshot
@@ -40,6 +40,7 @@ from multiraft.net.transport import Transport
 __all__ = ["Admin", "Database", "Transaction", "connect"]
 
 T = TypeVar("T")
+C = TypeVar("C", snapshot.Snapshot, Keeper)
 
 
 def connect(
@@ -310,17 +311,19 @@ class Database:
             await self._inner.close()
 
 
-class Snapshot:
-    """The blocking face of client.snapshot.Snapshot."""
+class _OfTime(Generic[C]):
+    """What is about a time, for as long as a `with` block lasts; of an asynchronous one."""
 
     __slots__ = ("_database", "_inner")
 
-    def __init__(self, shell: Database, inner: snapshot.Snapshot) -> None:
+    _inner: C
+
+    def __init__(self, shell: Database, inner: C) -> None:
         self._database = shell
         self._inner = inner
 
-    def __enter__(self) -> "Snapshot":
-        """Find out which time is meant, if one was given."""
+    def __enter__(self) -> Self:
+        """Find out which time is meant, if one was given, and protect it, if that is asked for."""
         self._database._wait(self._inner.__aenter__())
         return self
 
@@ -333,6 +336,12 @@ class Snapshot:
         """Let the time go."""
         with contextlib.suppress(errors.StoppedError):
             self._database._wait(self._inner.__aexit__(kind, error, traceback))
+
+
+class Snapshot(_OfTime[snapshot.Snapshot]):
+    """The blocking face of client.snapshot.Snapshot."""
+
+    __slots__ = ()
 
     @property
     def timestamp(self) -> Timestamp | None:
@@ -368,34 +377,15 @@ class Snapshot:
         )
 
 
-class Protected:
+class Protected(_OfTime[Keeper]):
     """A time that is kept readable while its `with` block lasts."""
 
-    __slots__ = ("_database", "_keeper")
-
-    def __init__(self, shell: Database, keeper: Keeper) -> None:
-        self._database = shell
-        self._keeper = keeper
-
-    def __enter__(self) -> "Protected":
-        """Protect the time; on return it is."""
-        self._database._wait(self._keeper.__aenter__())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Let it go."""
-        with contextlib.suppress(errors.StoppedError):
-            self._database._wait(self._keeper.__aexit__(kind, error, traceback))
+    __slots__ = ()
 
     @property
     def timestamp(self) -> Timestamp:
         """The time."""
-        return self._keeper.timestamp
+        return self._inner.timestamp
 
 
 class Admin:
