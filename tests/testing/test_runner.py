@@ -77,9 +77,13 @@ def _kinds() -> tuple[type, ...]:
     return (*AnyWorkload.__args__, *AnyFault.__args__)
 
 
+CALM = Spec(name="calm", about="Nothing goes wrong.", workload=SMALL.workload, seconds=1.0)
+FAR = 40
+"""Seconds: more than any bound on recovery."""
+
+
 def test_a_seed_that_starts_with_no_fault_still_ends() -> None:
-    calm = Spec(name="calm", about="Nothing goes wrong.", workload=SMALL.workload, seconds=1.0)
-    result = runner.run(calm, 1)
+    result = runner.run(CALM, 1)
     assert result.ok, result.problems
     assert result.faults == {"lost": 1}, "a minority is away at the end"
 
@@ -87,3 +91,22 @@ def test_a_seed_that_starts_with_no_fault_still_ends() -> None:
 def test_an_election_is_a_problem_where_none_is_allowed() -> None:
     strict = msgspec.structs.replace(SMALL, no_elections=True)
     assert any("one was enough" in problem for problem in runner.run(strict, 5).problems)
+
+
+def test_a_cluster_that_comes_no_nearer_has_not_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner.Run, "_is_equal", lambda self, range_id: False)
+    monkeypatch.setattr(runner.Run, "_entries_behind", lambda self: FAR)
+    assert any("not within" in problem for problem in runner.run(CALM, 1).problems)
+
+
+def test_who_has_far_to_go_may_take_long_as_long_as_it_comes_nearer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def left(run: runner.Run) -> int:
+        assert run.recovery_bound_s < FAR
+        return max(0, FAR - int(run.loop.time()))
+
+    monkeypatch.setattr(runner.Run, "_is_equal", lambda self, range_id: left(self) == 0)
+    monkeypatch.setattr(runner.Run, "_entries_behind", left)
+    result = runner.run(CALM, 1)
+    assert result.ok, result.problems
