@@ -4,11 +4,12 @@
 # make mutants the product with one safety rule disabled at a time: what notices it
 # make lint    format, lint, types, layers
 # make bench   micro benchmarks, then throughput of a local three-node cluster
+# make compare the product beside etcd and others, those that are installed
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format unit simulation integration soak bench mutants clean
+.PHONY: demo test lint format unit simulation integration soak bench compare mutants clean
 
 demo: .venv/.installed
 	$(BIN)/multiraft demo
@@ -56,6 +57,12 @@ soak: .venv/.installed-dev
 bench: .venv/.installed-dev
 	$(BIN)/pytest -q bench/bench_*.py --benchmark-only --benchmark-columns=median,iqr,ops
 	$(BIN)/multiraft bench
+
+COMPARE ?=
+
+compare: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[compare]'
+	$(BIN)/python -m bench.compare $(COMPARE)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .benchmarks

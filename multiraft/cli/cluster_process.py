@@ -30,6 +30,7 @@ from typing import Any, Self
 import msgspec
 
 from multiraft import errors, runtime
+from multiraft.cli import process_usage
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
@@ -44,7 +45,6 @@ CONFIG_TEXT = """\
 clock_offset_ms_max = 10
 """
 
-_CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _LOG_TAIL_BYTES = 4 << 10
 
 
@@ -206,10 +206,7 @@ class NodeProcess:
 
     def cpu_seconds(self) -> float:
         """Return the processor time that the process has used, of user and system together."""
-        # The second field is the name in brackets, which may hold spaces; utime and stime are
-        # fields 14 and 15.
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS_PER_S
+        return process_usage.cpu_seconds(self.pid)
 
 
 class LocalCluster:

@@ -1,0 +1,1 @@
+"""etcd: its cluster, its requests, and clients that cost little."""

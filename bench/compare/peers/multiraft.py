@@ -1,0 +1,102 @@
+"""The product, through its Python client in this process."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from bench.compare import closed_loop
+from bench.compare.peer import FORMS, WRITES_AND_READS, Data, Load, Operation
+from multiraft.cli import cluster_process
+from multiraft.cli.cluster_process import LocalCluster
+from multiraft.client.batch import Batch
+from multiraft.client.database import Database, connect
+from multiraft.client.transaction import Transaction
+
+
+class MultiraftPeer:
+    """Three nodes with the settings of `multiraft local`; one range."""
+
+    name = "multiraft"
+    operations = WRITES_AND_READS | {Operation.IDLE}
+    callers_max = None
+    remark = "Its client is Python, one process, and shares the machine with the servers."
+
+    def missing(self) -> str | None:
+        """Return what has to be installed before it can run here; None if nothing."""
+        return None
+
+    @contextlib.asynccontextmanager
+    async def start(self, directory: Path, data: Data) -> AsyncIterator["RunningMultiraft"]:
+        """Run it with its files in `directory`, an empty one, and `data` in it."""
+        async with (
+            cluster_process.temporary(directory) as cluster,
+            connect(*cluster.addresses) as database,
+        ):
+            await database.put_many((data.key(n), data.value) for n in range(data.keys))
+            yield RunningMultiraft(cluster, database, data)
+
+
+class RunningMultiraft:
+    """The cluster and a client of it."""
+
+    def __init__(self, cluster: LocalCluster, database: Database, data: Data) -> None:
+        self._cluster = cluster
+        self._database = database
+        self._data = data
+        self._value = data.value
+        self._calls: Mapping[Operation, closed_loop.Call] = {
+            Operation.PUT: self._put,
+            Operation.GET: self._get,
+            Operation.SCAN_100: self._scan_100,
+            Operation.SCAN_1000: self._scan_1000,
+            Operation.TXN: self._transact,
+            Operation.BATCH: self._put_batch,
+        }
+        self.settings: Mapping[str, str] = {
+            "version": metadata.version("multiraft"),
+            "servers": "3 processes, defaults, every write synced by a majority; one range",
+            "client": "multiraft.client in one Python process, one connection to each node",
+        }
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The processes of its servers."""
+        return [node.pid for node in self._cluster.nodes if node.is_running]
+
+    async def run(self, operation: Operation, callers: int, seconds: float) -> Load:
+        """Have so many callers repeat the operation for that long. Raises PeerFailedError."""
+        call = self._calls[operation]
+        return await closed_loop.run(call, operation, self._data, callers, seconds)
+
+    async def _put(self, group: Sequence[int]) -> None:
+        await self._database.put(self._data.key(group[0]), self._value)
+
+    async def _get(self, group: Sequence[int]) -> None:
+        await self._database.get(self._data.key(group[0]))
+
+    async def _scan_100(self, group: Sequence[int]) -> None:
+        await self._scan(group[0], FORMS[Operation.SCAN_100].rows)
+
+    async def _scan_1000(self, group: Sequence[int]) -> None:
+        await self._scan(group[0], FORMS[Operation.SCAN_1000].rows)
+
+    async def _scan(self, start: int, rows: int) -> None:
+        key = self._data.key(start)
+        found = 0
+        async for page in self._database.scan_pages(key, self._data.end, limit=rows):
+            found += len(page)
+        assert found == rows, f"a scan of {rows} rows found {found}"
+
+    async def _transact(self, group: Sequence[int]) -> None:
+        async def put_all(txn: Transaction) -> None:
+            for number in group:
+                await txn.put(self._data.key(number), self._value)
+
+        await self._database.run(put_all)
+
+    async def _put_batch(self, group: Sequence[int]) -> None:
+        batch = Batch()
+        for number in group:
+            batch.put(self._data.key(number), self._value)
+        await self._database.batch(batch)

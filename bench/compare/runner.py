@@ -1,0 +1,122 @@
+"""Peers in turn: round after round, each on a cluster of its own with the same rows.
+
+Order
+    Operation, round, peer, number of callers. So the peers that are compared run within a minute of
+    each other (A B A B), and never at the same time.
+"""
+
+import asyncio
+import datetime
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from bench.compare.peer import Data, Load, Operation, Peer, Running
+from bench.compare.records import Measured, Record
+from multiraft.cli import machine, process_usage
+from multiraft.cli.measure import Latency
+
+WARM_UP_S_MAX = 1.0
+SETTLING_S = 2.0
+"""How long a cluster is left alone before it counts as idle."""
+ALONE = frozenset({Operation.LOAD, Operation.IDLE, Operation.FAILOVER})
+"""Operations of one caller, or of none."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is run."""
+
+    operations: Sequence[Operation]
+    callers: Sequence[int]
+    rounds: int
+    seconds: float
+    data: Data
+    directory: Path
+    """Where clusters have their files for as long as they run."""
+
+
+class Runner:
+    """Carries out a plan. `note` is told what goes on, `keep` gets every record as it is made."""
+
+    def __init__(
+        self, plan: Plan, note: Callable[[str], None], keep: Callable[[Record], None]
+    ) -> None:
+        self._plan = plan
+        self._note = note
+        self._keep = keep
+        self._machine = machine.describe(plan.directory)
+
+    async def run(self, peers: Sequence[Peer]) -> None:
+        """Run everything that these peers can do."""
+        for operation in self._plan.operations:
+            able = [peer for peer in peers if operation in peer.operations]
+            for number in range(1, self._plan.rounds + 1):
+                for peer in able:
+                    await self._turn(peer, operation, number)
+
+    async def _turn(self, peer: Peer, operation: Operation, number: int) -> None:
+        """Start a peer and run an operation with every number of callers."""
+        record = Record(
+            peer=peer.name,
+            operation=operation,
+            callers=0,
+            round=number,
+            seconds=self._plan.seconds,
+            began_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            remark=peer.remark,
+            data=self._plan.data,
+            machine=self._machine,
+        )
+        told = f"{operation}, round {number} of {self._plan.rounds}: {peer.name}"
+        with tempfile.TemporaryDirectory(prefix="compare-", dir=self._plan.directory) as name:
+            try:
+                self._note(f"{told} starts")
+                async with peer.start(Path(name), self._plan.data) as running:
+                    record = msgspec.structs.replace(record, settings=running.settings)
+                    for callers in _numbers_of_callers(self._plan.callers, peer, operation):
+                        self._note(f"{told}, {callers} callers")
+                        record = msgspec.structs.replace(record, callers=callers)
+                        found = await measure(running, operation, callers, self._plan.seconds)
+                        self._keep(msgspec.structs.replace(record, measured=found))
+            except Exception as error:  # whatever the peer's own library raises
+                self._note(f"{told} FAILED: {error!r}")
+                self._keep(msgspec.structs.replace(record, problem=repr(error)))
+
+
+async def measure(running: Running, operation: Operation, callers: int, seconds: float) -> Measured:
+    """Run one load, after a shorter one that does not count, and see what it cost the servers."""
+    if operation is Operation.IDLE:
+        await asyncio.sleep(min(SETTLING_S, seconds))
+    elif operation not in ALONE:
+        await running.run(operation, callers, min(WARM_UP_S_MAX, seconds))
+    pids = running.pids
+    before = _cpu_seconds(pids)
+    if operation is Operation.IDLE:
+        load = await _idle(seconds)
+    else:
+        load = await running.run(operation, callers, seconds)
+    are_all_left = pids == running.pids
+    return Measured(
+        load=load,
+        server_cpu_s=round(_cpu_seconds(pids) - before, 3) if are_all_left else None,
+        server_resident_bytes=sum(map(process_usage.resident_bytes, running.pids)),
+    )
+
+
+async def _idle(seconds: float) -> Load:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.sleep(seconds)
+    return Load(0, loop.time() - began, Latency(), None)
+
+
+def _cpu_seconds(pids: Sequence[int]) -> float:
+    return sum(map(process_usage.cpu_seconds, pids))
+
+
+def _numbers_of_callers(asked: Sequence[int], peer: Peer, operation: Operation) -> Sequence[int]:
+    if operation in ALONE:
+        return (1,)
+    return [each for each in asked if peer.callers_max is None or each <= peer.callers_max]
