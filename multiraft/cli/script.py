@@ -5,7 +5,7 @@ Format
         put KEY VALUE [--if-absent | --expect VALUE]
         delete KEY
         increment KEY [N]
-        scan [START [END]] [--prefix PREFIX] [--limit N] [--reverse]
+        scan [START [END]] [--prefix PREFIX] [--limit N] [--reverse] [--for-update]
         delete-range START END
         commit
         rollback
@@ -162,7 +162,8 @@ def _increment(words: _Words) -> Step:
 
 
 def _scan(words: _Words) -> Step:
-    usage = "scan [START [END]] [--prefix PREFIX] [--limit N] [--reverse]"
+    usage = "scan [START [END]] [--prefix PREFIX] [--limit N] [--reverse] [--for-update]"
+    for_update = words.flag("--for-update")
     reverse, prefix, limit = (
         words.flag("--reverse"),
         words.option("--prefix"),
@@ -180,6 +181,7 @@ def _scan(words: _Words) -> Step:
         prefix=b"" if prefix is None else words.key(prefix),
         limit=most,
         reverse=reverse,
+        for_update=for_update,
     )
 
 

@@ -53,8 +53,8 @@ def run(
 
     One operation on a line: get KEY [--for-update] [--counter]; put KEY VALUE [--if-absent |
     --expect VALUE]; delete KEY; increment KEY [N]; scan [START [END]] [--prefix P] [--limit N]
-    [--reverse]; delete-range START END; commit; rollback. `#` begins a remark. The end of a file
-    commits; at a prompt, only `commit` does.
+    [--reverse] [--for-update]; delete-range START END; commit; rollback. `#` begins a remark.
+    The end of a file commits; at a prompt, only `commit` does.
     """
     if file is None and sys.stdin.isatty():
         limit_s = PROMPT_S if timeout is None else timeout
@@ -192,7 +192,12 @@ async def _increment(transaction: Transaction, step: Step, tell: Tell, _as_hex: 
 
 async def _scan(transaction: Transaction, step: Step, tell: Tell, as_hex: bool) -> None:
     rows = transaction.scan(
-        step.key, step.end, prefix=step.prefix, reverse=step.reverse, limit=step.limit
+        step.key,
+        step.end,
+        prefix=step.prefix,
+        reverse=step.reverse,
+        limit=step.limit,
+        for_update=step.for_update,
     )
     async for key, value in rows:
         shown = keytext.show(key, as_hex=as_hex), keytext.show_value(value, as_hex=as_hex)

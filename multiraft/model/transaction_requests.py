@@ -26,7 +26,8 @@ class TransactionContext(msgspec.Struct, frozen=True, array_like=True, gc=False)
     uncertainty_limit: Timestamp = Timestamp(0)
     """Versions above the read timestamp up to here may be older than the transaction (S13)."""
     is_locking: bool = False
-    """Gets lock their keys, so that nobody else writes them before the transaction has ended."""
+    """Gets lock their keys, scans the keys that they find, so that nobody else writes those before
+    the transaction has ended."""
 
 
 class EndTransaction(msgspec.Struct, frozen=True, array_like=True, tag=30, gc=False):

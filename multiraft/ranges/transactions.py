@@ -148,6 +148,8 @@ class PendingPart(Pending):
         holder.requests_served += 1
         if outcome.error is not None:
             return context.refusal(outcome.error)
+        if outcome.to_lock and lock_conflicts.blocks_write(self, outcome.to_lock):
+            return None  # Which keys a scan is to lock is known only now.
         self.outcome = outcome
         self.answer = BatchReply(
             outcome.results,
@@ -235,9 +237,9 @@ class PendingPart(Pending):
     def _lock(self, now: Timestamp) -> None:
         """Lock what a locking read has read: best effort, nothing relies on it."""
         txn = self.request.txn
-        if txn is not None and txn.is_locking:
-            for operation in self.request.operations:
-                self.holder.locks.take(_key(operation), txn.meta, now)
+        if txn is not None:
+            for key in self.outcome.to_lock:
+                self.holder.locks.take(key, txn.meta, now)
 
     # -- what follows ----------------------------------------------------------------------------
 

@@ -44,7 +44,8 @@ def test_a_script_is_one_transaction(terminal: Terminal, tmp_path: Path) -> None
 
 
 def test_json(terminal: Terminal) -> None:
-    given = b"put a 1\nincrement n\nget n --counter\nget z --for-update\nscan\ndelete-range a b\n"
+    given = b"put a 1\nincrement n\nget n --counter\nget z --for-update\n"
+    given += b"scan --for-update\ndelete-range a b\n"
     outcome = terminal.run("txn", "--json", stdin=given)
     lines = [orjson.loads(line) for line in outcome.output.splitlines()]
     assert lines[:-1] == [

@@ -77,7 +77,7 @@ def test_a_transaction_does_what_the_asynchronous_one_does(db: blocking.Database
         assert txn.get(b"a", for_update=True) == b"1"
         assert txn.get_many([b"n", b"z"])[b"z"] is None
         assert txn.delete(b"z") is False
-        assert [key for key, _ in txn.scan(limit=5)] == [b"a", b"n"]
+        assert [key for key, _ in txn.scan(limit=5, for_update=True)] == [b"a", b"n"]
     assert txn.has_ended
     with pytest.raises(errors.TransactionEndedError):
         txn.get(b"a")

@@ -96,6 +96,23 @@ def test_a_read_that_locks_must_be_of_the_newest_version() -> None:
     assert value_of(scene.part(Get(b"a"), at=200, is_locking=True)) == b"new"
 
 
+@pytest.mark.parametrize("change", [b"new", None])
+def test_a_scan_that_locks_must_find_the_newest_versions(change: bytes | None) -> None:
+    scene = Scene()
+    scene.put(b"a", b"v", 100)
+    scene.put(b"b", b"old", 100)
+    scene.put(b"b", change, 200)
+    scene.put(b"c", b"only new", 200)
+    assert scene.part(Scan(b"a", b"z"), at=150).to_lock == ()
+    assert uncertain_at(scene.part(Scan(b"a", b"z"), at=150, is_locking=True)) == 200
+    page = scene.part(Scan(b"a", b"z", limit_keys=1), at=150, is_locking=True)
+    assert page.to_lock == (b"a",), "the rest of the span is another page's"
+    page = scene.part(Scan(b"b\x00", b"z"), at=150, is_locking=True)
+    assert (page.error, page.to_lock) == (None, ()), "what it does not find it does not lock"
+    page = scene.part(Scan(b"a", b"z", True), at=200, is_locking=True)
+    assert page.to_lock == tuple([key for key in (b"c", b"b", b"a") if change or key != b"b"])
+
+
 def test_a_read_at_or_below_the_garbage_threshold_is_refused() -> None:
     scene = Scene()
     scene.gc_threshold = Timestamp(150)

@@ -10,7 +10,7 @@ from multiraft.mvcc.reader import EngineReader
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.sim.cluster import Cluster
 from tests.support.cluster import cluster_test
-from tests.support.serving import answered, ask, get, holder_of, leader_of, plain, put
+from tests.support.serving import answered, ask, get, holder_of, leader_of, now_of, plain, put
 from tests.support.transactions import ABORTED, COMMITTED, STAGING, Transaction, record_of
 
 
@@ -170,6 +170,56 @@ async def test_locked_reads_take_turns(cluster: Cluster, db: Database) -> None:
     await answered(cluster, asked, second)
     assert asked.code == ""
     assert second.value == b"1"
+    await check_counts(cluster)
+
+
+@cluster_test()
+async def test_scans_that_lock_take_turns(cluster: Cluster, db: Database) -> None:
+    """Who waits looks anew when it has its turn: it does not wait for what is gone by then."""
+    await db.put_many({b"job/1": b"x", b"job/2": b"x", b"job/3": b"x"})
+    span = Scan(plain(b"job/"), plain(b"job0"), limit_keys=1)
+    workers = [Transaction(cluster, b"job/") for _ in range(3)]
+    asked = [worker.send(span, is_locking=True) for worker in workers]
+    await answered(cluster, asked[0])
+    assert asked[0].rows == (plain(b"job/1"), b"x")
+    assert not asked[1].is_answered
+    await db.put(b"job/0", b"new")
+    await db.put(b"job/2", b"in nobody's way")
+    assert await db.get(b"job/1") == b"x", "a lock is in no reader's way"
+    claimed = workers[0].one_phase({b"job/1": None}, read=(b"job/1",), is_movable=True)
+    await answered(cluster, claimed, asked[1])
+    assert claimed.code == ""
+    assert asked[1].rows == (plain(b"job/0"), b"new")
+    assert not asked[2].is_answered
+    done = workers[1].one_phase({b"job/0": None}, read=(b"job/0",), is_movable=True)
+    await answered(cluster, done, asked[2])
+    assert asked[2].rows == (plain(b"job/2"), b"in nobody's way")
+    await check_counts(cluster)
+
+
+@cluster_test()
+async def test_a_scan_that_locks_waits_for_intents_above_its_time(
+    cluster: Cluster, db: Database
+) -> None:
+    await db.put_many({b"a": b"1", b"b": b"1"})
+    one = Transaction(cluster, b"a")
+    assert await one.get(b"a") == b"1"
+    await asyncio.sleep(0.5)
+    other = Transaction(cluster, b"b")
+    laid = other.lay({b"b": b"2", b"c": b"2"}, at=now_of(leader_of(cluster)))
+    await answered(cluster, laid)
+    span = Scan(plain(b"a"), plain(b"z"))
+    plain_scan = one.send(span)
+    await answered(cluster, plain_scan)
+    assert plain_scan.rows == (plain(b"a"), b"1", plain(b"b"), b"1"), (
+        "what is laid later is in no reader's way"
+    )
+    asked = one.send(span, is_locking=True)
+    await asyncio.sleep(0.01)
+    assert not asked.is_answered
+    assert (await other.ended(COMMITTED, laid.reply.timestamp)).status is COMMITTED
+    await answered(cluster, asked)
+    assert asked.code == "read_uncertain", "a lock is for what is there now"
     await check_counts(cluster)
 
 

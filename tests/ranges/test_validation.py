@@ -236,7 +236,11 @@ def bad_parts_of_transactions() -> Iterator[tuple[str, BatchRequest, type[errors
         (of_transaction(Get(K), meta=TransactionMeta(ID), is_locking=True)),
         bad,
     )
-    yield "a scan that locks", of_transaction(Scan(K, keys.END), is_locking=True), bad
+    yield (
+        "a scan that locks without an anchor",
+        (of_transaction(Scan(K, keys.END), meta=TransactionMeta(ID), is_locking=True)),
+        bad,
+    )
     yield "an anchor in meta", of_transaction(Get(K), meta=TransactionMeta(ID, RECORD_KEY)), bad
     yield (
         "an endless anchor",
@@ -381,6 +385,7 @@ def test_a_bad_request_is_refused(bad: BatchRequest, error: type[errors.RequestE
         of_transaction(Get(K), meta=TransactionMeta(ID)),
         of_transaction(Get(K), is_locking=True, timestamp=HUGE),
         of_transaction(Scan(keys.SYSTEM, keys.END)),
+        of_transaction(Scan(K, keys.END), is_locking=True),
         of_transaction(Put(K, b""), Delete(MAX_KEY), timestamp=HUGE),
         of_transaction(Put(K, b""), EndTransaction(K, STAGING, Timestamp(1), (IntentRef(K, 1),))),
         of_transaction(Put(K, b""), ONE_PHASE, sequence=0),

@@ -157,7 +157,7 @@ class FakeTransactions:
         results: list[Result] = []
         for operation in request.operations:
             if isinstance(operation, Get):
-                self._look_at(operation.key, txn, at, limit)
+                self._look_at(operation.key, txn, at, limit, is_locking=txn.is_locking)
                 results.append(GetResult(self._cluster.read(operation.key, at), at))
                 self.reads.append((operation.key, b"", at, txn.meta.id))
             else:
@@ -165,8 +165,10 @@ class FakeTransactions:
                 start, end = operation.start, operation.end
                 new = [key for key in self.intents if start <= key < end]
                 for key in [*self._cluster.keys_within(start, end), *new]:
-                    self._look_at(key, txn, at, limit)
+                    self._look_at(key, txn, at, limit, is_locking=False)
                 page = self._cluster.scan(operation, at)
+                for key in page.rows[::2]:
+                    self._look_at(key, txn, at, limit, is_locking=txn.is_locking)
                 results.append(page)
                 if page.resume is not None:
                     start, end = (page.resume, end) if operation.reverse else (start, page.resume)
@@ -174,13 +176,19 @@ class FakeTransactions:
         return tuple(results), at, limit
 
     def _look_at(
-        self, key: bytes, txn: asked.TransactionContext, at: Timestamp, limit: Timestamp
+        self,
+        key: bytes,
+        txn: asked.TransactionContext,
+        at: Timestamp,
+        limit: Timestamp,
+        *,
+        is_locking: bool,
     ) -> None:
-        self.wait_for(key, txn.meta.id, hlc.MAX if txn.is_locking else max(at, limit))
+        self.wait_for(key, txn.meta.id, hlc.MAX if is_locking else max(at, limit))
         newest = self._newest(key)
-        if newest > at and (txn.is_locking or newest <= limit):
+        if newest > at and (is_locking or newest <= limit):
             raise errors.ReadUncertainError(key=keys.pretty(key), timestamp=newest)
-        if txn.is_locking:
+        if is_locking:
             self._wait_for_lock(key, txn.meta.id)
             self.locks[key] = txn.meta
 

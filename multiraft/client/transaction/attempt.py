@@ -23,7 +23,7 @@ from multiraft.client.transaction.read_spans import ReadSpans
 from multiraft.client.transaction.write_buffer import WriteBuffer
 from multiraft.ids import Timestamp
 from multiraft.model import keys
-from multiraft.model.requests import BatchReply, Operation
+from multiraft.model.requests import BatchReply, Get, Operation, Scan
 from multiraft.model.transaction import TransactionMeta, TransactionStatus
 from multiraft.model.transaction_requests import EndTransaction, TransactionContext
 
@@ -73,6 +73,7 @@ class Attempt:
         "last_refusal",
         "locked",
         "locking",
+        "may_lock_more",
         "meta",
         "moving",
         "operations_open",
@@ -121,6 +122,8 @@ class Attempt:
         self.buffer = WriteBuffer(coordinator.limits)
         self.locked: dict[bytes, None] = {}
         """Keys for whose locks it has asked."""
+        self.may_lock_more = False
+        """Whether a scan has asked for locks: on which keys, only its answer tells."""
         self.hot: list[bytes] = []
         """Those of them that it has locked because others were fighting over them."""
         self.sequence = 0
@@ -187,7 +190,7 @@ class Attempt:
     @property
     def holds_something(self) -> bool:
         """Whether there may be locks or intents of it anywhere."""
-        return bool(self.locked or self.buffer.sent)
+        return bool(self.locked or self.may_lock_more or self.buffer.sent)
 
     def wanted(self) -> frozenset[bytes]:
         """Return the keys that the next attempt had better lock when it reads them."""
@@ -222,6 +225,7 @@ class Attempt:
         self.meta = TransactionMeta(self.id, b"", self.meta.priority, self.began)
         self.contended = self.contended.union(self.locked)
         self.locked.clear()
+        self.may_lock_more = False
         self.buffer.forget_sent()
         self.sequence = 0
         self.write_timestamp = self.staged_at = NO_TIMESTAMP
@@ -316,15 +320,27 @@ class Attempt:
 
     # -- locking and laying ------------------------------------------------------------------------
 
-    def about_to_lock(self, wanted: Sequence[bytes]) -> None:
-        """Note keys before their locks are asked for. Raises TransactionTooLargeError."""
+    def about_to_lock(self, operations: Sequence[Operation]) -> None:
+        """Note what is about to be locked by gets, or by scans, before it is asked for.
+
+        Raises TransactionTooLargeError.
+        """
+        wanted = [each.key for each in operations if isinstance(each, Get)]
+        self.set_locked(wanted)
+        for operation in operations:
+            if isinstance(operation, Scan):
+                self.may_lock_more = True
+                self.set_anchor(operation.start)
+        self.coordinator.heartbeats.add(self)
+
+    def set_locked(self, wanted: Sequence[bytes]) -> None:
+        """Note keys that are locked, or about to be. Raises TransactionTooLargeError."""
         count, limit = len(self.locked) + len(wanted), self.coordinator.limits.transaction_keys_max
         if count > limit:
             raise errors.TransactionTooLargeError(what="locks", size=count, limit=limit)
-        self.set_anchor(wanted[0])
         for key in wanted:
+            self.set_anchor(key)
             self.locked[key] = None
-        self.coordinator.heartbeats.add(self)
 
     async def write(self, key: bytes, value: bytes | None) -> None:
         """Write a key, or remove it with None. Waits while too much is being laid."""

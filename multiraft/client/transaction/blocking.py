@@ -89,11 +89,14 @@ class Transaction:
         prefix: bytes = b"",
         reverse: bool = False,
         limit: int | None = None,
+        for_update: bool = False,
     ) -> Generator[Row, None, None]:
-        """Yield `(key, value)` of `[start, end)`, with the transaction's own writes."""
+        """Yield `(key, value)` of `[start, end)`, own writes on top; with `for_update`, locked."""
         return rows(
             self._wait,
-            lambda: self._inner.scan_pages(start, end, prefix=prefix, reverse=reverse, limit=limit),
+            lambda: self._inner.scan_pages(
+                start, end, prefix=prefix, reverse=reverse, limit=limit, for_update=for_update
+            ),
         )
 
     def delete_range(

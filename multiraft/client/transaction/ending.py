@@ -112,7 +112,7 @@ async def _end_quietly(attempt: Attempt, reason: str) -> None:
 def let_go(attempt: Attempt) -> None:
     """Release the locks of a transaction that has written nothing."""
     attempt.coordinator.heartbeats.discard(attempt)
-    if attempt.locked:
+    if attempt.holds_something:
         attempt.coordinator.spawn(_end_quietly(attempt, "it has written nothing"))
 
 

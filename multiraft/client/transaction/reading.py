@@ -56,10 +56,12 @@ async def get_many(
     return found
 
 
-async def scan(attempt: Attempt, page: Scan) -> ScanResult:
-    """Return a page of what others see in a span."""
-    (result,) = await read(attempt, (page,))
+async def scan(attempt: Attempt, page: Scan, *, for_update: bool) -> ScanResult:
+    """Return a page of what others see in a span; its keys locked, if wanted."""
+    (result,) = await read(attempt, (page,), is_locking=for_update)
     assert isinstance(result, ScanResult), "a scan is answered by its result"
+    if for_update:
+        attempt.set_locked(result.rows[::2])
     return result
 
 
@@ -88,7 +90,7 @@ async def _read(
     attempt: Attempt, operations: tuple[Operation, ...], *, is_locking: bool
 ) -> Sequence[Result]:
     if is_locking:
-        attempt.about_to_lock([each.key for each in operations if isinstance(each, Get)])
+        attempt.about_to_lock(operations)
     reads, moving = attempt.reads, attempt.moving
     while True:
         if moving.locked() or not attempt.read_timestamp:

@@ -10,11 +10,19 @@ Rows = list[tuple[bytes, bytes]]
 
 
 async def pages(
-    attempt: Attempt, start: bytes, end: bytes, *, reverse: bool, limit: int | None
+    attempt: Attempt,
+    start: bytes,
+    end: bytes,
+    *,
+    reverse: bool,
+    limit: int | None,
+    for_update: bool = False,
 ) -> AsyncGenerator[Rows, None]:
     """Yield the rows of `[start, end)` page by page, with logical keys.
 
-    Each page comes from one range. What a page covers has been read then, and nothing beyond.
+    Each page comes from one range. What a page covers has been read then, and nothing beyond. With
+    `for_update` the keys of a page are locked; that may be a few more than are given, namely as
+    many as the transaction itself has removed in the span.
     """
     limits, buffer = attempt.coordinator.limits, attempt.buffer
     attempt.check()
@@ -22,7 +30,8 @@ async def pages(
         wanted = limits.scan_keys_max
         if limit is not None:
             wanted = min(wanted, limit + buffer.removals(start, end))
-        page = await reading.scan(attempt, Scan(start, end, reverse, wanted, limits.scan_bytes_max))
+        asked = Scan(start, end, reverse, wanted, limits.scan_bytes_max)
+        page = await reading.scan(attempt, asked, for_update=for_update)
         low, high = start, end
         if page.resume is None:
             start = end

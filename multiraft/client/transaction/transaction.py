@@ -159,13 +159,20 @@ class Transaction:
         prefix: bytes = b"",
         reverse: bool = False,
         limit: int | None = None,
+        for_update: bool = False,
     ) -> AsyncGenerator[Row, None]:
         """Yield `(key, value)` of `[start, end)`, ascending, or descending when `reverse`.
 
         As `Database.scan`; with the transaction's own writes. Of a key that is written while the
         scan runs, it shows the value of when its page was read, or the new one.
+
+        With `for_update`, nobody else writes the keys that it finds until the transaction has
+        ended: those of every page that was read, also if not all rows of the last one are looked
+        at. It may wait for others to end. A new key in the span is not kept out, but noticed.
         """
-        pages = self.scan_pages(start, end, prefix=prefix, reverse=reverse, limit=limit)
+        pages = self.scan_pages(
+            start, end, prefix=prefix, reverse=reverse, limit=limit, for_update=for_update
+        )
         async with aclosing(pages):
             async for page in pages:
                 for row in page:
@@ -179,12 +186,15 @@ class Transaction:
         prefix: bytes = b"",
         reverse: bool = False,
         limit: int | None = None,
+        for_update: bool = False,
     ) -> AsyncGenerator[list[Row], None]:
         """Like `scan`, but yield lists of rows as they arrive."""
         first, last = self._builder.span(start, end, prefix)
         if limit is not None and limit < 0:
             raise errors.RequestError(f"limit is {limit}, but must be 0 or more")
-        pages = scanning.pages(self._attempt, first, last, reverse=reverse, limit=limit)
+        pages = scanning.pages(
+            self._attempt, first, last, reverse=reverse, limit=limit, for_update=for_update
+        )
         async with aclosing(pages):
             async for page in pages:
                 yield [(key[1:], value) for key, value in page]

@@ -98,6 +98,8 @@ class Outcome(msgspec.Struct, frozen=True):
     is_partial: bool = False
     """There is more: once this is applied the part is to be evaluated again."""
     uncertainty_limit: Timestamp = Timestamp(0)
+    to_lock: tuple[bytes, ...] = ()
+    """Keys that a read was to lock, and that no other may hold when it does."""
     unlocked: tuple[tuple[bytes, bytes], ...] = ()
     """Keys, and whose locks that are not replicated are to go from each."""
     ended: TransactionRecord | None = None

@@ -4,15 +4,22 @@ Rules
     S11   the timestamp cache remembers which transaction has read: it may write at that very time.
     S13   a version above the read timestamp, up to the uncertainty limit, may be older than the
           transaction in real time: the coordinator has to move its reads past it.
+
+A scan locks what it finds: a key that is not there yet is guarded by the refresh alone.
 """
+
+from typing import cast
 
 from multiraft import errors
 from multiraft.ids import Timestamp
 from multiraft.model import keys
-from multiraft.model.requests import BatchRequest, Get, Scan, ScanResult
+from multiraft.model.requests import BatchRequest, Get, Result, Scan, ScanResult
 from multiraft.mvcc import reads as versions
 from multiraft.ranges.commands import reads
 from multiraft.ranges.commands.setting import Outcome, Setting, refused
+
+Results = tuple[Result, ...]
+Keys = tuple[bytes, ...]
 
 
 def chosen(setting: Setting, request: BatchRequest) -> tuple[Timestamp, Timestamp]:
@@ -30,36 +37,50 @@ def read(setting: Setting, request: BatchRequest) -> Outcome:
     timestamp, limit = chosen(setting, request)
     if timestamp <= setting.gc_threshold:
         return refused(errors.ReadTooOldError(timestamp=timestamp, threshold=setting.gc_threshold))
-    is_scan = isinstance(request.operations[0], Scan)
-    if not is_scan:
-        # A lock is for a write at or above what was read: nothing newer may be there.
-        until = setting.clock_floor if txn.is_locking else limit
-        uncertain = _newer_points(setting, request, timestamp, until)
-        if uncertain is not None:
-            return refused(uncertain)
-    evaluate = reads.scan_all if is_scan else reads.get_all
+    evaluate = _scan if isinstance(request.operations[0], Scan) else _get
     try:
-        results = evaluate(setting.reader, request.operations, timestamp, setting.limits)
-    except errors.RequestError as impossible:
-        return refused(impossible)
-    if is_scan:
-        spans = [
-            _seen(scan, result)
-            for scan, result in zip(request.operations, results, strict=True)
-            if isinstance(scan, Scan) and isinstance(result, ScanResult)
-        ]
-        for start, end in spans:
-            uncertain = _newer_in(setting, start, end, timestamp, limit)
-            if uncertain is not None:
-                return refused(uncertain)
-        for start, end in spans:
-            setting.cache.add_span(start, end, timestamp, request.id)
-    else:
-        for operation in request.operations:
-            assert isinstance(operation, Get), "gets, or scans"
-            setting.cache.add_point(operation.key, timestamp, request.id)
+        results, to_lock = evaluate(setting, request, timestamp, limit)
+    except (errors.ReadUncertainError, errors.RequestError) as error:
+        return refused(error)
     told = Timestamp(0) if request.timestamp else limit
-    return Outcome(results, timestamp, uncertainty_limit=told)
+    return Outcome(results, timestamp, uncertainty_limit=told, to_lock=to_lock)
+
+
+def _get(
+    setting: Setting, request: BatchRequest, timestamp: Timestamp, limit: Timestamp
+) -> tuple[Results, Keys]:
+    """Return what the keys hold, and which of them are to be locked."""
+    operations = cast("tuple[Get, ...]", request.operations)
+    points = tuple([operation.key for operation in operations])
+    is_locking = _locks(request)
+    _check_points(setting, points, timestamp, setting.clock_floor if is_locking else limit)
+    results = reads.get_all(setting.reader, operations, timestamp, setting.limits)
+    for key in points:
+        setting.cache.add_point(key, timestamp, request.id)
+    return results, points if is_locking else ()
+
+
+def _scan(
+    setting: Setting, request: BatchRequest, timestamp: Timestamp, limit: Timestamp
+) -> tuple[Results, Keys]:
+    """Return a page for each scan, and the keys that are to be locked: those that were found."""
+    operations = cast("tuple[Scan, ...]", request.operations)
+    results = reads.scan_all(setting.reader, operations, timestamp, setting.limits)
+    pages = cast("tuple[ScanResult, ...]", results)
+    spans = list(map(_seen, operations, pages))
+    for start, end in spans:
+        _check_span(setting, start, end, timestamp, limit)
+    found: Keys = ()
+    if _locks(request):
+        found = tuple([key for page in pages for key in page.rows[::2]])
+        _check_points(setting, found, timestamp, setting.clock_floor)
+    for start, end in spans:
+        setting.cache.add_span(start, end, timestamp, request.id)
+    return results, found
+
+
+def _locks(request: BatchRequest) -> bool:
+    return request.txn is not None and request.txn.is_locking
 
 
 def _seen(scan: Scan, result: ScanResult) -> tuple[bytes, bytes]:
@@ -69,27 +90,25 @@ def _seen(scan: Scan, result: ScanResult) -> tuple[bytes, bytes]:
     return (result.resume, scan.end) if scan.reverse else (scan.start, result.resume)
 
 
-def _newer_points(
-    setting: Setting, request: BatchRequest, timestamp: Timestamp, limit: Timestamp
-) -> errors.ReadUncertainError | None:
+def _check_points(setting: Setting, points: Keys, timestamp: Timestamp, limit: Timestamp) -> None:
+    """Raise ReadUncertainError if a key has a version above what is read, up to `limit`.
+
+    With locks that is everything: a lock is for a write at or above what was read.
+    """
     if min(limit, setting.clock_floor) <= timestamp:
-        return None
-    for operation in request.operations:
-        assert isinstance(operation, Get), "gets, or scans"
-        found = versions.change_of(setting.reader, operation.key, timestamp, limit)
-        if found is not None:
-            return _uncertain(found)
-    return None
+        return
+    for key in points:
+        _check(versions.change_of(setting.reader, key, timestamp, limit))
 
 
-def _newer_in(
+def _check_span(
     setting: Setting, start: bytes, end: bytes, timestamp: Timestamp, limit: Timestamp
-) -> errors.ReadUncertainError | None:
-    if min(limit, setting.clock_floor) <= timestamp:
-        return None
-    found = versions.first_change(setting.reader, start, end, timestamp, limit)
-    return None if found is None else _uncertain(found)
+) -> None:
+    """As _check_points, of all keys of `[start, end)`."""
+    if min(limit, setting.clock_floor) > timestamp:
+        _check(versions.first_change(setting.reader, start, end, timestamp, limit))
 
 
-def _uncertain(found: versions.Change) -> errors.ReadUncertainError:
-    return errors.ReadUncertainError(key=keys.pretty(found.key), timestamp=found.timestamp)
+def _check(found: versions.Change | None) -> None:
+    if found is not None:
+        raise errors.ReadUncertainError(key=keys.pretty(found.key), timestamp=found.timestamp)

@@ -141,8 +141,8 @@ def _check_transaction(
         raise errors.RequestError("a timestamp has 64 bits and no sign")
     kinds = {type(operation) for operation in request.operations}
     if kinds <= _TRANSACTION_READS:
-        if txn.is_locking and not (kinds == {Get} and meta.anchor):
-            raise errors.RequestError("only gets lock, for a transaction with an anchor")
+        if txn.is_locking and not meta.anchor:
+            raise errors.RequestError("only a transaction with an anchor locks")
         for operation in request.operations:
             first = operation.start if isinstance(operation, Scan) else _key(operation)
             if first < keys.SYSTEM:

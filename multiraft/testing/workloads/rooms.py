@@ -35,6 +35,8 @@ class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
     rooms: int = 2
     places: int = 3
     """For how many a room has room."""
+    locking_share: float = 0.2
+    """How many of those who go in lock whom they find."""
 
     async def client(self, c: ClientRun) -> None:
         """Go into rooms, and clear them."""
@@ -43,14 +45,18 @@ class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
             room, side = c.rng.randrange(self.rooms), c.rng.choice(SIDES)
             if c.rng.random() < 0.85:
                 name = next(names)
-                await c.ask("enter", room, name, self._enter(c.db, room, side, name))
+                is_locking = c.rng.random() < self.locking_share
+                call = self._enter(c.db, room, side, name, is_locking=is_locking)
+                await c.ask("enter", room, name, call)
             else:
                 await c.ask("clear", room, side, self._clear(c.db, room, side))
             await c.pause()
 
-    async def _enter(self, db: Database, room: int, side: str, name: str) -> Visit:
+    async def _enter(
+        self, db: Database, room: int, side: str, name: str, *, is_locking: bool
+    ) -> Visit:
         async def enter(txn: Transaction) -> Visit:
-            inside = await self._inside(txn, room)
+            inside = await self._inside(txn, room, is_locking=is_locking)
             if len(inside) < self.places:
                 await txn.put(self._prefix(room, side) + name.encode(), b"x")
                 return len(inside), name, (), 0
@@ -72,8 +78,14 @@ class RoomsWorkload(Workload, frozen=True, kw_only=True, tag="rooms"):
     def _prefix(self, room: int, side: str) -> bytes:
         return self.key(side, room, "").encode()
 
-    async def _inside(self, txn: Transaction, room: int) -> list[bytes]:
-        return [key for side in SIDES async for key, _ in txn.scan(prefix=self._prefix(room, side))]
+    async def _inside(
+        self, txn: Transaction, room: int, *, is_locking: bool = False
+    ) -> list[bytes]:
+        inside: list[bytes] = []
+        for side in SIDES:
+            rows = txn.scan(prefix=self._prefix(room, side), for_update=is_locking)
+            inside += [key async for key, _ in rows]
+        return inside
 
     async def finish(self, db: Database, history: History) -> None:
         """Look who is there."""

@@ -114,6 +114,29 @@ async def test_a_client_that_vanishes_blocks_nobody_for_long(
 
 
 @simulated(seeds=3)
+async def test_who_scans_for_update_takes_turns_and_need_not_run_again(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    """As workers at a queue: each of a burst wants the first job, and gets another one."""
+    jobs = [b"job/%02d" % number for number in range(12)]
+    await db.put_many(dict.fromkeys(jobs, b"x"))
+    runs = 0
+
+    async def claim(txn: Transaction) -> bytes:
+        nonlocal runs
+        runs += 1
+        (row,) = [row async for row in txn.scan(prefix=b"job/", limit=1, for_update=True)]
+        await txn.delete(row[0])
+        return row[0]
+
+    claimed = await asyncio.gather(*(db.run(claim) for _ in jobs))
+    assert sorted(claimed) == jobs
+    assert runs == len(jobs)
+    await asyncio.sleep(0.5)
+    assert await locks(db) == 0
+
+
+@simulated(seeds=3)
 async def test_two_that_lock_each_others_keys_both_commit(
     cluster: Cluster, db: multiraft.Database
 ) -> None:

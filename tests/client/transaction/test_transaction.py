@@ -1,4 +1,5 @@
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -7,6 +8,7 @@ from multiraft.client.transaction import Transaction
 from multiraft.ids import NodeId, Timestamp
 from multiraft.model import encoding, hlc
 from multiraft.model.requests import BatchRequest, Get, Scan
+from multiraft.model.transaction import TransactionStatus
 from multiraft.model.transaction_requests import EndTransaction, Refresh
 from tests.support import clients
 from tests.support.clients import Bench
@@ -504,6 +506,82 @@ def test_a_cancelled_read_leaves_no_lock() -> None:
         await bench.db.close()
         assert not bench.cluster.transactions.locks
         assert bench.cluster.sent(EndTransaction)
+
+    clients.run(main)
+
+
+def test_a_scan_for_update_locks_what_it_finds() -> None:
+    async def main(bench: Bench) -> None:
+        for key in (b"a", b"c", b"i", b"q"):
+            bench.cluster.put(key, b"old")
+        async with bench.db.transaction() as first:
+            found = [key async for key, _ in first.scan(b"b", b"p", for_update=True)]
+            assert found == [b"c", b"i"]
+            others = [
+                asyncio.create_task(bench.db.run(partial(Transaction.put, key=key, value=b"new")))
+                for key in (b"a", b"b", b"c", b"i", b"q")
+            ]
+            await asyncio.sleep(0.5)
+            assert [task.done() for task in others] == [True, True, False, False, True]
+            await first.put(b"b", b"first")
+            with pytest.raises(errors.TransactionRetryError, match="/plain/b was written"):
+                await first.commit()
+        await asyncio.gather(*others)
+        assert not bench.cluster.transactions.locks
+        async with bench.db.transaction() as second:
+            assert [row async for row in second.scan(for_update=True, limit=1)] == [(b"a", b"new")]
+            assert len(bench.cluster.transactions.locks) == 1
+            found = [key async for key, _ in second.scan(reverse=True, for_update=True)]
+            assert found == [b"q", b"i", b"c", b"b", b"a"]
+            assert len(bench.cluster.transactions.locks) == 5
+            await second.put(b"q", b"second")
+        await asyncio.sleep(0.1)
+        assert not bench.cluster.transactions.locks
+
+    clients.run(main)
+
+
+def test_a_scan_for_update_stays_within_the_limit_of_locks() -> None:
+    async def main(bench: Bench) -> None:
+        for number in range(4):
+            bench.cluster.put(b"a%d" % number, b"1")
+        async with bench.db.transaction() as txn:
+            with pytest.raises(errors.TransactionTooLargeError, match="4 locks; the limit is 3"):
+                assert not [row async for row in txn.scan(for_update=True)]
+            await txn.put(b"b", b"1")
+        await asyncio.sleep(0.1)
+        assert bench.cluster.value(b"b") == b"1"
+
+    clients.run(main, limits=config.LimitsConfig(transaction_keys_max=3))
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+def test_a_scan_for_update_whose_answer_is_not_awaited_leaves_no_lock(how: str) -> None:
+    async def main(bench: Bench) -> None:
+        bench.cluster.put(b"a", b"1")
+        await bench.db.get(b"a")
+
+        def slow(_node: NodeId, request: BatchRequest) -> Plan:
+            return Plan(reply_delay_s=1.0) if type(request.operations[0]) is Scan else EVALUATE
+
+        bench.cluster.intercept = slow
+
+        async def work() -> None:
+            async with bench.db.transaction() as txn:
+                assert not [row async for row in txn.scan(for_update=True)]
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.5)
+        (holder,) = {each.id for each in bench.cluster.transactions.locks.values()}
+        if how == "cancelled":
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await bench.db.close()
+        if how == "closed":
+            with pytest.raises(errors.StoppedError):
+                await task
+        assert bench.cluster.transactions.records[holder].status is TransactionStatus.ABORTED
 
     clients.run(main)
 
