@@ -469,7 +469,7 @@ steps = st.one_of(
     st.tuples(st.just("abort"), some_waiter),
     st.tuples(st.just("split"), some_key),
 )
-scripts = st.lists(steps, min_size=5, max_size=40)
+scripts = st.lists(steps, min_size=15, max_size=40)
 # Some waiters belong to one transaction, some to none.
 OWNERS = (ONE, TWO, THREE, THREE, None, None, None, txn(4))
 

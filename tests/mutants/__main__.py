@@ -7,6 +7,7 @@ prints the table as docs/testing.md has it.
 import argparse
 import concurrent.futures
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -86,7 +87,8 @@ def _print(outcomes: Sequence[Outcome], *, as_markdown: bool) -> None:
     if as_markdown:
         print("| " + " | ".join(COLUMNS[:4]) + " |\n" + "| --- " * 4 + "|")
         for rule, name, where, seed, _ in rows:
-            print(f"| {rule} | `{name}` | {where} | {seed} |")
+            place = re.sub(r"(\S+)::(\S+)", r"`\1` `\2`", where)
+            print(f"| {rule} | `{name}` | {place} | {seed} |")
         return
     table = Table(*COLUMNS)
     for row in rows:

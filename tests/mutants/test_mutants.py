@@ -29,3 +29,8 @@ def test_the_spec_or_test_that_must_catch_it_exists(mutant: Mutant) -> None:
     else:
         file, _, function = mutant.test.partition("::")
         assert f"def {function.rpartition('::')[2]}(" in (mutants.ROOT / file).read_text()
+
+
+def test_every_mutant_has_its_row_in_the_docs() -> None:
+    told = (mutants.ROOT / "docs" / "testing.md").read_text()
+    assert [mutant.name for mutant in mutants.load() if f"| `{mutant.name}` |" not in told] == []
