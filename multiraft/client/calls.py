@@ -211,6 +211,10 @@ class Call:
         if error is not None and not self.future.done():
             self.future.set_exception(error)
 
+    def may_go_unheard(self) -> None:
+        """Perhaps nobody asks for the outcome: then an error is nothing to be logged."""
+        self.future.add_done_callback(_mark_retrieved)
+
     def _end_parts(self) -> None:
         for part in self.parts:
             part.end()
@@ -242,6 +246,11 @@ def _worst_first(failure: tuple[Sequence[int], errors.MultiraftError]) -> tuple[
     indices, error = failure
     is_known = not isinstance(error, errors.OutcomeUnknownError)
     return is_known, isinstance(error, errors.TransactionPushedError), indices[0]
+
+
+def _mark_retrieved(done: asyncio.Future[BatchReply]) -> None:
+    if not done.cancelled():
+        done.exception()
 
 
 class Part:

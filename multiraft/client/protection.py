@@ -17,7 +17,7 @@ from multiraft.client import batch
 from multiraft.client.router import Router
 from multiraft.ids import Timestamp
 from multiraft.model import keys
-from multiraft.model.requests import AdminProtect, BatchReply, ProtectResult
+from multiraft.model.requests import AdminProtect, ProtectResult
 
 RENEWALS = 3
 """So often is a protection renewed before it would expire."""
@@ -70,7 +70,7 @@ class Keeper:
                 call = self._router.start((self._request(0.0),), anchor=keys.PROTECTION_PREFIX)
             except errors.StoppedError:
                 return  # It expires.
-            call.future.add_done_callback(_mark_retrieved)
+            call.may_go_unheard()
 
     def _renew_from_now_on(self) -> None:
         self._timer = None
@@ -102,11 +102,6 @@ class Keeper:
 
     def _request(self, duration_s: float) -> AdminProtect:
         return AdminProtect(self._id, self.timestamp, int(duration_s * 1_000), self._owner)
-
-
-def _mark_retrieved(released: asyncio.Future[BatchReply]) -> None:
-    if not released.cancelled():
-        released.exception()
 
 
 def _report_unexpected(error: BaseException) -> None:

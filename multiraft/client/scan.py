@@ -12,7 +12,6 @@ Invariants
     - What the scan still has to read is kept from garbage collection while it lasts.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -24,7 +23,7 @@ from multiraft.client.protection import Keeper
 from multiraft.client.router import NO_TIMESTAMP, Router
 from multiraft.client.scan_time import ScanTime
 from multiraft.ids import Timestamp
-from multiraft.model.requests import BatchReply, Scan, ScanResult
+from multiraft.model.requests import Scan, ScanResult
 
 Row = tuple[bytes, bytes]
 NOTHING = b"", b""
@@ -145,7 +144,7 @@ async def pages(
                 keeper.begin_later()
             if prefetch and not cursor.has_ended:
                 upcoming = time.ask(cursor.operation())
-                upcoming.future.add_done_callback(_mark_retrieved)
+                upcoming.may_go_unheard()
             if page.rows:
                 has_yielded = True
                 yield page.rows
@@ -154,12 +153,6 @@ async def pages(
             upcoming.abandon()
         if keeper is not None:
             keeper.end()
-
-
-def _mark_retrieved(upcoming: asyncio.Future[BatchReply]) -> None:
-    """Nobody may ask for the page any more: then an error of it is nothing to be logged."""
-    if not upcoming.cancelled():
-        upcoming.exception()
 
 
 async def row_by_row(source: AsyncGenerator[Sequence[bytes], None]) -> AsyncGenerator[Row, None]:

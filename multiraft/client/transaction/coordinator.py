@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Coroutine
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,7 +13,6 @@ from multiraft.client.transaction import ending
 from multiraft.client.transaction.attempt import Attempt
 from multiraft.client.transaction.heartbeats import Heartbeats
 from multiraft.client.transaction.hot_keys import HotKeys
-from multiraft.model.requests import BatchReply
 
 CLOSES_WITHIN_S = 1.0
 """How long closing waits for transactions to be rolled back, and for commits to be spread."""
@@ -96,12 +94,8 @@ class Coordinator:
     def keep(self, call: Call) -> None:
         """Keep a call until it is answered; nobody minds if it is not."""
         self._calls[call] = None
-        call.future.add_done_callback(partial(self._answered, call))
-
-    def _answered(self, call: Call, done: asyncio.Future[BatchReply]) -> None:
-        self._calls.pop(call, None)
-        if not done.cancelled():
-            done.exception()
+        call.may_go_unheard()
+        call.future.add_done_callback(lambda _: self._calls.pop(call, None))
 
     def _report(self, error: BaseException) -> None:
         self.router.loop.call_exception_handler(

@@ -106,7 +106,7 @@ async def _read(
         except errors.ReadUncertainError as error:
             uncertain = error.timestamp
         else:
-            _remember(attempt, operations, reply)
+            remember(attempt, operations, reply)
             return reply.results
         finally:
             reads.end(token)
@@ -135,7 +135,7 @@ async def _choose_time(
         except (errors.RangeMismatchError, errors.ReadUncertainError):
             continue  # Now the cache knows better; or a later time will be chosen.
         attempt.set_read_time(reply.timestamp, reply.uncertainty_limit)
-        _remember(attempt, part, reply)
+        remember(attempt, part, reply)
         return dict(zip(places, reply.results, strict=True))
 
 
@@ -172,7 +172,8 @@ async def _refresh(attempt: Attempt, timestamp: Timestamp) -> bytes | None:
     return None
 
 
-def _remember(attempt: Attempt, operations: Sequence[Operation], reply: BatchReply) -> None:
+def remember(attempt: Attempt, operations: Sequence[Operation], reply: BatchReply) -> None:
+    """Note what was read, as far as it was: from now on it must not change unnoticed."""
     for operation, result in zip(operations, reply.results, strict=True):
         if isinstance(operation, Get):
             attempt.reads.add(operation.key)
