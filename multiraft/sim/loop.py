@@ -147,7 +147,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """See asyncio."""
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        when = self._now_s + delay
+        timer = _Timer(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._timer_numbers), timer))
+        return timer
 
     def call_at(  # type: ignore[override]
         self,
@@ -159,7 +162,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """See asyncio."""
         timer = _Timer(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._timer_numbers), timer))
-        timer._scheduled = True
         return timer
 
     def _run_once(self) -> None:
@@ -174,41 +176,56 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         handles, self._ready = self._ready, deque()
         if self._scheduling is not None and len(handles) > 1:
             handles = _interleaved(handles, self._scheduling)
-        while handles:
-            handle = handles.popleft()
-            if handle._cancelled:
-                continue
-            process = handle._context.get(CURRENT)  # type: ignore[attr-defined]
-            if process is not None and not process.admits(handle):
-                continue
-            self.callbacks += 1
-            try:
-                handle._run()
-            except BaseException:
-                handles.extend(self._ready)
-                self._ready = handles
-                raise
+        try:
+            while handles:
+                handle = handles.popleft()
+                if handle._cancelled:
+                    continue
+                context = handle._context  # type: ignore[attr-defined]
+                process = context.get(CURRENT)
+                if process is not None and process.is_hindered and not process.admits(handle):
+                    continue
+                self.callbacks += 1
+                try:
+                    context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self._escaped(handle, error)
+        except BaseException:
+            handles.extend(self._ready)
+            self._ready = handles
+            raise
+
+    def _escaped(self, handle: asyncio.Handle, error: BaseException) -> None:
+        """A callback has raised: tell of it, as asyncio does."""
+        message = f"Exception in callback {handle!r}"
+        self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def _let_time_pass(self) -> None:
-        """Go on to the next timers, which become ready, unless they were cancelled."""
+        """Go on to the next timers, which become ready, unless they were cancelled.
+
+        None is due by now.
+        """
         if not self._timers:
             raise StuckError("nothing is ready and no timer is set")
         when = self._timers[0][0]
         if when > self._limit_s:
             raise StuckError(f"still running after {self._limit_s:g} virtual seconds")
-        self._now_s = max(self._now_s, when)
+        self._now_s = when
         self._make_due_timers_ready()
 
     def _make_due_timers_ready(self) -> None:
-        timers, now_s = self._timers, self._now_s
+        timers, now_s, ready = self._timers, self._now_s, self._ready
         while timers and timers[0][0] <= now_s:
             timer = heapq.heappop(timers)[2]
             timer._scheduled = False
             if timer._cancelled:
                 self._timer_cancelled_count -= 1
             else:
-                self._ready.append(timer)
-        if self._timer_cancelled_count > max(_CANCELLED_TIMERS_KEPT, len(timers) // 2):
+                ready.append(timer)
+        cancelled_count = self._timer_cancelled_count
+        if cancelled_count > _CANCELLED_TIMERS_KEPT and cancelled_count > len(timers) // 2:
             self._forget_cancelled_timers()
 
     def _forget_cancelled_timers(self) -> None:
@@ -257,9 +274,15 @@ class _Timer(asyncio.TimerHandle):
         loop: asyncio.AbstractEventLoop,
         context: contextvars.Context | None,
     ) -> None:
-        _Callback.__init__(self, callback, args, loop, context)  # type: ignore[arg-type]
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
         self._when = when
-        self._scheduled = False
+        self._scheduled = True
 
 
 def _interleaved(handles: deque[asyncio.Handle], rng: random.Random) -> deque[asyncio.Handle]:

@@ -37,6 +37,9 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_dead = False
+        self.is_hindered = False
+        """Whether it is dead or frozen, or something is to happen before its next callback: only
+        then `admits` has to be asked."""
         self.death = asyncio.Event()
         """Set when it is killed."""
         self._freezes = 0
@@ -63,10 +66,12 @@ class Process:
     def freeze(self) -> None:
         """Run no callback from now on."""
         self._freezes += 1
+        self.is_hindered = True
 
     def thaw(self) -> deque[asyncio.Handle]:
         """Undo one `freeze`, and return what may run now. VirtualLoop.thaw is for callers."""
         self._freezes = max(0, self._freezes - 1)
+        self._see_hindrances()
         if self._freezes:
             return deque()
         missed, self._missed = self._missed, deque()
@@ -75,10 +80,15 @@ class Process:
     def when(self, condition: Condition, action: Callable[[], None]) -> None:
         """Call `action` once, before the first callback of this process at which `condition()`."""
         self._triggers.append((condition, action))
+        self.is_hindered = True
 
     def forget(self, condition: Condition) -> None:
         """Undo `when`, if that has not come."""
         self._triggers = [each for each in self._triggers if each[0] is not condition]
+        self._see_hindrances()
+
+    def _see_hindrances(self) -> None:
+        self.is_hindered = self.is_dead or self._freezes > 0 or bool(self._triggers)
 
     def _pull_triggers(self) -> None:
         for trigger in tuple(self._triggers):
@@ -86,11 +96,12 @@ class Process:
                 return  # Of an earlier one: then there are no others any more.
             if trigger[0]():
                 self._triggers.remove(trigger)
+                self._see_hindrances()
                 trigger[1]()
 
     def kill(self) -> None:
         """Never run anything again."""
-        self.is_dead = True
+        self.is_dead = self.is_hindered = True
         self.death.set()
         self._triggers.clear()
         self._missed.clear()
