@@ -87,7 +87,10 @@ class MemoryEngine:
     def _set(self, family: "_Map", key: bytes, value: bytes | None, undo: _Undo) -> None:
         old = family.set(key, value)
         undo.append((family, key, old))
-        self._used_bytes += _size(key, value) - _size(key, old)
+        if value is not None:
+            self._used_bytes += len(key) + len(value)
+        if old is not None:
+            self._used_bytes -= len(key) + len(old)
 
     def _start_sync(self, finished: Done) -> None:
         covered = self._written_count
@@ -183,7 +186,7 @@ class MemoryEngine:
         for old, new in ((self.raft, opened.raft), (self.data, opened.data)):
             new.newest = old.newest
             old.newest = SortedDict()
-            opened._used_bytes += sum(_size(key, value) for key, value in new.newest.items())
+            opened._used_bytes += sum(len(key) + len(value) for key, value in new.newest.items())
         return opened
 
     def fail_next_write(self, reason: str) -> None:
@@ -238,34 +241,29 @@ class MemoryBatch:
 
     def put(self, key: bytes, value: bytes, family: Family) -> None:
         """As Batch.put."""
-        self._add((family, key, value, None))
+        self.operations.append((family, key, value, None))
         self.size_bytes += len(key) + len(value)
 
     def delete(self, key: bytes, family: Family) -> None:
         """As Batch.delete."""
-        self._add((family, key, None, None))
+        self.operations.append((family, key, None, None))
 
     def delete_range(self, start: bytes, end: bytes, family: Family) -> None:
         """As Batch.delete_range."""
         assert start <= end, "a range ends where it begins or after"
-        self._add((family, start, None, end))
+        self.operations.append((family, start, None, end))
 
     @property
     def operations(self) -> "list[tuple[_Map, bytes, bytes | None, bytes | None]]":
         """What a batch that is not written yet will do, as `consume` returns it."""
-        assert self._operations is not None, "a batch is written once"
+        assert self._operations is not None, "a batch is written once, and then takes no more"
         return self._operations
 
     def consume(self) -> "list[tuple[_Map, bytes, bytes | None, bytes | None]]":
         """Return the operations (family, key, value, end of a range); the batch is used up."""
-        operations = self._operations
-        assert operations is not None, "a batch is written once"
+        operations = self.operations
         self._operations = None
         return operations
-
-    def _add(self, operation: "tuple[_Map, bytes, bytes | None, bytes | None]") -> None:
-        assert self._operations is not None, "a written batch takes no more"
-        self._operations.append(operation)
 
 
 class MemoryView:
@@ -298,12 +296,18 @@ class MemoryView:
 
 
 class _Overlay:
-    """What the keys that were written since held before: a value, or None."""
+    """What the keys that were written since held before: a value, or None. At first nothing."""
 
     __slots__ = ("__weakref__", "old")
 
     def __init__(self) -> None:
-        self.old: SortedDict[bytes, bytes | None] = SortedDict()
+        self.old: SortedDict[bytes, bytes | None] | None = None
+
+    def save(self, key: bytes, value: bytes | None) -> None:
+        """Keep what `key` held, unless an older value is kept already."""
+        if self.old is None:
+            self.old = SortedDict()
+        self.old.setdefault(key, value)
 
 
 class _Map:
@@ -322,11 +326,14 @@ class _Map:
         for reference in self._overlays:
             overlay = reference()
             if overlay is not None:
-                overlay.old.setdefault(key, old)
-        if value is not None:
+                overlay.save(key, old)
+        if value is None:
+            if old is not None:
+                del newest[key]
+        elif old is None:
             newest[key] = value
-        elif old is not None:
-            del newest[key]
+        else:
+            dict.__setitem__(newest, key, value)  # It has its place in the order already.
         return old
 
     def overlay(self) -> _Overlay:
@@ -337,7 +344,7 @@ class _Map:
 
     def as_of(self, overlay: _Overlay, key: bytes) -> bytes | None:
         """Return what `key` held when `overlay` was made."""
-        if key in overlay.old:
+        if overlay.old is not None and key in overlay.old:
             old: bytes | None = overlay.old[key]
             return old
         value: bytes | None = self.newest.get(key)
@@ -362,10 +369,12 @@ def _scan(
         is_last = len(keys) < _SCAN_CHUNK_KEYS
         # The part of [low, high) that this chunk speaks for.
         reached = keys[-1] if not is_last else None
-        if overlay.old:
-            keys = _merged(overlay, keys, low, high, bounds, reached, reverse=reverse)
+        if overlay.old is not None:
+            keys = _merged(overlay.old, keys, low, high, bounds, reached, reverse=reverse)
         for key in keys:
-            value = _checked(key, family.as_of(overlay, key))
+            value = family.as_of(overlay, key) if overlay.old else family.newest.get(key)
+            if type(value) is _Damaged:
+                raise _bad_checksum(key)
             if value is not None:
                 yield key, value
         if reached is None:
@@ -377,7 +386,7 @@ def _scan(
 
 
 def _merged(
-    overlay: _Overlay,
+    old: "SortedDict[bytes, bytes | None]",
     keys: list[bytes],
     low: bytes,
     high: bytes,
@@ -386,21 +395,21 @@ def _merged(
     *,
     reverse: bool,
 ) -> list[bytes]:
-    """Return `keys` with the overlay's keys of the same stretch, in order."""
+    """Return `keys` with an overlay's keys of the same stretch, in order."""
     include_low, include_high = bounds
     if reached is not None and reverse:
         low, include_low = reached, True
     elif reached is not None:
         high, include_high = reached, True
-    saved = overlay.old.irange(low, high, (include_low, include_high))
+    saved = old.irange(low, high, (include_low, include_high))
     return sorted({*keys, *saved}, reverse=reverse)
 
 
 def _checked(key: bytes, value: bytes | None) -> bytes | None:
     if type(value) is _Damaged:
-        raise errors.CorruptionError(reason=f"the value at {key.hex()} fails its checksum")
+        raise _bad_checksum(key)
     return value
 
 
-def _size(key: bytes, value: bytes | None) -> int:
-    return 0 if value is None else len(key) + len(value)
+def _bad_checksum(key: bytes) -> errors.CorruptionError:
+    return errors.CorruptionError(reason=f"the value at {key.hex()} fails its checksum")
