@@ -104,16 +104,17 @@ class InprocConnection(ConnectionEnd):
 
     def _pump(self) -> None:
         """Deliver the batches that have travelled long enough, and see to the next one."""
-        while self._travelling:
+        travelling, now_s = self._travelling, self._loop.time()
+        while travelling:
             if self._network.is_cut(self.source, self.destination):
                 self._network.stall(self)
                 return
-            arrives_s, batch = self._travelling[0]
-            if arrives_s > self._loop.time():
+            arrives_s, batch = travelling[0]
+            if arrives_s > now_s:
                 if self._alarm is None:
                     self._alarm = self._loop.call_at(arrives_s, self._ring)
                 return
-            self._travelling.popleft()
+            travelling.popleft()
             self.other.arrive(batch)
 
     def _ring(self) -> None:

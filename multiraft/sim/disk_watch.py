@@ -165,7 +165,8 @@ class DiskWatch:
                     self._descriptors[number, range_id] = value
                 elif kind == _TOMBSTONE:
                     self._destroyed(number, range_id)
-        self._reads.wrote(rows)
+        if rows:
+            self._reads.wrote(rows)
         for range_id, index in applied:
             self._starts.applied(number, range_id, index, self._descriptors[number, range_id])
 

@@ -41,6 +41,8 @@ class Member:
         """Whether a fault has its clock in hand: one at a time."""
 
     def _sync_s(self) -> float:
+        if not self.sync_troubles:
+            return self.sync_delay_s
         return self.sync_delay_s + sum(trouble() for trouble in self.sync_troubles)
 
     @property

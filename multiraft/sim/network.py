@@ -7,6 +7,7 @@ Invariants
     - Every number is drawn from the one generator that the conditions were given.
 """
 
+import math
 import random
 from collections.abc import Iterable
 
@@ -29,9 +30,9 @@ class Delay(msgspec.Struct, frozen=True):
         """Return the delay of one batch in seconds."""
         delay_s = self.least_s
         if self.jitter_s:
-            delay_s += rng.expovariate(1 / self.jitter_s)
+            delay_s -= math.log(1.0 - rng.random()) * self.jitter_s
         if self.tail_chance and rng.random() < self.tail_chance:
-            delay_s += rng.expovariate(1 / self.tail_s)
+            delay_s -= math.log(1.0 - rng.random()) * self.tail_s
         if self.bytes_per_s:
             delay_s += size_bytes / self.bytes_per_s
         return delay_s
@@ -96,10 +97,11 @@ class ConditionedLink:
     def delay_s(self, size_bytes: int) -> float | None:
         """Return how long a batch of frames travels; None: it is lost with its connection."""
         conditions = self._conditions
-        loss = conditions.losses.get(self._pair, 0.0)
-        delay_s = conditions.delays.get(self._pair, conditions.delay).draw(
-            conditions.rng, size_bytes
-        )
+        loss = conditions.losses.get(self._pair, 0.0) if conditions.losses else 0.0
+        delay = conditions.delay
+        if conditions.delays:
+            delay = conditions.delays.get(self._pair, delay)
+        delay_s = delay.draw(conditions.rng, size_bytes)
         for trouble in conditions.troubles:
             if trouble.concerns(self._pair):
                 loss = max(loss, trouble.loss)

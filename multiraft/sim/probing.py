@@ -145,6 +145,14 @@ class Watching:
         seen = self._seen
 
         @functools.wraps(original)
+        def looked_at_late(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+            result = original(*arguments, **named)
+            for name, after in late:
+                if after is None or after(result, *arguments, **named):
+                    seen[name] += 1
+            return result
+
+        @functools.wraps(original)
         def looked_at(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
             held: list[tuple[str, Look | None]] = []
             for name, before, after in early:
@@ -159,7 +167,7 @@ class Watching:
                     seen[name] += 1
             return result
 
-        return looked_at
+        return looked_at if early else looked_at_late
 
     def _awaited(self, original: Callable[..., Any], group: list[Probe]) -> Callable[..., Any]:
         seen = self._seen

@@ -51,10 +51,21 @@ class Wiretap:
         self.drop: Drop | None = None
         """Called with (source, target, envelope); True loses the message."""
         self.dropped = 0
-        self.tricks = HONEST
+        self._tricks = HONEST
+        self._is_tricky = False
         self.repeated = 0
         self.delayed = 0
         self._senders: dict[int, tuple[SendFrame, contextvars.Context]] = {}
+
+    @property
+    def tricks(self) -> Tricks:
+        """What becomes of messages."""
+        return self._tricks
+
+    @tricks.setter
+    def tricks(self, tricks: Tricks) -> None:
+        self._tricks = tricks
+        self._is_tricky = tricks != HONEST
 
     def splice(self, node: int, incarnation: int, send: SendFrame) -> SendFrame:
         """Return what the store of that node is to send with instead of `send`.
@@ -67,12 +78,14 @@ class Wiretap:
             self.frames[node, target] += 1
             frame = messages.decode_peer_frame(payload)
             if frame.envelopes:
-                kept = [e for e in frame.envelopes if self._passes(node, target, e)]
+                kept = list(frame.envelopes)
+                if self.drop is not None:
+                    kept = [e for e in kept if not self._drops(self.drop, node, target, e)]
                 self.envelopes += len(kept)
                 for envelope in kept:
                     for hear in self.listeners:
                         hear(node, incarnation, target, envelope)
-                if self.tricks != HONEST:
+                if self._is_tricky:
                     kept = self._hurt(node, target, frame, kept)
                 if len(kept) < len(frame.envelopes):
                     payload = messages.encode(msgspec.structs.replace(frame, envelopes=tuple(kept)))
@@ -84,11 +97,10 @@ class Wiretap:
         """The node has died: nothing is sent for it until its next life."""
         self._senders.pop(node, None)
 
-    def _passes(self, source: int, target: int, envelope: GroupEnvelope) -> bool:
-        if self.drop is None or not self.drop(source, target, envelope):
-            return True
-        self.dropped += 1
-        return False
+    def _drops(self, drop: Drop, source: int, target: int, envelope: GroupEnvelope) -> bool:
+        drops = drop(source, target, envelope)
+        self.dropped += drops
+        return drops
 
     def _hurt(
         self, node: int, target: NodeId, frame: PeerFrame, kept: list[GroupEnvelope]

@@ -170,13 +170,18 @@ def outcome_of(error: BaseException) -> Outcome:
     return "failed" if isinstance(error, _NOTHING_WAS_WRITTEN) else "unknown"
 
 
+_UNCHANGING = frozenset((bool, int, str, bytes))
+
+
 def frozen(value: object) -> Any:  # noqa: ANN401
     """Return a value that cannot change: lists as tuples, buffers as bytes.
 
     Raises TypeError for what no history file can hold.
     """
+    if value is None or type(value) in _UNCHANGING:
+        return value
     if isinstance(value, list | tuple):
-        return tuple(frozen(item) for item in value)
+        return tuple([frozen(item) for item in value])
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     if isinstance(value, float) and not math.isfinite(value):
