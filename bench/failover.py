@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -30,10 +31,17 @@ PAUSE_S = 0.25
 """Of callers in many ranges: so that what is measured is not how busy they are."""
 
 
+class Target(Protocol):
+    """What is written to: a `Database`, or what stands for one of another kind."""
+
+    async def put(self, key: bytes, value: bytes) -> object:
+        """Set one key; return when it is durable, however many nodes have to be asked."""
+
+
 class Stalls:
     """Callers that write, and the longest wait of any of them since it was last asked."""
 
-    def __init__(self, db: Database, callers: int, pause_s: float) -> None:
+    def __init__(self, db: Target, callers: int, pause_s: float) -> None:
         self._db = db
         self._callers = callers
         self._pause_s = pause_s

@@ -13,26 +13,33 @@ from rich.console import Console
 
 from bench.compare import records, report, runner
 from bench.compare.peer import WRITES_AND_READS, Data, Operation, Peer
-from bench.compare.peers import PEERS
+from bench.compare.peers import peers
 from multiraft import runtime
 
 RESULTS = Path(__file__).parent / "results"
+
+_INTERRUPTED = 130
+"""The exit status by which shells tell Ctrl-C."""
 
 T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the options say."""
-    options = _parser().parse_args(arguments)
-    console = Console()
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    console = Console(log_path=False)
     console.width = max(console.width, report.WIDTH)
     if options.again:
         _show(records.read(options.again), options.output or options.again[0].parent, console)
         return
-    peers = _installed([PEERS[name] for name in options.only], console)
+    every = peers(options.etcd)
+    taking_part = _installed([every[name] for name in options.only], console)
     directory = options.output or RESULTS / f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d-%H%M%S}"
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "rounds.jsonl"
+    if file.exists():
+        parser.error(f"{file} is another run's: name another directory")
     plan = runner.Plan(
         operations=options.operations,
         callers=options.callers,
@@ -43,23 +50,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     work = runner.Runner(plan, console.log, lambda record: records.append(file, record))
     try:
-        runtime.run(_until_told(work, peers))
+        runtime.run(_until_told(work, taking_part))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("interrupted", style="yellow")
+        raise SystemExit(_INTERRUPTED) from None
     finally:
         if file.exists():
             _show(records.read([file]), directory, console)
 
 
-async def _until_told(work: runner.Runner, peers: Sequence[Peer]) -> None:
+async def _until_told(work: runner.Runner, taking_part: Sequence[Peer]) -> None:
     """Run to the end, or until SIGTERM, which ends servers in the same way as Ctrl-C."""
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await work.run(peers)
+    await work.run(taking_part)
 
 
-def _installed(peers: Sequence[Peer], console: Console) -> list[Peer]:
+def _installed(wanted: Sequence[Peer], console: Console) -> list[Peer]:
     found = []
-    for peer in peers:
+    for peer in wanted:
         missing = peer.missing()
         if missing is None:
             found.append(peer)
@@ -69,13 +79,16 @@ def _installed(peers: Sequence[Peer], console: Console) -> list[Peer]:
 
 
 def _show(found: Sequence[records.Record], directory: Path, console: Console) -> None:
+    """Print the report, and write it to the directory."""
     report.show(found, console)
     (directory / "report.md").write_text(report.markdown(found))
+    console.print(f"written to {directory}", style="dim")
 
 
 def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
     usual = [operation for operation in Operation if operation in WRITES_AND_READS]
+    names = list(peers())
     add = made.add_argument
     add("--rounds", type=int, default=5, metavar="N", help="turns of each peer (default: 5)")
     add("--seconds", type=float, default=3.0, metavar="S", help="of each load (default: 3)")
@@ -95,11 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--only",
-        type=_one_of(PEERS),
-        default=list(PEERS),
+        type=_one_of(names),
+        default=names,
         metavar="PEER[,...]",
-        help=f"of {', '.join(PEERS)} (default: all)",
+        help=f"of {', '.join(names)} (default: all)",
     )
+    add("--etcd", type=Path, metavar="FILE", help="its server (default: on the PATH, or of PyPI)")
     add("--keys", type=int, default=10_000, metavar="N", help="rows there are (default: 10,000)")
     add("--value-bytes", type=int, default=256, metavar="N", help="of each row (default: 256)")
     add(
@@ -115,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="run nothing: make tables and plot of these records",
+        help="run nothing: make tables of these records",
     )
     return made
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -12,11 +13,18 @@ Call = Callable[[Sequence[int]], Awaitable[object]]
 """Makes one request on the keys with these numbers; of a scan, on the first key's."""
 
 
-async def run(call: Call, operation: Operation, data: Data, callers: int, seconds: float) -> Load:
+async def run(
+    call: Call,
+    operation: Operation,
+    data: Data,
+    callers: int,
+    seconds: float,
+    *,
+    now: Callable[[], float] = time.perf_counter,
+) -> Load:
     """Keep `callers` callers busy for that long in this process, and return what they saw."""
     recorder = Recorder(1)
     samples = recorder.writes[0]
-    now = time.perf_counter
     groups = itertools.cycle(data.groups(operation))
 
     async def repeat() -> None:
@@ -33,7 +41,7 @@ async def run(call: Call, operation: Operation, data: Data, callers: int, second
     async with asyncio.TaskGroup() as tasks:
         for _ in range(callers):
             tasks.create_task(repeat())
-    ended = now()
+    seconds_taken = now() - began
     client_cpu_s = time.process_time() - cpu_before
-    found = recorder.summary(Window(began, ended))
-    return Load(found.requests, ended - began, found.latency_ms, client_cpu_s)
+    found = recorder.summary(Window(began, math.inf))
+    return Load(found.requests, seconds_taken, found.latency_ms, client_cpu_s)

@@ -55,7 +55,7 @@ FORMS = {
     Operation.BATCH: Form("batches of 100 puts", "keys/s", rows=100, units=100),
     Operation.LOAD: Form("bulk load of a file", "rows/s"),
     Operation.IDLE: Form("an idle cluster", "cores"),
-    Operation.FAILOVER: Form("no writes after SIGKILL of the leader", "s"),
+    Operation.FAILOVER: Form("longest wait of a writer whose leader is killed", "ms"),
 }
 
 SCANS = frozenset({Operation.SCAN_100, Operation.SCAN_1000})

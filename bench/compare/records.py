@@ -1,7 +1,7 @@
 """What is kept of a run: one line of JSON for each round of each peer, operation and callers.
 
 A line holds all that the table and the plot are made of, and all settings, so that they can be made
-again from the file alone, and lines of several files put together.
+again from the file alone.
 """
 
 import os
@@ -18,10 +18,10 @@ class Measured(msgspec.Struct, frozen=True):
     """What came of a load, seen from all sides."""
 
     load: Load
-    server_cpu_s: float | None
-    """Of all servers and their threads while the load ran; None if some were killed meanwhile."""
-    server_resident_bytes: int
-    """Of all servers together at the end of the load."""
+    server_cpu_s: float | None = None
+    """Of all servers and their threads while the load ran; None if there is none, or one ended."""
+    server_resident_bytes: int | None = None
+    """Of all servers together at the end of the load; None in the same cases."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,9 +54,15 @@ def append(file: Path, record: Record) -> None:
 
 
 def read(files: Iterable[Path]) -> list[Record]:
-    """Return the records of all files, in order."""
-    return [
-        msgspec.json.decode(line, type=Record)
-        for file in files
-        for line in file.read_bytes().splitlines()
-    ]
+    """Return the records of all files, in order.
+
+    The rounds of each file are counted on from the last: what different runs measured is put
+    together, but never compared within a round.
+    """
+    found: list[Record] = []
+    for file in files:
+        rounds_before = max((each.round for each in found), default=0)
+        for line in file.read_bytes().splitlines():
+            record = msgspec.json.decode(line, type=Record)
+            found.append(msgspec.structs.replace(record, round=record.round + rounds_before))
+    return found

@@ -52,8 +52,8 @@ def _rate_section(found: Sequence[Series]) -> Section:
                 each.peer,
                 _told(each.rate(), ",.0f"),
                 NONE if baseline is None else _told(each.ratio_to(baseline), ".2f"),
-                _median(each.spread(lambda measured: measured.load.latency_ms.p50), ".2f"),
-                _median(each.spread(lambda measured: measured.load.latency_ms.p99), ".1f"),
+                _median(each.latency_ms("p50"), ".2f"),
+                _median(each.latency_ms("p99"), ".1f"),
                 _median(each.cpu_us(lambda measured: measured.server_cpu_s), ",.0f"),
                 _median(each.cpu_us(lambda measured: measured.load.client_cpu_s), ",.0f"),
                 _median(each.spread(_resident_mb), ",.0f"),
@@ -79,7 +79,7 @@ def _failover_section(found: Sequence[Series]) -> Section:
     rows = [
         (
             each.peer,
-            _told(each.spread(lambda measured: measured.load.latency_ms.max / 1_000), ".2f"),
+            _told(each.latency_ms("max"), ",.0f"),
         )
         for each in found
     ]
@@ -87,8 +87,9 @@ def _failover_section(found: Sequence[Series]) -> Section:
     return Section(form.title, ("peer", form.unit), rows)
 
 
-def _resident_mb(measured: Measured) -> float:
-    return measured.server_resident_bytes / 1e6
+def _resident_mb(measured: Measured) -> float | None:
+    resident = measured.server_resident_bytes
+    return None if resident is None else resident / 1e6
 
 
 def _told(found: Spread | None, form: str) -> str:
@@ -142,9 +143,10 @@ def markdown(records: Sequence[Record]) -> str:
 
 def show(records: Sequence[Record], console: Console) -> None:
     """Print the whole report."""
-    console.print(Text(heading(records), "dim"))
+    console.print(Text(heading(records), "dim"), soft_wrap=True)
     for section in sections(records):
-        made = tables.table(section.title)
+        console.print(Text(section.title, "bold"))
+        made = tables.table()
         for name in section.columns:
             is_text = name == "peer"
             made.add_column(name, justify="left" if is_text else "right", no_wrap=is_text)
@@ -152,4 +154,4 @@ def show(records: Sequence[Record], console: Console) -> None:
             made.add_row(*row)
         console.print(made)
     for remark in remarks(records):
-        console.print(Text(f"· {remark}"))
+        console.print(Text(f"· {remark}"), soft_wrap=True)

@@ -7,8 +7,9 @@ Order
 
 import asyncio
 import datetime
+import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,8 +20,10 @@ from multiraft.cli import machine, process_usage
 from multiraft.cli.measure import Latency
 
 WARM_UP_S_MAX = 1.0
-SETTLING_S = 2.0
+SETTLING_S_MAX = 2.0
 """How long a cluster is left alone before it counts as idle."""
+IDLE_TIMES = 5
+"""Idling is that much longer than a load: processor time comes in ticks, and it takes few."""
 ALONE = frozenset({Operation.LOAD, Operation.IDLE, Operation.FAILOVER})
 """Operations of one caller, or of none."""
 
@@ -37,15 +40,26 @@ class Plan(msgspec.Struct, frozen=True):
     """Where clusters have their files for as long as they run."""
 
 
+async def sync_disks() -> None:
+    """Have the system write everything that it has not written yet."""
+    await asyncio.to_thread(os.sync)
+
+
 class Runner:
     """Carries out a plan. `note` is told what goes on, `keep` gets every record as it is made."""
 
     def __init__(
-        self, plan: Plan, note: Callable[[str], None], keep: Callable[[Record], None]
+        self,
+        plan: Plan,
+        note: Callable[[str], None],
+        keep: Callable[[Record], None],
+        *,
+        sync_disks: Callable[[], Awaitable[None]] = sync_disks,
     ) -> None:
         self._plan = plan
         self._note = note
         self._keep = keep
+        self._sync_disks = sync_disks
         self._machine = machine.describe(plan.directory)
 
     async def run(self, peers: Sequence[Peer]) -> None:
@@ -75,6 +89,8 @@ class Runner:
                 self._note(f"{told} starts")
                 async with peer.start(Path(name), self._plan.data) as running:
                     record = msgspec.structs.replace(record, settings=running.settings)
+                    # What the last peer and the filling left unwritten would slow syncs down.
+                    await self._sync_disks()
                     for callers in _numbers_of_callers(self._plan.callers, peer, operation):
                         self._note(f"{told}, {callers} callers")
                         record = msgspec.structs.replace(record, callers=callers)
@@ -88,20 +104,21 @@ class Runner:
 async def measure(running: Running, operation: Operation, callers: int, seconds: float) -> Measured:
     """Run one load, after a shorter one that does not count, and see what it cost the servers."""
     if operation is Operation.IDLE:
-        await asyncio.sleep(min(SETTLING_S, seconds))
+        await asyncio.sleep(min(SETTLING_S_MAX, seconds))
     elif operation not in ALONE:
         await running.run(operation, callers, min(WARM_UP_S_MAX, seconds))
     pids = running.pids
     before = _cpu_seconds(pids)
     if operation is Operation.IDLE:
-        load = await _idle(seconds)
+        load = await _idle(IDLE_TIMES * seconds)
     else:
         load = await running.run(operation, callers, seconds)
-    are_all_left = pids == running.pids
+    if not pids or pids != running.pids:
+        return Measured(load)
     return Measured(
-        load=load,
-        server_cpu_s=round(_cpu_seconds(pids) - before, 3) if are_all_left else None,
-        server_resident_bytes=sum(map(process_usage.resident_bytes, running.pids)),
+        load,
+        round(_cpu_seconds(pids) - before, 3),
+        sum(map(process_usage.resident_bytes, pids)),
     )
 
 

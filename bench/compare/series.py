@@ -61,6 +61,11 @@ class Series:
             if other._by_round[number].load.requests
         )
 
+    def latency_ms(self, which: str) -> Spread | None:
+        """Return the spread of p50, p99, p999 or max; None if single requests were not timed."""
+        values = [getattr(each.load.latency_ms, which) for each in self._by_round.values()]
+        return spread(values) if any(values) else None
+
     def cpu_us(self, seconds: Callable[[Measured], float | None]) -> Spread | None:
         """Return the microseconds of processor time per request."""
 

@@ -8,8 +8,7 @@ Invariants
 
 import asyncio
 import contextlib
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from bench.compare.peer import PeerFailedError
@@ -20,11 +19,16 @@ _TAIL_LINES = 5
 
 
 class Server:
-    """One process, with what it prints in `log_file`."""
+    """One process, with what it prints in `log_file`.
 
-    def __init__(self, command: Sequence[str], log_file: Path) -> None:
+    One that is `asked` questions answers them line by line on standard output, and gets the end of
+    its input when the harness ends.
+    """
+
+    def __init__(self, command: Sequence[str], log_file: Path, *, is_asked: bool) -> None:
         self._command = command
         self._log_file = log_file
+        self._is_asked = is_asked
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -38,17 +42,29 @@ class Server:
         """Whether it has been started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, environment: Mapping[str, str]) -> None:
+    async def start(self) -> None:
         """Start the process; it may take a while until it serves."""
+        pipe = asyncio.subprocess.PIPE
         with self._log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
+                stdin=pipe if self._is_asked else asyncio.subprocess.DEVNULL,
+                stdout=pipe if self._is_asked else log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, **environment},
             )
+
+    async def ask(self, question: bytes) -> bytes:
+        """Write a line to the process and return the line it answers. Raises PeerFailedError."""
+        assert self._process is not None, "the server was never started"
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None, "only those that are asked have a pipe"
+        assert stdout is not None, "only those that are asked have a pipe"
+        stdin.write(question + b"\n")
+        answer = await stdout.readline()
+        if not answer:
+            raise PeerFailedError(f"a server ended:\n{self.last_words()}")
+        return answer
 
     async def kill(self) -> None:
         """End the process at once (SIGKILL), and return when it has ended."""
@@ -69,16 +85,16 @@ async def running(
     commands: Sequence[Sequence[str]],
     directory: Path,
     *,
-    environment: Mapping[str, str] | None = None,
+    are_asked: bool = False,
 ) -> AsyncIterator[list[Server]]:
     """Run a process for each command until the end of the context."""
     servers = [
-        Server(command, directory / f"server{number}.log")
+        Server(command, directory / f"server{number}.log", is_asked=are_asked)
         for number, command in enumerate(commands, start=1)
     ]
     try:
         for server in servers:
-            await server.start(environment or {})
+            await server.start()
         yield servers
     finally:
         await asyncio.shield(asyncio.gather(*(server.kill() for server in servers)))

@@ -4,18 +4,15 @@ Two of them: `grpc_load.c` beside this file, compiled for the run, and h2load of
 project, which repeats one request over one key. The first is used where it can be compiled.
 """
 
-import asyncio
-import contextlib
-import os
 import re
 import shutil
-import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from bench.compare import programs
+from bench.compare.etcd.calls import Calls
 from bench.compare.peer import Load, PeerFailedError
 from multiraft.cli.measure import Latency
 
@@ -24,6 +21,7 @@ STREAMS_PER_CONNECTION_MAX = 32
 """With more, etcd's throughput falls: it answers a connection's streams one after the other."""
 
 _LAST_ANSWERS_S = 15.0
+_COMPILER_S = 60.0
 
 
 class Client(Protocol):
@@ -33,9 +31,7 @@ class Client(Protocol):
     def description(self) -> str:
         """What it is, for the settings of a round."""
 
-    async def run(
-        self, address: str, path: str, bodies: Sequence[bytes], callers: int, seconds: float
-    ) -> Load:
+    async def run(self, address: str, calls: Calls, callers: int, seconds: float) -> Load:
         """Make the calls in turn, so many at a time. Raises PeerFailedError if any fails."""
 
 
@@ -62,25 +58,24 @@ class GrpcLoad:
     def __init__(self, binary: Path) -> None:
         self._binary = binary
 
-    async def run(
-        self, address: str, path: str, bodies: Sequence[bytes], callers: int, seconds: float
-    ) -> Load:
+    async def run(self, address: str, calls: Calls, callers: int, seconds: float) -> Load:
         """Make the calls in turn, so many at a time. Raises PeerFailedError if any fails."""
         host, _, port = address.rpartition(":")
         file = self._binary.with_name("bodies")
-        file.write_bytes(b"".join(bodies))
+        file.write_bytes(b"".join(calls.bodies))
         counts = (str(connections_for(callers)), str(callers), str(seconds))
-        output = await _output_of(
-            [str(self._binary), host, port, *counts, path, str(file)], seconds + _LAST_ANSWERS_S
-        )
-        return read_report(output)
+        arguments = [str(self._binary), host, port, *counts, calls.path, str(file)]
+        ended = await programs.run(arguments, timeout_s=seconds + _LAST_ANSWERS_S)
+        return read_report(ended.output, calls.answer_bytes_min)
 
 
-def read_report(output: bytes) -> Load:
-    """Return what `grpc_load` printed. Raises PeerFailedError if a request failed."""
+def read_report(output: bytes, answer_bytes_min: int) -> Load:
+    """Return what `grpc_load` printed. Raises PeerFailedError if a request failed or lacks rows."""
     report = msgspec.json.decode(output, type=GrpcLoadReport)
     if report.failed:
         raise PeerFailedError(f"{report.failed} requests failed: {report.problem}")
+    if report.response_bytes < answer_bytes_min * report.requests:
+        raise PeerFailedError(f"answers lack rows: {report.response_bytes} bytes in all")
     microseconds = (report.p50_us, report.p99_us, report.p999_us, report.max_us)
     latency = Latency(*(each / 1_000 for each in microseconds))
     return Load(report.requests, report.seconds, latency, report.cpu_s)
@@ -101,27 +96,20 @@ class H2load:
         self._binary = binary
         self._directory = directory
 
-    async def run(
-        self, address: str, path: str, bodies: Sequence[bytes], callers: int, seconds: float
-    ) -> Load:
+    async def run(self, address: str, calls: Calls, callers: int, seconds: float) -> Load:
         """Make the calls in turn, so many at a time. Raises PeerFailedError if any fails."""
         file, log = self._directory / "body", self._directory / "h2load.log"
-        file.write_bytes(bodies[0])
+        file.write_bytes(calls.bodies[0])
         log.unlink(missing_ok=True)
         connections = connections_for(callers)
         arguments = [
-            *(self._binary, f"--duration={seconds}", f"--clients={connections}"),
+            *(self._binary, f"--duration={round(seconds * 1_000)}ms", f"--clients={connections}"),
             *(f"--max-concurrent-streams={callers // connections}", f"--data={file}"),
             *("--header=te: trailers", "--header=content-type: application/grpc"),
-            *(f"--log-file={log}", f"http://{address}{path}"),
+            *(f"--log-file={log}", f"http://{address}{calls.path}"),
         ]
-        used_before = os.times()
-        output = await _output_of(arguments, seconds + _LAST_ANSWERS_S)
-        used = os.times()
-        client_cpu_s = (used.children_user + used.children_system) - (
-            used_before.children_user + used_before.children_system
-        )
-        return read_h2load(output.decode(), log.read_text(), client_cpu_s)
+        ended = await programs.run(arguments, timeout_s=seconds + _LAST_ANSWERS_S)
+        return read_h2load(ended.output.decode(), log.read_text(), ended.cpu_s)
 
 
 def read_h2load(output: str, log: str, client_cpu_s: float) -> Load:
@@ -161,7 +149,7 @@ async def prepare(directory: Path) -> Client:
     if compiler is not None:
         arguments = [compiler, "-O2", "-o", str(binary), str(SOURCE), "-lnghttp2"]
         try:
-            await _output_of(arguments, 60.0)
+            await programs.run(arguments, timeout_s=_COMPILER_S)
         except PeerFailedError as error:
             problem = str(error)
         else:
@@ -170,27 +158,3 @@ async def prepare(directory: Path) -> Client:
     if h2load is None:
         raise PeerFailedError(f"no client: {problem}; and h2load is not installed")
     return H2load(h2load, directory)
-
-
-async def _output_of(arguments: Sequence[str], timeout_s: float) -> bytes:
-    """Run a program to its end and return what it printed. Raises PeerFailedError."""
-    process = await asyncio.create_subprocess_exec(
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            output, problem = await process.communicate()
-    except TimeoutError:
-        raise PeerFailedError(f"{arguments[0]} did not end within {timeout_s:g} s") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
-            await process.wait()
-    if process.returncode != 0:
-        raise PeerFailedError(f"{arguments[0]}: {problem.decode(errors='replace').strip()}")
-    return output

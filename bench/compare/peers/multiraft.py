@@ -1,24 +1,38 @@
 """The product, through its Python client in this process."""
 
+import asyncio
+import base64
 import contextlib
+import functools
+import random
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from bench.compare import closed_loop
-from bench.compare.peer import FORMS, WRITES_AND_READS, Data, Load, Operation
+import msgspec
+
+from bench.compare import closed_loop, failover, programs
+from bench.compare.peer import FORMS, Data, Load, Operation
+from bench.failover import leader_of
 from multiraft.cli import cluster_process
 from multiraft.cli.cluster_process import LocalCluster
+from multiraft.cli.load import Summary
+from multiraft.cli.measure import Latency
 from multiraft.client.batch import Batch
 from multiraft.client.database import Database, connect
 from multiraft.client.transaction import Transaction
+
+LOADED_ROWS_PER_S = 50_000
+"""What decides how long the file of a bulk load is."""
+_LOAD_TIMEOUT_S = 300.0
 
 
 class MultiraftPeer:
     """Three nodes with the settings of `multiraft local`; one range."""
 
     name = "multiraft"
-    operations = WRITES_AND_READS | {Operation.IDLE}
+    operations = frozenset(Operation)
     callers_max = None
     remark = "Its client is Python, one process, and shares the machine with the servers."
 
@@ -34,17 +48,29 @@ class MultiraftPeer:
             connect(*cluster.addresses) as database,
         ):
             await database.put_many((data.key(n), data.value) for n in range(data.keys))
-            yield RunningMultiraft(cluster, database, data)
+            yield RunningMultiraft(cluster, database, data, directory)
+
+
+def write_rows(file: Path, rows: int, value_bytes: int) -> None:
+    """Write a file that `multiraft load` takes, with random values of so many characters."""
+    rng = random.Random(rows)
+    with file.open("w") as stream:
+        for number in range(rows):
+            value = base64.b64encode(rng.randbytes(value_bytes)).decode()[:value_bytes]
+            stream.write(f'{{"key": "load/{number:08}", "value": "{value}"}}\n')
 
 
 class RunningMultiraft:
     """The cluster and a client of it."""
 
-    def __init__(self, cluster: LocalCluster, database: Database, data: Data) -> None:
+    def __init__(
+        self, cluster: LocalCluster, database: Database, data: Data, directory: Path
+    ) -> None:
         self._cluster = cluster
         self._database = database
         self._data = data
         self._value = data.value
+        self._directory = directory
         self._calls: Mapping[Operation, closed_loop.Call] = {
             Operation.PUT: self._put,
             Operation.GET: self._get,
@@ -66,8 +92,24 @@ class RunningMultiraft:
 
     async def run(self, operation: Operation, callers: int, seconds: float) -> Load:
         """Have so many callers repeat the operation for that long. Raises PeerFailedError."""
+        if operation is Operation.FAILOVER:
+            leader = await leader_of(self._database, self._cluster)
+            kill_leader = functools.partial(self._cluster.kill_node, leader)
+            return await failover.run(self._database, kill_leader, seconds)
+        if operation is Operation.LOAD:
+            return await self._load(round(seconds * LOADED_ROWS_PER_S))
         call = self._calls[operation]
         return await closed_loop.run(call, operation, self._data, callers, seconds)
+
+    async def _load(self, rows: int) -> Load:
+        """Load a new file; its rows lie behind those that there are."""
+        file = self._directory / "rows.jsonl"
+        await asyncio.to_thread(write_rows, file, rows, self._data.value_bytes)
+        arguments = [sys.executable, "-m", "multiraft", "--json", "load", str(file)]
+        arguments += ["--address", ",".join(self._cluster.addresses)]
+        ended = await programs.run(arguments, timeout_s=_LOAD_TIMEOUT_S)
+        summary = msgspec.json.decode(ended.output, type=Summary)
+        return Load(summary.rows, summary.seconds, Latency(), ended.cpu_s)
 
     async def _put(self, group: Sequence[int]) -> None:
         await self._database.put(self._data.key(group[0]), self._value)

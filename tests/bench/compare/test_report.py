@@ -50,13 +50,13 @@ def test_an_idle_cluster_is_told_in_cores(recorded: Recorded) -> None:
     assert section.rows == [("etcd", "0.025 (0.025..0.025)", "200")]
 
 
-def test_a_fail_over_is_told_in_seconds(recorded: Recorded) -> None:
+def test_a_fail_over_is_told_in_milliseconds(recorded: Recorded) -> None:
     records = [
         recorded("etcd", number, 1, operation=Operation.FAILOVER, max_ms=ms, server_cpu_s=None)
         for number, ms in enumerate((1_000.0, 1_700.0, 1_400.0), start=1)
     ]
     (section,) = report.sections(records)
-    assert section.rows == [("etcd", "1.40 (1.00..1.70)")]
+    assert section.rows == [("etcd", "1,400 (1,000..1,700)")]
 
 
 def test_settings_remarks_and_failures_are_told_once_beside_the_tables(recorded: Recorded) -> None:

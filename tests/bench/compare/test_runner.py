@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.compare import records, runner
 from bench.compare.peer import Data, Load, Operation, PeerFailedError
-from bench.compare.records import Record
+from bench.compare.records import Measured, Record
 from multiraft.cli.measure import Latency
 from multiraft.sim import loop as virtual_loop
 
@@ -24,6 +24,7 @@ class FakePeer:
         self.settings = {"version": "0"}
         self.fails = False
         self.kills = False
+        self.is_disk_synced = False
         self._journal = journal
 
     def missing(self) -> str | None:
@@ -33,12 +34,14 @@ class FakePeer:
     async def start(self, directory: Path, data: Data) -> AsyncIterator["FakePeer"]:
         assert not os.listdir(directory)
         self._journal.append(f"{self.name} starts")
+        self.is_disk_synced = False
         try:
             yield self
         finally:
             self._journal.append(f"{self.name} ends")
 
     async def run(self, operation: Operation, callers: int, seconds: float) -> Load:
+        assert self.is_disk_synced, "a load begins with nothing left to write"
         self._journal.append(f"{operation} {callers} {seconds:g}")
         if self.fails:
             raise PeerFailedError("out of order")
@@ -57,7 +60,12 @@ def carry_out(
 ) -> list[Record]:
     kept: list[Record] = []
     plan = runner.Plan(operations, callers, rounds, 3.0, Data(), directory)
-    work = runner.Runner(plan, lambda _told: None, kept.append)
+
+    async def sync_disks() -> None:
+        for peer in peers:
+            peer.is_disk_synced = True
+
+    work = runner.Runner(plan, lambda _told: None, kept.append, sync_disks=sync_disks)
     virtual_loop.run(lambda _loop: work.run(peers))
     return kept
 
@@ -103,7 +111,7 @@ def test_idling_asks_nothing_of_the_peer_and_takes_its_time(tmp_path: Path) -> N
     (kept,) = carry_out(tmp_path, [FakePeer("a", journal, [Operation.IDLE])], [Operation.IDLE])
     assert journal == ["a starts", "a ends"]
     assert kept.measured is not None
-    assert kept.measured.load == Load(0, 3.0, Latency(), None)
+    assert kept.measured.load == Load(0, 15.0, Latency(), None)
     assert kept.measured.server_cpu_s is not None
 
 
@@ -112,7 +120,7 @@ def test_processor_time_is_unknown_when_a_server_was_killed(tmp_path: Path) -> N
     peer.kills = True
     (kept,) = carry_out(tmp_path, [peer], [Operation.FAILOVER])
     assert kept.measured is not None
-    assert kept.measured.server_cpu_s is None
+    assert kept.measured == Measured(Load(10, 3.0, Latency(), None))
 
 
 def test_an_interrupted_run_ends_the_peer(tmp_path: Path) -> None:
@@ -124,7 +132,11 @@ def test_an_interrupted_run_ends_the_peer(tmp_path: Path) -> None:
             raise AssertionError("nobody sets it")
 
     plan = runner.Plan([Operation.PUT], [1], 1, 3.0, Data(), tmp_path)
-    work = runner.Runner(plan, lambda _told: None, lambda _record: None)
+
+    async def nothing() -> None:
+        pass
+
+    work = runner.Runner(plan, lambda _told: None, lambda _record: None, sync_disks=nothing)
 
     async def interrupt() -> None:
         with contextlib.suppress(TimeoutError):

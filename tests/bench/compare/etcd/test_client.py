@@ -20,14 +20,19 @@ LOG = "1700000000000000\t200\t500\n1700000000000500\t200\t900\n1700000000001000\
 
 
 def test_what_the_compiled_client_prints_is_read() -> None:
-    assert client.read_report(GRPC_LOAD % (0, b"")) == Load(
+    assert client.read_report(GRPC_LOAD % (0, b""), 10) == Load(
         1_447, 1.0005, Latency(0.65, 1.9, 2.5, 4.0), 0.071
     )
 
 
 def test_a_failed_request_fails_the_load_and_says_why() -> None:
     with pytest.raises(PeerFailedError, match="2 requests failed: etcdserver: no space"):
-        client.read_report(GRPC_LOAD % (2, b"etcdserver: no space"))
+        client.read_report(GRPC_LOAD % (2, b"etcdserver: no space"), 0)
+
+
+def test_answers_that_lack_rows_fail_the_load() -> None:
+    with pytest.raises(PeerFailedError, match="lack rows"):
+        client.read_report(GRPC_LOAD % (0, b""), 100)
 
 
 def test_what_h2load_prints_and_logs_is_read() -> None:

@@ -7,17 +7,11 @@ Format
 """
 
 import struct
+from collections.abc import Sequence
+
+import msgspec
 
 from bench.compare.peer import FORMS, SCANS, Data, Operation
-
-PATHS = {
-    Operation.PUT: "/etcdserverpb.KV/Put",
-    Operation.GET: "/etcdserverpb.KV/Range",
-    Operation.SCAN_100: "/etcdserverpb.KV/Range",
-    Operation.SCAN_1000: "/etcdserverpb.KV/Range",
-    Operation.TXN: "/etcdserverpb.KV/Txn",
-    Operation.BATCH: "/etcdserverpb.KV/Txn",
-}
 
 _PUT_KEY, _PUT_VALUE = 1, 2
 _RANGE_KEY, _RANGE_END, _RANGE_LIMIT = 1, 2, 3
@@ -25,19 +19,34 @@ _TXN_SUCCESS = 2
 _REQUEST_PUT = 2
 
 
-def bodies(operation: Operation, data: Data) -> list[bytes]:
-    """Return one body for each request, in the order in which they are made."""
+class Calls(msgspec.Struct, frozen=True):
+    """Calls of one method, which are made in turn, again and again."""
+
+    path: str
+    bodies: Sequence[bytes]
+    answer_bytes_min: int = 0
+    """A shorter answer lacks rows."""
+
+
+def calls(operation: Operation, data: Data) -> Calls:
+    """Return the calls that an operation consists of."""
     groups, value = data.groups(operation), data.value
     if operation is Operation.PUT:
-        messages = [put(data.key(number), value) for (number,) in groups]
-    elif operation is Operation.GET:
-        messages = [key_range(data.key(number)) for (number,) in groups]
-    elif operation in SCANS:
-        limit = FORMS[operation].rows
-        messages = [key_range(data.key(number), data.end, limit) for (number,) in groups]
-    else:
-        messages = [txn([put(data.key(number), value) for number in group]) for group in groups]
-    return [framed(message) for message in messages]
+        return _calls("Put", [put(data.key(number), value) for (number,) in groups])
+    if operation is Operation.GET:
+        gets = [key_range(data.key(number)) for (number,) in groups]
+        return _calls("Range", gets, len(value))
+    if operation in SCANS:
+        rows = FORMS[operation].rows
+        scans = [key_range(data.key(number), data.end, rows) for (number,) in groups]
+        return _calls("Range", scans, rows * len(value))
+    puts = ([put(data.key(number), value) for number in group] for group in groups)
+    return _calls("Txn", list(map(txn, puts)))
+
+
+def _calls(method: str, messages: Sequence[bytes], answer_bytes_min: int = 0) -> Calls:
+    bodies = [framed(message) for message in messages]
+    return Calls(f"/etcdserverpb.KV/{method}", bodies, answer_bytes_min)
 
 
 def put(key: bytes, value: bytes) -> bytes:
@@ -58,7 +67,7 @@ def key_range(key: bytes, end: bytes = b"", limit: int = 0) -> bytes:
     return message
 
 
-def txn(puts: list[bytes]) -> bytes:
+def txn(puts: Sequence[bytes]) -> bytes:
     """Return a TxnRequest without conditions that makes these PutRequests."""
     return b"".join(_bytes_field(_TXN_SUCCESS, _bytes_field(_REQUEST_PUT, each)) for each in puts)
 
