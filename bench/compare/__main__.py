@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from bench.compare import records, report, runner
+from bench.compare import plot, records, report, runner
 from bench.compare.peer import WRITES_AND_READS, Data, Operation, Peer
 from bench.compare.peers import peers
 from multiraft import runtime
@@ -79,9 +79,14 @@ def _installed(wanted: Sequence[Peer], console: Console) -> list[Peer]:
 
 
 def _show(found: Sequence[records.Record], directory: Path, console: Console) -> None:
-    """Print the report, and write it to the directory."""
+    """Print the report, and write it and the plot to the directory."""
     report.show(found, console)
     (directory / "report.md").write_text(report.markdown(found))
+    missing = plot.missing()
+    if missing is None:
+        plot.draw(found, directory)
+    else:
+        console.print(f"no plot: it needs {missing}", style="yellow")
     console.print(f"written to {directory}", style="dim")
 
 
@@ -129,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="run nothing: make tables of these records",
+        help="run nothing: make tables and plot of these records",
     )
     return made
 
