@@ -22,7 +22,7 @@ import orjson
 from multiraft import config as configuration
 from multiraft import errors, runtime
 from multiraft.client.router import Router
-from multiraft.cluster import joining, node_status, registry
+from multiraft.cluster import joining, node_status, profile, registry
 from multiraft.cluster.disk_guard import DiskGuard
 from multiraft.cluster.garbage_queue import GarbageQueue
 from multiraft.cluster.node_status import NodeStatus
@@ -158,9 +158,7 @@ class Node:
         )
         self._replication = ReplicateQueue(self.store)
         self._garbage = GarbageQueue(self.store, self._router)
-        self.store.connect(
-            self._router, self._connect_bulk, lambda: msgspec.json.encode(self.status())
-        )
+        self.store.connect(self._router, self._connect_bulk, _Reports(self))
         guard = DiskGuard(self.store)
         guard.look()
         await self.store.start(tuple(node.node_id for node in known))
@@ -312,6 +310,21 @@ class Node:
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():
             self.failed.set_result(error)
+
+
+class _Reports:
+    """What a started node tells of itself (ranges.admin.NodeReports)."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def status(self) -> bytes:
+        return msgspec.json.encode(self._node.status())
+
+    async def profile(self, duration_ms: int) -> bytes:
+        return msgspec.json.encode(await profile.take(self._node.store, duration_ms))
 
 
 def prepare_local_cluster(

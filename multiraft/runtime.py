@@ -117,6 +117,16 @@ def memory_bytes() -> int:
     return pages * resource.getpagesize()
 
 
+def thread_cpu_s() -> float:
+    """Return the processor time that the calling thread has used, in seconds."""
+    return time.thread_time()
+
+
+def process_cpu_s() -> float:
+    """Return the processor time that all threads of this process have used, in seconds."""
+    return time.process_time()
+
+
 def spawn(
     coroutine: Coroutine[Any, Any, None],
     *,

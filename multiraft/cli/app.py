@@ -20,6 +20,7 @@ from multiraft.cli import (
     check,
     contention,
     data,
+    debug,
     export,
     failure,
     keytext,
@@ -138,6 +139,7 @@ for _panel, _commands in _PANELS.items():
 
 app.command(rich_help_panel="Prove it")(torture)
 app.add_typer(txn.app, name="txn", rich_help_panel="Read and write")
+app.add_typer(debug.app, name="debug", rich_help_panel="Look after a cluster")
 app.add_typer(sim.app, name="sim", rich_help_panel="Prove it")
 
 

@@ -28,6 +28,7 @@ from multiraft.model.requests import (
     AdminSplit,
     AdminTransfer,
     BatchReply,
+    NodeProfile,
     NodeStatus,
     Operation,
     RangeStatus,
@@ -37,6 +38,8 @@ from multiraft.model.requests import (
 )
 
 STATUS_TIMEOUT_S = 2.0
+PROFILE_GRACE_S = 5.0
+"""How long after its end a profile may arrive: nodes are profiled when they are busy."""
 STATUSES_CONCURRENT_MAX = 64
 CHANGE_REPLICAS_DEADLINE_S = 120.0
 """A new replica needs the range's data first."""
@@ -61,6 +64,17 @@ class NodeInfo(msgspec.Struct, frozen=True):
     """Why it is not reachable."""
     status: dict[str, Any] | None = None
     """What it tells of itself, as `node_status` returns it."""
+
+
+class ProfileInfo(msgspec.Struct, frozen=True):
+    """A node, and what it has spent its time on."""
+
+    node_id: NodeId
+    address: str
+    profile: dict[str, Any] | None
+    """What `cluster/profile.py` tells; None if the node did not answer."""
+    reason: str
+    """Why it did not."""
 
 
 class ProtectionInfo(msgspec.Struct, frozen=True):
@@ -177,8 +191,6 @@ class Admin:
 
         One that does not answer costs up to two seconds.
         """
-        connections = self._router.connections
-        await connections.refresh()
 
         async def look_at(node_id: NodeId, address: str) -> NodeInfo:
             try:
@@ -187,8 +199,42 @@ class Admin:
                 return NodeInfo(node_id, address, False, error.message)
             return NodeInfo(node_id, address, True, "", status)
 
-        known = sorted((peer.node_id, peer.address) for peer in connections.peers.values())
-        return list(await asyncio.gather(*(look_at(*peer) for peer in known)))
+        return list(await asyncio.gather(*(look_at(*peer) for peer in await self._peers())))
+
+    async def profile(self, node_id: NodeId, duration_s: float) -> dict[str, Any]:
+        """Return what a node spends the next `duration_s` on, by stages (cluster/profile.py).
+
+        It is a few per cent slower meanwhile. Raises NodeUnavailableError, or RequestError if that
+        is longer than a minute.
+        """
+        question = NodeProfile(round(duration_s * 1_000))
+        return await self._ask(node_id, NO_RANGE, question, duration_s + PROFILE_GRACE_S)
+
+    async def profiles(self, duration_s: float, only: NodeId | None = None) -> list[ProfileInfo]:
+        """Profile all nodes that the cluster knows of, or `only` one, at the same time.
+
+        AdminRefusedError if there is no such node.
+        """
+        chosen = [peer for peer in await self._peers() if only is None or peer[0] == only]
+        if not chosen:
+            raise errors.AdminRefusedError(reason=f"there is no node n{only}")
+
+        async def look_at(node_id: NodeId, address: str) -> ProfileInfo:
+            try:
+                profile = await self.profile(node_id, duration_s)
+            except errors.RequestError:
+                raise
+            except errors.MultiraftError as error:
+                return ProfileInfo(node_id, address, None, error.message)
+            return ProfileInfo(node_id, address, profile, "")
+
+        return list(await asyncio.gather(*(look_at(*peer) for peer in chosen)))
+
+    async def _peers(self) -> list[tuple[NodeId, str]]:
+        """Return all nodes and their addresses, as any one tells them now."""
+        connections = self._router.connections
+        await connections.refresh()
+        return sorted((peer.node_id, peer.address) for peer in connections.peers.values())
 
     def protect(self, at: Timestamp, *, owner: str = "an application") -> Keeper:
         """Return what keeps everything readable as of `at`, and later, while its block lasts.
@@ -301,10 +347,14 @@ class Admin:
         return best or RangeInfo(descriptor, None, None)
 
     async def _ask(
-        self, node_id: NodeId, range_id: RangeId, question: RangeStatus | NodeStatus
+        self,
+        node_id: NodeId,
+        range_id: RangeId,
+        question: RangeStatus | NodeStatus | NodeProfile,
+        timeout_s: float = STATUS_TIMEOUT_S,
     ) -> dict[str, Any]:
         """Return the answer of exactly that node, asked once."""
-        reply = await self._router.send_to_node(node_id, range_id, (question,), STATUS_TIMEOUT_S)
+        reply = await self._router.send_to_node(node_id, range_id, (question,), timeout_s)
         result = reply.results[0]
         if not isinstance(result, StatusResult):
             raise batch.unexpected(result)

@@ -23,7 +23,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from multiraft import config, errors, runtime
 from multiraft.client import database, snapshot
-from multiraft.client.admin import ClusterStatus, NodeInfo, ProtectionInfo, RangeInfo
+from multiraft.client.admin import ClusterStatus, NodeInfo, ProfileInfo, ProtectionInfo, RangeInfo
 from multiraft.client.batch import ANY, Answer, Batch, Expected
 from multiraft.client.contention import RangeLocksInfo, TransactionInfo
 from multiraft.client.moment import Moment
@@ -437,6 +437,14 @@ class Admin:
     def node_status(self, node_id: NodeId) -> dict[str, Any]:
         """Return what a node tells of itself."""
         return self._database._wait(self._database._inner.admin.node_status(node_id))
+
+    def profile(self, node_id: NodeId, duration_s: float) -> dict[str, Any]:
+        """Return what a node spends the next `duration_s` on, by stages."""
+        return self._database._wait(self._database._inner.admin.profile(node_id, duration_s))
+
+    def profiles(self, duration_s: float, only: NodeId | None = None) -> list[ProfileInfo]:
+        """Profile all nodes, or `only` one, at the same time."""
+        return self._database._wait(self._database._inner.admin.profiles(duration_s, only))
 
     def protect(self, at: Timestamp, *, owner: str = "an application") -> Protected:
         """Return what keeps everything readable as of `at` while its `with` block lasts."""

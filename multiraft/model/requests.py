@@ -152,6 +152,18 @@ class AdminProtect(msgspec.Struct, frozen=True, array_like=True, tag=26):
     """Who reads, as people are told."""
 
 
+PROFILE_MS_MAX = 60_000
+
+
+class NodeProfile(msgspec.Struct, frozen=True, array_like=True, tag=27):
+    """Ask a node, as a request to `NO_RANGE`, what its loop spends the next `duration_ms` on.
+
+    No longer than PROFILE_MS_MAX. Answered by StatusResult when they have passed.
+    """
+
+    duration_ms: int
+
+
 PointOperation = Get | Put | Delete | ConditionalPut | Increment | PutMeta
 """What names one key."""
 
@@ -178,6 +190,7 @@ Operation = (
     | ResolveIntent
     | Refresh
     | AdminProtect
+    | NodeProfile
 )
 
 WRITES = (Put, Delete, ConditionalPut, Increment, PutMeta)
@@ -200,9 +213,12 @@ ADMIN = (
     NodeStatus,
     RangeLocks,
     AdminProtect,
+    NodeProfile,
 )
-STATUSES = (RangeStatus, NodeStatus, RangeLocks)
+STATUSES = (RangeStatus, NodeStatus, RangeLocks, NodeProfile)
 """Administrative requests that change nothing and are asked of one node."""
+OF_NODES = (NodeStatus, NodeProfile)
+"""Those of them that are about a node, whatever range they name."""
 
 
 class GetResult(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -259,7 +275,10 @@ class ProtectResult(msgspec.Struct, frozen=True, array_like=True, tag=21):
 
 
 class StatusResult(msgspec.Struct, frozen=True, array_like=True, tag=23):
-    """The `status()` that was asked for as JSON: ranges/replica.py, cluster/node_status.py."""
+    """The `status()` that was asked for as JSON: ranges/replica.py, cluster/node_status.py.
+
+    Or what was asked for by NodeProfile: cluster/profile.py.
+    """
 
     status: bytes
 

@@ -11,7 +11,7 @@ Invariants
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ from multiraft.ids import RangeId, ReplicaId
 from multiraft.model import encoding, hlc, keys
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import (
+    OF_NODES,
     AdminChangeReplicas,
     AdminProtect,
     AdminResult,
@@ -31,7 +32,7 @@ from multiraft.model.requests import (
     BatchReply,
     Increment,
     IncrementResult,
-    NodeStatus,
+    NodeProfile,
     Operation,
     ProtectResult,
     RangeLocks,
@@ -126,14 +127,26 @@ class RightHalfCount:
         self._since = self._since.plus(changes.stats_from(self._key))
 
 
+class NodeReports(Protocol):
+    """What a node tells of itself, as JSON."""
+
+    def status(self) -> bytes:
+        """Return what it is and does now."""
+        ...
+
+    async def profile(self, duration_ms: int) -> bytes:
+        """Return, so much later, what its loop has spent that time on."""
+        ...
+
+
 class AdminRequests:
     """Runs administrative requests for the replicas of one store."""
 
-    __slots__ = ("_changing", "_node_status", "_range_ids", "_router", "_store")
+    __slots__ = ("_changing", "_node_reports", "_range_ids", "_router", "_store")
 
-    def __init__(self, store: "Store", router: Router, node_status: Callable[[], bytes]) -> None:
+    def __init__(self, store: "Store", router: Router, node_reports: NodeReports) -> None:
         self._store = store
-        self._node_status = node_status
+        self._node_reports = node_reports
         self._range_ids = RangeIds(router)
         self._router = router
         self._changing: set[RangeId] = set()
@@ -146,8 +159,8 @@ class AdminRequests:
         if isinstance(operation, RangeLocks):
             self._tell(msgspec.json.encode(lock_status.status_of(replica)), reply)
             return
-        if isinstance(operation, NodeStatus):
-            self.tell_of_node(reply)
+        if isinstance(operation, OF_NODES):
+            self.tell_of_node(operation, reply)
             return
         handle = _HANDLERS.get(type(operation))
         assert handle is not None, f"no handler for {type(operation).__name__}"
@@ -156,9 +169,16 @@ class AdminRequests:
             name=f"{type(operation).__name__} r{replica.range_id}",
         )
 
-    def tell_of_node(self, reply: Reply) -> None:
-        """Answer a NodeStatus, whatever range it names."""
-        self._tell(self._node_status(), reply)
+    def tell_of_node(self, operation: Operation, reply: Reply) -> None:
+        """Answer a request of `OF_NODES`, whatever range it names."""
+        if isinstance(operation, NodeProfile):
+            profile = partial(self._profile, operation)
+            self._store.spawn(self._run(profile, reply), name="profile")
+        else:
+            self._tell(self._node_reports.status(), reply)
+
+    async def _profile(self, operation: NodeProfile) -> StatusResult:
+        return StatusResult(await self._node_reports.profile(operation.duration_ms))
 
     def _tell(self, status: bytes, reply: Reply) -> None:
         reply(BatchReply((StatusResult(status),), clock=self._store.context.hlc.last))

@@ -34,13 +34,13 @@ from multiraft.liveness.support import Change
 from multiraft.model import encoding
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.hlc import HybridClock
-from multiraft.model.requests import ADMIN, BatchRequest, NodeStatus, Scan
+from multiraft.model.requests import ADMIN, OF_NODES, BatchRequest, Scan
 from multiraft.net.transport import Connection, Handler
 from multiraft.raft.messages import Envelope, Release, ReleaseFortification, StillLeading
 from multiraft.raft.role import Role
 from multiraft.ranges import membership, messages, split, state, store_status
 from multiraft.ranges.addressing import AddressingWriter
-from multiraft.ranges.admin import AdminRequests
+from multiraft.ranges.admin import AdminRequests, NodeReports
 from multiraft.ranges.apply_queue import ApplyQueue
 from multiraft.ranges.commands import validation
 from multiraft.ranges.context import StoreContext
@@ -133,15 +133,13 @@ class Store:
         self.turns = 0
         self.syncs = 0
 
-    def connect(
-        self, router: Router, connect_bulk: ConnectBulk, node_status: Callable[[], bytes]
-    ) -> None:
-        """Give the store its ways to others, and what its node tells of itself, as JSON.
+    def connect(self, router: Router, connect_bulk: ConnectBulk, node_reports: NodeReports) -> None:
+        """Give the store its ways to others, and what its node tells of itself.
 
         Once, before `start`.
         """
         self.addressing = AddressingWriter(self, router)
-        self.admin = AdminRequests(self, router, node_status)
+        self.admin = AdminRequests(self, router, node_reports)
         self.context.resolver = Resolver(self, router)
         self.context.pushes = Pushes(self, router, self.context.resolver)
         self.connect_bulk = connect_bulk
@@ -273,8 +271,8 @@ class Store:
     def _serve(self, request: BatchRequest, reply: Reply) -> None:
         replica = self.replicas.get(request.range_id)
         if replica is None or replica.descriptor is None:
-            if type(request.operations[0]) is NodeStatus:
-                self.admin.tell_of_node(reply)
+            if type(request.operations[0]) in OF_NODES:
+                self.admin.tell_of_node(request.operations[0], reply)
             else:
                 reply(self.context.refusal(self._elsewhere(request)))
         elif type(request.operations[0]) in ADMIN:

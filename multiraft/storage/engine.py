@@ -26,6 +26,11 @@ class Batch(Protocol):
     before it.
     """
 
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes the batch writes; not after it was written."""
+        ...
+
     def put(self, key: bytes, value: bytes, family: Family) -> None:
         """Set `key`."""
         ...

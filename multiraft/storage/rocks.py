@@ -293,6 +293,12 @@ class RocksBatch:
         self.put: Callable[[bytes, bytes, Family], None] = raw.put
         self.delete: Callable[[bytes, Family], None] = raw.delete
 
+    @property
+    def size_bytes(self) -> int:
+        """As Batch.size_bytes."""
+        size_bytes: int = self.raw.size_in_bytes()
+        return size_bytes
+
     def delete_range(self, start: bytes, end: bytes, family: Family) -> None:
         """As Batch.delete_range."""
         assert start <= end, "a range ends where it begins or after"

@@ -3,7 +3,7 @@ import pytest
 from multiraft import errors
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import keys
-from multiraft.model.requests import AdminChangeReplicas, NodeStatus, RangeStatus
+from multiraft.model.requests import AdminChangeReplicas, NodeProfile, NodeStatus, RangeStatus
 from tests.support import clients
 from tests.support.clients import Bench
 from tests.support.fake_cluster import EVALUATE, Plan
@@ -135,6 +135,36 @@ def test_a_node_that_keeps_silent_is_given_up_after_two_seconds() -> None:
         with pytest.raises(errors.NodeUnavailableError, match="n2 is not reachable"):
             await bench.db.admin.node_status(N2)
         assert bench.loop.time() <= 2.1
+
+    clients.run(main)
+
+
+def test_nodes_are_profiled_side_by_side_and_one_that_is_down_says_so() -> None:
+    async def main(bench: Bench) -> None:
+        bench.cluster.profiles[N2] = {"node_id": 2, "requests": 7}
+        bench.cluster.stop(N3)
+        bench.cluster.intercept = lambda _node, _request: Plan(reply_delay_s=10.0)
+        began = bench.loop.time()
+        found = await bench.db.admin.profiles(10.0)
+        assert bench.loop.time() - began < 11.0
+        told = [info.profile for info in found]
+        assert told == [{"node_id": 1}, {"node_id": 2, "requests": 7}, None]
+        assert "down" in found[2].reason
+        asked = [request.operations for _, request in bench.cluster.sent(NodeProfile)]
+        assert asked == [(NodeProfile(10_000),)] * 2
+        assert [info.node_id for info in await bench.db.admin.profiles(1.0, N2)] == [N2]
+        with pytest.raises(errors.AdminRefusedError, match="no node n9"):
+            await bench.db.admin.profiles(1.0, NodeId(9))
+
+    clients.run(main)
+
+
+def test_a_profile_that_no_node_would_take_is_refused_as_a_whole() -> None:
+    async def main(bench: Bench) -> None:
+        refusal = errors.RequestError("too long")
+        bench.cluster.intercept = lambda _node, _request: Plan(refusal=refusal)
+        with pytest.raises(errors.RequestError, match="too long"):
+            await bench.db.admin.profiles(100.0)
 
     clients.run(main)
 

@@ -24,6 +24,7 @@ from multiraft.model.requests import (
     GetResult,
     Increment,
     IncrementResult,
+    NodeProfile,
     NodeStatus,
     Operation,
     ProtectResult,
@@ -89,6 +90,7 @@ OPERATIONS: list[tuple[Operation, str]] = [
     (NodeStatus(), "91 18"),
     (RangeLocks(), "91 19"),
     (AdminProtect(b"id", Timestamp(5), 6, "me"), "95 1a c4 02 69 64 05 06 a2 6d 65"),
+    (NodeProfile(5), "92 1b 05"),
     (
         EndTransaction(
             K,
@@ -208,7 +210,7 @@ def test_every_operation_is_a_read_a_write_administrative_or_of_transactions() -
     kinds = [kind for family in families for kind in family]
     assert set(kinds) == set(get_args(Operation))
     assert len(kinds) == len(set(kinds)), "and only one of them"
-    assert set(requests.STATUSES) < set(requests.ADMIN)
+    assert set(requests.OF_NODES) < set(requests.STATUSES) < set(requests.ADMIN)
 
 
 def test_a_tag_that_is_not_known_is_refused() -> None:

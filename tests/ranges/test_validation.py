@@ -13,6 +13,7 @@ from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import encoding, hlc, keys
 from multiraft.model.descriptor import initial_descriptor
 from multiraft.model.requests import (
+    PROFILE_MS_MAX,
     AdminChangeReplicas,
     AdminProtect,
     AdminSplit,
@@ -23,6 +24,7 @@ from multiraft.model.requests import (
     Delete,
     Get,
     Increment,
+    NodeProfile,
     Operation,
     Put,
     PutMeta,
@@ -123,6 +125,8 @@ def bad_requests() -> Iterator[tuple[str, BatchRequest, type[errors.RequestError
         ("a long owner", AdminProtect(ID, Timestamp(1), 1, "x" * (OWNER_MAX + 1))),
     ):
         yield f"a protection with {name}", request(protect), bad
+    for duration_ms in (0, PROFILE_MS_MAX + 1):
+        yield f"a profile of {duration_ms} ms", request(NodeProfile(duration_ms)), bad
     # Size of the batch.
     five = [Get(K)] * 5
     yield "five gets", request(*five), errors.BatchTooLargeError
@@ -382,6 +386,8 @@ def test_a_bad_request_is_refused(bad: BatchRequest, error: type[errors.RequestE
         request(RangeLocks(), id=b""),
         request(AdminProtect(ID, Timestamp(HUGE), PROTECTION_MS_MAX, "x" * OWNER_MAX), id=b""),
         request(AdminProtect(ID, Timestamp(0), 0), id=b""),
+        request(NodeProfile(1), id=b""),
+        request(NodeProfile(PROFILE_MS_MAX), id=b""),
         of_transaction(Get(K), meta=TransactionMeta(ID)),
         of_transaction(Get(K), is_locking=True, timestamp=HUGE),
         of_transaction(Scan(keys.SYSTEM, keys.END)),

@@ -101,6 +101,15 @@ def test_empty_batch_may_be_written(engine: Engine) -> None:
     engines.sync(engine)
 
 
+def test_a_batch_tells_about_how_much_it_writes(engine: Engine) -> None:
+    batch = engine.new_batch()
+    before = batch.size_bytes
+    batch.put(b"k", bytes(1_000), engine.data)
+    batch.put(b"k", bytes(1_000), engine.raft)
+    assert 2_000 < batch.size_bytes - before < 2_100
+    engine.write(batch)
+
+
 def test_empty_key_and_empty_value_are_legal(engine: Engine) -> None:
     engines.put(engine, b"", b"", engine.data)
     assert engine.get(b"", engine.data) == b""

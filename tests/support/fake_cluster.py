@@ -115,6 +115,8 @@ class FakeCluster:
         self.transactions = FakeTransactions(self)
         self.node_statuses: dict[NodeId, dict[str, Any]] = {}
         """What nodes tell of themselves."""
+        self.profiles: dict[NodeId, dict[str, Any]] = {}
+        """What nodes tell that they spend their time on."""
         self.locks: dict[RangeId, RangeLocksStatus] = {}
         """What leaders tell of locks."""
         self.clock_of: dict[NodeId, Timestamp] = {}
@@ -240,6 +242,9 @@ class FakeCluster:
         if isinstance(request.operations[0], requests.NodeStatus):
             node_status = self.node_statuses.get(node_id, {"node_id": node_id})
             return (requests.StatusResult(msgspec.json.encode(node_status)),), Timestamp(0)
+        if isinstance(request.operations[0], requests.NodeProfile):
+            profile = self.profiles.get(node_id, {"node_id": node_id})
+            return (requests.StatusResult(msgspec.json.encode(profile)),), Timestamp(0)
         if isinstance(request.operations[0], requests.RangeStatus):
             leader = self._replica(node_id, request).leader
             status = {"range_id": request.range_id, "leader": leader, "asked": node_id}

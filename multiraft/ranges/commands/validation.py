@@ -15,6 +15,7 @@ from multiraft.config import LimitsConfig
 from multiraft.model import encoding, hlc, keys
 from multiraft.model.requests import (
     ADMIN,
+    PROFILE_MS_MAX,
     AdminChangeReplicas,
     AdminProtect,
     AdminSplit,
@@ -24,6 +25,7 @@ from multiraft.model.requests import (
     Delete,
     Get,
     Increment,
+    NodeProfile,
     NodeStatus,
     Operation,
     PointOperation,
@@ -370,6 +372,14 @@ def _check_protect(operation: AdminProtect, limits: LimitsConfig) -> int:
     return 0
 
 
+def _check_profile(operation: NodeProfile, limits: LimitsConfig) -> int:
+    if not 1 <= operation.duration_ms <= PROFILE_MS_MAX:
+        raise errors.RequestError(
+            f"a profile takes between 1 and {PROFILE_MS_MAX} ms, not {operation.duration_ms}"
+        )
+    return 0
+
+
 def _check_nothing(operation: Operation, limits: LimitsConfig) -> int:
     return 0
 
@@ -398,6 +408,7 @@ _CHECKS: dict[type, Callable[[Any, LimitsConfig], int]] = {
     AdminChangeReplicas: _check_nothing,
     RangeStatus: _check_nothing,
     NodeStatus: _check_nothing,
+    NodeProfile: _check_profile,
     RangeLocks: _check_nothing,
     EndTransaction: _check_end,
     HeartbeatTransaction: _check_anchor,
