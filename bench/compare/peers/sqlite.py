@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import math
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,14 @@ class RunningSqlite:
     async def run(self, operation: Operation, callers: int, seconds: float) -> Load:
         """Have one caller repeat the operation for that long."""
         assert callers == 1, "a single thread"
-        return await asyncio.to_thread(self._repeat, operation, seconds)
+        stop = threading.Event()
+        work = asyncio.create_task(asyncio.to_thread(self._repeat, operation, seconds, stop))
+        try:
+            return await asyncio.shield(work)
+        finally:
+            # When this is cancelled, the thread still uses what will be closed next.
+            stop.set()
+            await asyncio.wait([work])
 
     def _put(self, group: Sequence[int]) -> None:
         self._connection.execute(_PUT, (self._data.key(group[0]), self._value))
@@ -75,14 +83,14 @@ class RunningSqlite:
         self._connection.executemany(_PUT, rows)
         self._connection.execute("COMMIT")
 
-    def _repeat(self, operation: Operation, seconds: float) -> Load:
+    def _repeat(self, operation: Operation, seconds: float, stop: threading.Event) -> Load:
         put = self._put if operation is Operation.PUT else self.put_all
         recorder = Recorder(1)
         now = time.perf_counter
         cpu_before_s = time.process_time()
         began = ended = now()
         for group in itertools.cycle(self._data.groups(operation)):
-            if ended - began >= seconds:
+            if ended - began >= seconds or stop.is_set():
                 break
             began_call = ended
             put(group)
