@@ -7,6 +7,7 @@ Order
 
 import asyncio
 import datetime
+import gc
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -89,8 +90,7 @@ class Runner:
                 self._note(f"{told} starts")
                 async with peer.start(Path(name), self._plan.data) as running:
                     record = msgspec.structs.replace(record, settings=running.settings)
-                    # What the last peer and the filling left unwritten would slow syncs down.
-                    await self._sync_disks()
+                    await self._forget_the_past()
                     for callers in _numbers_of_callers(self._plan.callers, peer, operation):
                         self._note(f"{told}, {callers} callers")
                         record = msgspec.structs.replace(record, callers=callers)
@@ -99,6 +99,17 @@ class Runner:
             except Exception as error:  # whatever the peer's own library raises
                 self._note(f"{told} FAILED: {error!r}")
                 self._keep(msgspec.structs.replace(record, problem=repr(error)))
+
+    async def _forget_the_past(self) -> None:
+        """See to it that the loads to come pay for nothing that was before them.
+
+        What others and the filling left unwritten would slow down syncs, and the objects that they
+        left in this process, collections of its garbage.
+        """
+        await self._sync_disks()
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
 
 async def measure(running: Running, operation: Operation, callers: int, seconds: float) -> Measured:
