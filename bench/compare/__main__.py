@@ -18,6 +18,7 @@ from multiraft import runtime
 
 RESULTS = Path(__file__).parent / "results"
 
+_NOTHING_TO_RUN = 1
 _INTERRUPTED = 130
 """The exit status by which shells tell Ctrl-C."""
 
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     every = peers(options.etcd)
     taking_part = _installed([every[name] for name in options.only], console)
+    if not taking_part:
+        parser.exit(_NOTHING_TO_RUN, "none of these peers can run here\n")
     directory = options.output or RESULTS / f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d-%H%M%S}"
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "rounds.jsonl"

@@ -111,8 +111,9 @@ def remarks(records: Sequence[Record]) -> list[str]:
             told[f"{record.peer}: {record.remark}"] = None
     for record in records:
         if record.problem:
-            failed = f"{record.peer} FAILED at {record.operation}, {record.callers} callers"
-            told[f"{failed}, round {record.round}: {record.problem}"] = None
+            where = f"{record.callers} callers" if record.callers else "at its start"
+            failed = f"{record.peer} FAILED: {record.operation}, {where}, round {record.round}"
+            told[f"{failed}: {record.problem}"] = None
     return list(told)
 
 
@@ -121,8 +122,8 @@ def heading(records: Sequence[Record]) -> str:
     lines = dict.fromkeys(
         f"{machine.one_line(each.machine)}; {each.data.keys:,} keys, "
         f"{each.data.value_bytes}-byte values; "
-        f"{max(other.round for other in records if other.seconds == each.seconds)} rounds "
-        f"of {each.seconds:g} s"
+        f"loads of {each.seconds:g} s, "
+        f"rounds: {max(other.round for other in records if other.seconds == each.seconds)}"
         for each in records
     )
     return "\n".join(lines)

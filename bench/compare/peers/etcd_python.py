@@ -1,6 +1,7 @@
 """etcd as a Python user has it: through aetcd, an asyncio client on gRPC's C core."""
 
 import contextlib
+import functools
 import importlib.util
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib import metadata
@@ -10,7 +11,7 @@ from typing import Any
 from bench.compare import closed_loop
 from bench.compare.etcd import cluster
 from bench.compare.etcd.cluster import EtcdCluster
-from bench.compare.peer import FORMS, WRITES_AND_READS, Data, Load, Operation
+from bench.compare.peer import WRITES_AND_READS, Data, Load, Operation
 
 
 class EtcdPythonPeer:
@@ -55,8 +56,8 @@ class RunningEtcdPython:
         self._calls: Mapping[Operation, closed_loop.Call] = {
             Operation.PUT: self._put,
             Operation.GET: self._get,
-            Operation.SCAN_100: self._scan_100,
-            Operation.SCAN_1000: self._scan_1000,
+            Operation.SCAN_100: functools.partial(self._scan, rows=100),
+            Operation.SCAN_1000: functools.partial(self._scan, rows=1_000),
             Operation.TXN: self._transact,
             Operation.BATCH: self._transact,
         }
@@ -82,15 +83,10 @@ class RunningEtcdPython:
     async def _get(self, group: Sequence[int]) -> None:
         await self._client.get(self._data.key(group[0]))
 
-    async def _scan_100(self, group: Sequence[int]) -> None:
-        await self._scan(group[0], FORMS[Operation.SCAN_100].rows)
-
-    async def _scan_1000(self, group: Sequence[int]) -> None:
-        await self._scan(group[0], FORMS[Operation.SCAN_1000].rows)
-
-    async def _scan(self, start: int, rows: int) -> None:
+    async def _scan(self, group: Sequence[int], *, rows: int) -> None:
         # aetcd knows no limit, so the end is where the limit would be.
-        answer = await self._client.get_range(self._data.key(start), self._data.key(start + rows))
+        start, end = (self._data.key(number) for number in (group[0], group[0] + rows))
+        answer = await self._client.get_range(start, end)
         found = sum(1 for _ in answer)
         assert found == rows, f"a scan of {rows} rows found {found}"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from bench.compare import closed_loop, failover, programs
-from bench.compare.peer import FORMS, Data, Load, Operation
+from bench.compare.peer import Data, Load, Operation
 from bench.failover import leader_of
 from multiraft.cli import cluster_process
 from multiraft.cli.cluster_process import LocalCluster
@@ -74,8 +74,8 @@ class RunningMultiraft:
         self._calls: Mapping[Operation, closed_loop.Call] = {
             Operation.PUT: self._put,
             Operation.GET: self._get,
-            Operation.SCAN_100: self._scan_100,
-            Operation.SCAN_1000: self._scan_1000,
+            Operation.SCAN_100: functools.partial(self._scan, rows=100),
+            Operation.SCAN_1000: functools.partial(self._scan, rows=1_000),
             Operation.TXN: self._transact,
             Operation.BATCH: self._put_batch,
         }
@@ -117,14 +117,8 @@ class RunningMultiraft:
     async def _get(self, group: Sequence[int]) -> None:
         await self._database.get(self._data.key(group[0]))
 
-    async def _scan_100(self, group: Sequence[int]) -> None:
-        await self._scan(group[0], FORMS[Operation.SCAN_100].rows)
-
-    async def _scan_1000(self, group: Sequence[int]) -> None:
-        await self._scan(group[0], FORMS[Operation.SCAN_1000].rows)
-
-    async def _scan(self, start: int, rows: int) -> None:
-        key = self._data.key(start)
+    async def _scan(self, group: Sequence[int], *, rows: int) -> None:
+        key = self._data.key(group[0])
         found = 0
         async for page in self._database.scan_pages(key, self._data.end, limit=rows):
             found += len(page)

@@ -104,10 +104,14 @@ class NatsPeer:
                     "client": f"nats-py {metadata.version('nats-py')} in one Python process, "
                     "one connection to the stream's leader",
                 }
-                pids = [node.pid for node in nodes]
-                running = RunningNats(pids, settings, connection.jetstream(), data)
+                running = RunningNats(
+                    [node.pid for node in nodes],
+                    settings,
+                    connection.jetstream(),
+                    data,
+                    is_pipelined=self._is_pipelined,
+                )
                 await running.fill()
-                running.is_pipelined = self._is_pipelined
                 yield running
 
 
@@ -120,10 +124,12 @@ class RunningNats:
         settings: Mapping[str, str],
         stream: Any,  # noqa: ANN401
         data: Data,
+        *,
+        is_pipelined: bool,
     ) -> None:
         self.pids = pids
         self.settings = settings
-        self.is_pipelined = True
+        self._is_pipelined = is_pipelined
         self._stream = stream
         self._data = data
         self._value = data.value
@@ -136,7 +142,7 @@ class RunningNats:
 
     async def run(self, operation: Operation, callers: int, seconds: float) -> Load:
         """Have so many callers repeat the operation for that long. Raises PeerFailedError."""
-        call = self._put_pipelined if self.is_pipelined else self._put
+        call = self._put_pipelined if self._is_pipelined else self._put
         return await closed_loop.run(call, operation, self._data, callers, seconds)
 
     async def _put(self, group: Sequence[int]) -> None:

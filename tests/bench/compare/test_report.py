@@ -65,14 +65,19 @@ def test_settings_remarks_and_failures_are_told_once_beside_the_tables(recorded:
     assert report.remarks([good, good, bad]) == [
         "etcd: version: 1.2",
         "etcd: Not the same.",
-        "etcd FAILED at put, 16 callers, round 2: it broke",
+        "etcd FAILED: put, 16 callers, round 2: it broke",
     ]
 
 
 def test_both_renderings_hold_everything(recorded: Recorded) -> None:
     records = [recorded("etcd", 1, 1_000, remark="Not the same.")]
     for text in (report.markdown(records), _printed(records)):
-        for part in ("2 cores (a processor)", "10,000 keys", "1 rounds of 1 s", "Not the same."):
+        for part in (
+            "2 cores (a processor)",
+            "10,000 keys",
+            "loads of 1 s, rounds: 1",
+            "Not the same.",
+        ):
             assert part in text
         assert "1,000 (1,000..1,000)" in text
 
