@@ -22,7 +22,7 @@ import msgspec
 from multiraft import errors
 from multiraft.ids import NodeId
 from multiraft.model import encoding
-from multiraft.model.requests import BatchReply, BatchRequest, ReplyFrame
+from multiraft.model.requests import BatchReply, BatchRequest, ReplyFrame, ScanResult
 from multiraft.net.transport import Connection, FrameKind, Welcome
 from multiraft.ranges.store import Store
 
@@ -30,7 +30,9 @@ PENDING_MAX = 10_000
 PENDING_BYTES_MAX = 64 << 20
 REPLY_BYTES_MAX = 8 << 20
 REPLIES_UNSENT_MAX = 16
-"""So many replies to reads are collected before it is looked how much the client leaves unread."""
+ROWS_UNSENT_MAX = 300
+"""So many replies to reads, with so many rows, are collected before they leave, and before it is
+looked how much the client leaves unread. With more, client and node would wait for each other."""
 UNREAD_BYTES_MAX = 4 << 20
 UNREAD_S_MAX = 5.0
 _UNREAD_POLL_S = 0.005
@@ -50,6 +52,7 @@ class RequestConnection:
         "_pending_bytes",
         "_polls_without_progress",
         "_replies",
+        "_rows_unsent",
         "_store",
         "_unread_bytes",
         "_welcome",
@@ -70,6 +73,7 @@ class RequestConnection:
         self._backlog: deque[tuple[int, int, BatchRequest]] = deque()
         """Requests that were received and not begun, with their share of the bytes."""
         self._unread_bytes = 0
+        self._rows_unsent = 0
         self._polls_without_progress = 0
         self._pending = 0
         self._pending_bytes = 0
@@ -115,7 +119,7 @@ class RequestConnection:
         while backlog:
             call_id, share, request = backlog.popleft()
             submit(request, partial(self._reply, call_id, share))
-            if len(self._replies) >= replies_max:
+            if len(self._replies) >= replies_max or self._rows_unsent >= ROWS_UNSENT_MAX:
                 self._flush()
                 if backlog and self._connection.buffered_bytes > UNREAD_BYTES_MAX:
                     self._wait_for_reader()
@@ -167,6 +171,9 @@ class RequestConnection:
         self._pending -= 1
         self._pending_bytes -= request_bytes
         self._replies.append((call_id, reply))
+        for result in reply.results:
+            if type(result) is ScanResult:
+                self._rows_unsent += len(result.rows) // 2
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._store.at_the_end(self._flush)
@@ -174,6 +181,7 @@ class RequestConnection:
     def _flush(self) -> None:
         self._flush_scheduled = False
         replies, self._replies = self._replies, []
+        self._rows_unsent = 0
         if not replies:
             return
         self._send(replies)

@@ -22,6 +22,7 @@ from multiraft.model.requests import (
     RangeStatus,
     ReplyFrame,
     RequestFrame,
+    ScanResult,
 )
 from multiraft.net.inproc import InprocTransport
 from multiraft.net.transport import (
@@ -408,6 +409,26 @@ def test_what_is_answered_at_once_leaves_at_once_and_together() -> None:
     calls = service.REPLIES_UNSENT_MAX - 1
     handler.received(FrameKind.REQUESTS, frame_of(calls))
     assert [len(frame.replies) for frame in connection.frames] == [calls]
+
+
+class PageStore(StillStore):
+    """A store that answers everything at once with a page of `rows` rows."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.page = ScanResult((b"key", b"value") * rows, None)
+
+    def submit(self, asked: BatchRequest, reply: Reply) -> None:
+        """Answer it."""
+        reply(BatchReply((self.page,)))
+
+
+def test_scans_leave_before_they_are_many_so_that_the_client_works_on_them_meanwhile() -> None:
+    connection = FullConnection()
+    store = PageStore(service.ROWS_UNSENT_MAX // 3)
+    handler = RequestConnection(store, connection, None, None)  # type: ignore[arg-type]
+    handler.received(FrameKind.REQUESTS, frame_of(7))
+    assert [len(frame.replies) for frame in connection.frames] == [3, 3, 1]
 
 
 def test_of_one_frame_only_as_much_is_evaluated_as_the_client_reads() -> None:
