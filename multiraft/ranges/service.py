@@ -115,9 +115,9 @@ class RequestConnection:
         if self._connection.buffered_bytes > UNREAD_BYTES_MAX:
             self._wait_for_reader()
             return
-        self._flush_scheduled = True  # What is answered at once leaves at the end of this.
         while backlog:
             call_id, share, request = backlog.popleft()
+            self._flush_scheduled = True  # What is answered at once leaves at the end of this.
             submit(request, partial(self._reply, call_id, share))
             if len(self._replies) >= replies_max or self._rows_unsent >= ROWS_UNSENT_MAX:
                 self._flush()
