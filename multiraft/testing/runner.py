@@ -423,12 +423,17 @@ def _told(context: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Have no garbage collected in between: when that happens depends on the machine."""
+    """Have no garbage collected in between: when that happens depends on the machine.
+
+    At the end, only what came into being meanwhile is looked through.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.collect()
+        gc.unfreeze()
         if was_enabled:
             gc.enable()
-        gc.collect()

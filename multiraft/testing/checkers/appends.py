@@ -143,9 +143,15 @@ def wrong_reads(
 ) -> Iterator[Anomaly]:
     """Yield the anomalies that single reads show; the same fault of a key is told once."""
     told: set[tuple[str, Any, Any]] = set()
+    sound: set[tuple[Any, Version]] = set()
     for reader in transactions:
         for key, version in reader.reads:
-            for name, value, text, culprit in _faults(reader, key, version, writers):
+            if (key, version) in sound:
+                continue
+            faults = list(_faults(reader, key, version, writers))
+            if not faults and key not in reader.appends:  # Of its own it may see a part.
+                sound.add((key, version))
+            for name, value, text, culprit in faults:
                 if (name, key, value) in told:
                     continue
                 told.add((name, key, value))

@@ -14,7 +14,8 @@ Source
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from multiraft.testing.checkers.appends import Transaction, Version
@@ -26,15 +27,18 @@ RW = "rw"
 PROCESS = "process"
 REALTIME = "realtime"
 
+Why = Callable[[], str]
+"""Says why there is an edge. Most are never asked for."""
+
 
 class Dependencies:
     """The edges between transactions, each with its kinds and a sentence for each kind."""
 
     def __init__(self, transactions: Iterable[Transaction]) -> None:
         self.transactions = {transaction.id: transaction for transaction in transactions}
-        self._why: dict[tuple[int, int], dict[str, str]] = {}
+        self._why: dict[tuple[int, int], dict[str, Why]] = {}
 
-    def add(self, before: Transaction, after: Transaction, kind: str, why: str) -> None:
+    def add(self, before: Transaction, after: Transaction, kind: str, why: Why) -> None:
         """Note that one comes before the other; of itself, nothing is noted."""
         if before is not after:
             self._why.setdefault((before.id, after.id), {}).setdefault(kind, why)
@@ -60,7 +64,7 @@ class Dependencies:
 
     def why(self, edge: tuple[int, int], kind: str) -> str:
         """Return the sentence for an edge."""
-        return self._why[edge][kind]
+        return self._why[edge][kind]()
 
 
 def longest_versions(
@@ -102,17 +106,40 @@ def add_versions(
     for reader in tuple(graph.transactions.values()):
         for key, version in reader.reads:
             if version and (writer := writers.get((key, version[-1]))) is not None:
-                why = f"{reader} read {show(version[-1])} in {show(key)}, which {writer} appended"
-                graph.add(writer, reader, WR, why)
+                graph.add(writer, reader, WR, partial(_was_read, key, version, writer, reader))
             full = longest[key]
             missed = full[len(version) : len(version) + 1] or unread.get(key, ())
             for value in missed:
                 if (writer := writers.get((key, value))) is not None:
-                    why = (
-                        f"{reader} read {show(key)} as {show(version)}, without {show(value)}, "
-                        f"which {writer} appended"
-                    )
+                    why = partial(_was_missed, key, version, value, writer, reader)
                     graph.add(reader, writer, RW, why)
+
+
+def _was_read(key: object, version: Version, writer: Transaction, reader: Transaction) -> str:
+    return f"{reader} read {show(version[-1])} in {show(key)}, which {writer} appended"
+
+
+def _was_missed(
+    key: object, version: Version, value: object, writer: Transaction, reader: Transaction
+) -> str:
+    return (
+        f"{reader} read {show(key)} as {show(version)}, without {show(value)}, which {writer} "
+        "appended"
+    )
+
+
+def _was_followed(
+    key: object, one: object, other: object, before: Transaction, after: Transaction
+) -> str:
+    return f"{after} appended {show(other)} to {show(key)} after {before}'s {show(one)}"
+
+
+def _preceded(before: Transaction, after: Transaction) -> str:
+    return f"{before} came before {after} in process {after.operation.process}"
+
+
+def _had_ended(before: Transaction, after: Transaction) -> str:
+    return f"{before} had ended before {after} began"
 
 
 def _unread(graph: Dependencies, longest: Mapping[Any, Version]) -> dict[Any, list[Any]]:
@@ -136,8 +163,7 @@ def _follow(
 ) -> None:
     before, after = writers.get((key, one)), writers.get((key, other))
     if before is not None and after is not None:
-        why = f"{after} appended {show(other)} to {show(key)} after {before}'s {show(one)}"
-        graph.add(before, after, WW, why)
+        graph.add(before, after, WW, partial(_was_followed, key, one, other, before, after))
 
 
 def add_process_order(graph: Dependencies) -> None:
@@ -147,8 +173,7 @@ def add_process_order(graph: Dependencies) -> None:
         process = transaction.operation.process
         before = last.get(process)
         if before is not None:
-            why = f"{before} came before {transaction} in process {process}"
-            graph.add(before, transaction, PROCESS, why)
+            graph.add(before, transaction, PROCESS, partial(_preceded, before, transaction))
         if transaction.operation.outcome == "ok":  # Another one may take effect later.
             last[process] = transaction
 
@@ -173,7 +198,7 @@ def add_real_time(graph: Dependencies) -> None:
             frontier = [other for other in frontier if other.operation.deadline >= start]
             frontier.append(one)
         for one in frontier:
-            graph.add(one, transaction, REALTIME, f"{one} had ended before {transaction} began")
+            graph.add(one, transaction, REALTIME, partial(_had_ended, one, transaction))
         if transaction.operation.outcome == "ok":
             running.append(transaction)
 

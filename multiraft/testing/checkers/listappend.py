@@ -80,6 +80,8 @@ def _cycles(
     order: Dependencies, extra: tuple[str, ...], suffix: str, told: Iterable[Anomaly]
 ) -> list[Anomaly]:
     """Find cycles, from the gravest kind to the mildest; one cycle is told once."""
+    if not graph.components(order.edges((WW, WR, *extra, RW))):
+        return []  # Nor is there any with fewer kinds.
     known = {frozenset(anomaly.operations) for anomaly in told if anomaly.name.startswith("G")}
     anomalies = []
     for name, cycles, kinds in (
