@@ -6,10 +6,9 @@ Purpose
 Invariants
     - The seed decides everything. `digest` covers every callback, message and answer, so two runs
       of one seed can be compared.
-    - After the faults stop, all pending calls must end, every range must be served and all replicas
-      must be equal within `recovery_bound_s`, or come nearer to that within each such time: safety
-      alone is easy for a cluster that stands still.
-      Some nodes are not there then, as many as every group can do without; they return afterwards.
+    - After the faults stop, all pending calls must end within `recovery_bound_s`, and the cluster
+      must recover (recovery.py). Some nodes are not there then, as many as every group can do
+      without; they return afterwards.
 Source
     FoundationDB's and TigerBeetle's simulators; the liveness phase is the VOPR's.
 """
@@ -27,7 +26,6 @@ import msgspec
 
 from multiraft import errors
 from multiraft.client.database import Database
-from multiraft.ids import RangeId
 from multiraft.sim import buggify, network, probes
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.loop import VirtualLoop
@@ -36,6 +34,7 @@ from multiraft.sim.trace import Trace
 from multiraft.testing import losses, trace_page
 from multiraft.testing.checkers import Verdict
 from multiraft.testing.faults import Fault, victims
+from multiraft.testing.recovery import Recovery
 from multiraft.testing.simulated_target import SimulatedTarget
 from multiraft.testing.spec import Spec
 from multiraft.testing.traced_history import TracedHistory
@@ -253,7 +252,7 @@ class Run:
         for when in ("recovery", "recovery of the lost"):
             began = self.loop.time()
             with self._noted(when):
-                await self._until_recovered()
+                await Recovery(cluster, self.recovery_bound_s).wait()
             self._recovered_s = max(self._recovered_s, self.loop.time() - began)
             await target.heal_all()
         if self.problems:
@@ -277,41 +276,6 @@ class Run:
         if self.spec.no_snapshots and cluster.snapshots_sent():
             self.problems.append(f"{cluster.snapshots_sent()} snapshots were sent, none was needed")
             self.problems += cluster.invariants.snapshots.needless
-
-    async def _until_recovered(self) -> None:
-        """Wait until all is well; or fail when for `recovery_bound_s` nobody has come any nearer.
-
-        Who was away may have a long way to go, an entry for each round trip if settings are small.
-        """
-        least = self._entries_behind()
-        while not self._is_recovered():
-            await self.cluster.until(
-                lambda: self._is_recovered() or self._entries_behind() < least,  # noqa: B023
-                within_s=self.recovery_bound_s,
-                step_s=0.02,
-            )
-            least = min(least, self._entries_behind())
-
-    def _entries_behind(self) -> int:
-        """Return how many entries all replicas together have yet to apply."""
-        behind = 0
-        for range_id in self.cluster.range_ids():
-            replicas = self.cluster.replicas(range_id)
-            last = max(replica.core.last_index for replica in replicas)
-            behind += sum(last - replica.applied.index for replica in replicas)
-        return behind
-
-    def _is_recovered(self) -> bool:
-        return all(self._is_equal(range_id) for range_id in self.cluster.range_ids())
-
-    def _is_equal(self, range_id: RangeId) -> bool:
-        replicas = self.cluster.replicas(range_id)
-        if any(replica.descriptor is None for replica in replicas):
-            return False
-        applied = {replica.applied.index for replica in replicas}
-        last = {replica.core.last_index for replica in replicas}
-        served = self.cluster.leader(range_id) is not None
-        return served and len(applied) == 1 and applied == last
 
     async def _judge(self, admin: Database) -> None:
         for clients in self._groups:

@@ -10,6 +10,7 @@ import pytest
 from multiraft.ranges.commands import writes
 from multiraft.testing import runner, spec
 from multiraft.testing.faults import AnyFault
+from multiraft.testing.recovery import Recovery
 from multiraft.testing.spec import Spec
 from multiraft.testing.workloads import AnyWorkload
 
@@ -79,7 +80,7 @@ def _kinds() -> tuple[type, ...]:
 
 CALM = Spec(name="calm", about="Nothing goes wrong.", workload=SMALL.workload, seconds=1.0)
 FAR = 40
-"""Seconds: more than any bound on recovery."""
+"""Entries."""
 
 
 def test_a_seed_that_starts_with_no_fault_still_ends() -> None:
@@ -94,19 +95,6 @@ def test_an_election_is_a_problem_where_none_is_allowed() -> None:
 
 
 def test_a_cluster_that_comes_no_nearer_has_not_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner.Run, "_is_equal", lambda self, range_id: False)
-    monkeypatch.setattr(runner.Run, "_entries_behind", lambda self: FAR)
+    monkeypatch.setattr(Recovery, "is_well", lambda self, replicas_of: False)
+    monkeypatch.setattr(Recovery, "entries_behind", lambda self: FAR)
     assert any("not within" in problem for problem in runner.run(CALM, 1).problems)
-
-
-def test_who_has_far_to_go_may_take_long_as_long_as_it_comes_nearer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def left(run: runner.Run) -> int:
-        assert run.recovery_bound_s < FAR
-        return max(0, FAR - int(run.loop.time()))
-
-    monkeypatch.setattr(runner.Run, "_is_equal", lambda self, range_id: left(self) == 0)
-    monkeypatch.setattr(runner.Run, "_entries_behind", left)
-    result = runner.run(CALM, 1)
-    assert result.ok, result.problems
