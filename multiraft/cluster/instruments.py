@@ -104,9 +104,9 @@ class Watch:
                 return method(*arguments)
             self._enter(counter)
             counter.runs += 1
-            counter.bytes_in += size_in(*arguments)
-            counter.bytes_out += size_out(*arguments)
             try:
+                counter.bytes_in += size_in(*arguments)
+                counter.bytes_out += size_out(*arguments)
                 return method(*arguments)
             finally:
                 self._enter(outer)
