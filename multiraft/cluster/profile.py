@@ -7,7 +7,7 @@ Purpose
 Caveats
     Stages are of a process: nodes that share one, in tests, each tell the stages of all of them,
     but for collect and write, whose methods simulated clusters keep bound.
-    While a process is watched each run of a stage costs it about a microsecond more.
+    While a process is watched each run of a stage costs it some two microseconds more.
 """
 
 import asyncio
