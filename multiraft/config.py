@@ -88,6 +88,8 @@ class RangesConfig(msgspec.Struct, frozen=True):
     snapshots_concurrent_max: int = 2
     recent_writes_max: int = 65_536
     timestamp_cache_entries_max: int = 65_536
+    newest_versions_max: int = 16_384
+    """So many versions, of 1 KiB at most, a store remembers so that it need not search for them."""
     replication_factor: int = 3
     gc_ttl_s: float = 3_600.0
     """How long old versions stay readable, and a write may be sent again; 0: for ever. The same on
@@ -201,6 +203,7 @@ def check(config: Config) -> None:
         _check_least("ranges", "gc_ttl_s", config.ranges.gc_ttl_s, least_s)
     entries = config.ranges.timestamp_cache_entries_max
     _check_least("ranges", "timestamp_cache_entries_max", entries, CACHE_ENTRIES_MIN)
+    _check_least("ranges", "newest_versions_max", config.ranges.newest_versions_max, 1)
     beat_ms, expiry_ms = config.client.transaction_heartbeat_ms, config.ranges.transaction_expiry_ms
     if expiry_ms < 4 * beat_ms:
         raise errors.ConfigError(

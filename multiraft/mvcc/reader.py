@@ -11,11 +11,19 @@ Invariants
 from collections.abc import Iterator
 from typing import Protocol
 
+from multiraft.mvcc.versions import Version
 from multiraft.storage.engine import Engine, Family, View
 
 
 class Reader(Protocol):
     """Ordered access to physical keys; see layout.py for these."""
+
+    def known(self, prefix: bytes) -> Version | None:
+        """Return the newest version of the key with this version prefix, if that is remembered.
+
+        None says nothing. It may be an outcome only if nothing is newer, outcomes included.
+        """
+        ...
 
     def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """Return the first physical key and value of `[start, end)`, or None."""
@@ -37,6 +45,10 @@ class EngineReader:
         self._engine = engine
         self._family: Family = engine.data
 
+    def known(self, prefix: bytes) -> Version | None:
+        """See Reader."""
+        return None
+
     def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """See Reader."""
         return self._engine.first(start, end, self._family)
@@ -56,6 +68,10 @@ class ViewReader:
     def __init__(self, view: View, family: Family) -> None:
         self._view = view
         self._family = family
+
+    def known(self, prefix: bytes) -> Version | None:
+        """See Reader."""
+        return None
 
     def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """See Reader."""

@@ -53,6 +53,9 @@ class ScanPage(msgspec.Struct, frozen=True):
 def newest(reader: Reader, key: bytes) -> Version | None:
     """Return the newest version of `key`, or None; a removed key gives its tombstone."""
     prefix = layout.version_prefix(key)
+    known = reader.known(prefix)
+    if known is not None and known.kind != OUTCOME:
+        return known
     return _first_seen(reader, prefix, prefix + _PAST_ALL_VERSIONS)
 
 
@@ -75,6 +78,9 @@ def newest_and_last(reader: Reader, key: bytes) -> tuple[Version | None, Timesta
 def get(reader: Reader, key: bytes, timestamp: Timestamp) -> Version | None:
     """Return the version of `key` seen at `timestamp`, as `newest` does."""
     prefix = layout.version_prefix(key)
+    known = reader.known(prefix)
+    if known is not None and known.kind != OUTCOME and known.timestamp <= timestamp:
+        return known
     return _first_seen(reader, prefix + _inverted(timestamp), prefix + _PAST_ALL_VERSIONS)
 
 

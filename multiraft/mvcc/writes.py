@@ -15,6 +15,7 @@ Invariants
       request may come again.
 """
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -96,6 +97,11 @@ class WriteSet:
         """Leave at `key` that this write ended with `result` and changed nothing there."""
         self._below(key)
         self._write(key, Version(self._timestamp, OUTCOME, self._id, result))
+
+    @property
+    def written(self) -> Iterable[Version]:
+        """What the part leaves, in the order of the puts of its effects."""
+        return self._written.values()
 
     def effects(self) -> Effects:
         """Return what is to be replicated."""

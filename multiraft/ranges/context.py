@@ -9,6 +9,7 @@ from multiraft.ids import NodeId
 from multiraft.liveness.heartbeats import Liveness
 from multiraft.model.hlc import HybridClock
 from multiraft.model.requests import BatchReply
+from multiraft.mvcc.newest import NewestVersions
 from multiraft.mvcc.reader import EngineReader
 from multiraft.runtime import Clock, Rng
 from multiraft.storage.engine import Engine
@@ -44,6 +45,7 @@ class StoreContext:
         "inflight_bytes",
         "liveness",
         "mark_dirty",
+        "newest",
         "node_id",
         "pushes",
         "reader",
@@ -68,6 +70,7 @@ class StoreContext:
         self.node_id = node_id
         self.engine = engine
         self.reader = EngineReader(engine)
+        self.newest = NewestVersions(config.ranges.newest_versions_max)
         self.hlc = hlc
         self.clock = clock
         self.rng = rng

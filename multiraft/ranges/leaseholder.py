@@ -27,6 +27,7 @@ from multiraft.ids import NodeId, Term, Timestamp
 from multiraft.model import hlc
 from multiraft.model.requests import TRANSACTIONAL, BatchReply, BatchRequest, Scan
 from multiraft.mvcc import intents
+from multiraft.mvcc.newest import LeaseholderReader
 from multiraft.mvcc.writes import Counted
 from multiraft.raft.membership import Refusal
 from multiraft.raft.messages import Configuration
@@ -68,6 +69,7 @@ class Leaseholder:
         "locks",
         "observers",
         "proposals",
+        "reader",
         "recent",
         "requests_served",
         "term",
@@ -77,6 +79,7 @@ class Leaseholder:
     def __init__(self, replica: "Replica", term: Term) -> None:
         self._replica = replica
         self.context = replica.context
+        self.reader = LeaseholderReader(self.context.engine, self.context.newest)
         self.term = term
         ranges = self.context.config.ranges
         now = self.context.hlc.last
@@ -291,7 +294,7 @@ class Leaseholder:
         if not self.locks.is_empty and lock_conflicts.blocks_read(pending, timestamp):
             return None
         self.requests_served += 1
-        reader = self.context.reader
+        reader = self.reader
         uncertainty_limit = Timestamp(0)
         if type(request.operations[0]) is Scan:
             for scan in scans(request):
@@ -340,7 +343,7 @@ class Leaseholder:
             if floor > timestamp:  # noqa: PLR1730 - max() takes three times as long
                 timestamp = floor
         clock.forward(timestamp)
-        reader = self.context.reader
+        reader = self.reader
         result_bytes_max = self.context.config.limits.batch_bytes_max
         try:
             if not self.recent.knows_absence(request.id, request.issued_at):

@@ -410,11 +410,13 @@ class Replica:
                 self._advance(entry, self.applied.stats, self.applied.clock_floor)
             elif proposal is not None:
                 self._apply_command(turn, entry, proposal.command, live=True)
-                self._note_writes(proposal)
+                self._note_parts(proposal)
                 self._settle(turn, proposal, applied=True)
             else:
                 command = messages.decode_command(entry.payload)
                 self._apply_command(turn, entry, command, live=False)
+                if self.leaseholder is not None:
+                    self.leaseholder.reader.forget(command.puts, command.deletes)
             if self.destroyed:
                 return
         state.write_applied(turn.batch, self.context.engine, self._applied_key, self.applied)
@@ -439,15 +441,19 @@ class Replica:
             turn.after_write.append(self._store.tell_commits_now)
             triggers.PULL[type(command.trigger)](self, turn, entry, command.trigger, live)
 
-    def _note_writes(self, proposal: Proposal) -> None:
-        """Remember under which IDs something was written just now, in this leader's own term."""
+    def _note_parts(self, proposal: Proposal) -> None:
+        """Remember what was written just now in this leader's own term, and under which IDs."""
         if self.leaseholder is not None:
-            note = self.leaseholder.recent.note
-            for command, _ in proposal.parts:
+            note, reader = self.leaseholder.recent.note, self.leaseholder.reader
+            for command, waiter in proposal.parts:
                 if command.id:
                     note(command.id, command.timestamp)
                 for write_id, timestamp in command.also:
                     note(write_id, timestamp)
+                if type(waiter) is PendingWrite:
+                    reader.wrote(command.puts, waiter.write_set.written)
+                else:
+                    reader.forget(command.puts, command.deletes)
 
     def _advance(self, entry: Entry, stats: RangeStats, clock_floor: Timestamp) -> None:
         applied = self.applied

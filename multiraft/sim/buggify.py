@@ -51,6 +51,7 @@ POINTS = (
     Point("snapshots_concurrent_max", "ranges", (1,), "snapshots that wait for each other"),
     Point("gc_ttl_s", "ranges", (2.0, 5.0, 15.0), "versions that go while somebody needs them"),
     Point("recent_writes_max", "ranges", (1, 4), "searching versions for an earlier attempt"),
+    Point("newest_versions_max", "ranges", (1, 3), "searching for what a write replaces"),
     Point("timestamp_cache_entries_max", "ranges", (2, 8), "a timestamp cache that forgets"),
     Point("scan_bytes_max", "limits", (100, KIB), "scans of many pages"),
     Point("scan_keys_max", "limits", (1, 3), "scans of many pages"),

@@ -29,7 +29,7 @@ from multiraft.raft import messages as raft
 from multiraft.raft.role import Role
 from multiraft.ranges.messages import GroupEnvelope
 from multiraft.ranges.replica import Replica
-from multiraft.sim import lease_watch
+from multiraft.sim import lease_watch, newest_watch
 from multiraft.sim.contents_watch import ContentsWatch
 from multiraft.sim.disk_watch import DiskWatch
 from multiraft.sim.group_facts import GroupFacts
@@ -152,6 +152,8 @@ class Invariants:
         self.leases.look_at_all()
         for member in self._running():
             self.promises.look_at_all(member)
+            for range_id, problem in newest_watch.wrong(member.up.store):
+                self.report(range_id, problem)
         self._look_at_clocks()
         self.contents.sample()
 

@@ -29,7 +29,7 @@ BY_KEY = (RECORD, LOCK, VERSION)
 """The prefixes of everything that belongs to a span of keys."""
 
 _TERMINATOR = b"\x00\x01"
-_TIMESTAMP_BYTES = 8
+TIMESTAMP_BYTES = 8
 _INVERT = (1 << 64) - 1
 
 
@@ -47,7 +47,7 @@ def version_key(key: bytes, timestamp: Timestamp) -> bytes:
     """Return where the version of `key` at `timestamp` is kept."""
     return b"\x04%b\x00\x01%b" % (
         key.replace(b"\x00", b"\x00\xff"),
-        (_INVERT - timestamp).to_bytes(_TIMESTAMP_BYTES, "big"),
+        (_INVERT - timestamp).to_bytes(TIMESTAMP_BYTES, "big"),
     )
 
 
@@ -58,8 +58,8 @@ def version_prefix(key: bytes) -> bytes:
 
 def split_version_key(physical: bytes) -> tuple[bytes, Timestamp]:
     """Return the logical key and the timestamp of a version."""
-    timestamp = Timestamp(_INVERT - int.from_bytes(physical[-_TIMESTAMP_BYTES:], "big"))
-    return unescape(physical[1:-_TIMESTAMP_BYTES]), timestamp
+    timestamp = Timestamp(_INVERT - int.from_bytes(physical[-TIMESTAMP_BYTES:], "big"))
+    return unescape(physical[1:-TIMESTAMP_BYTES]), timestamp
 
 
 def lock_key(key: bytes) -> bytes:

@@ -187,6 +187,9 @@ class CountingReader:
         self._reader = reader
         self.looked_at = 0
 
+    def known(self, prefix: bytes) -> Version | None:
+        return self._reader.known(prefix)
+
     def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         self.looked_at += 1
         return self._reader.first(start, end)

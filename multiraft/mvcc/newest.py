@@ -1,0 +1,73 @@
+"""The newest versions of keys that were written of late, so that nobody need search for them.
+
+Purpose
+    A write must know what it replaces, and most reads want what was written last. A seek for it
+    costs about as much as all else that evaluating a put does.
+Invariants
+    - What `LeaseholderReader.known` returns is what `reads.newest` would find in the engine, an
+      outcome of a later write aside, as soon as the batch under way is written. Nobody asks before:
+      the latches of what is being applied are held till then.
+    - A reader sees only what was noted through itself, and a leaseholder has one for its term: so
+      what others wrote in between is not missed.
+    - Only what is certain to be the newest is noted: what a plain write left, at a time of the
+      leaseholder's clock. Whatever else touches a key, or may, makes it forgotten.
+    - The memory of a store for this is bounded, however many leaseholders it has.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from multiraft.mvcc.reader import EngineReader
+from multiraft.mvcc.versions import Version
+from multiraft.storage import layout
+from multiraft.storage.engine import Engine
+
+VALUE_BYTES_MAX = 1_024
+"""Of larger values nothing is kept: reading them costs more than finding them."""
+
+
+class NewestVersions:
+    """What all leaseholders of a store have noted, the oldest of it forgotten first."""
+
+    __slots__ = ("entries", "entries_max")
+
+    def __init__(self, entries_max: int) -> None:
+        self.entries: dict[bytes, tuple[LeaseholderReader, Version]] = {}
+        """By version prefix, with the reader through which it was noted."""
+        self.entries_max = entries_max
+
+
+class LeaseholderReader(EngineReader):
+    """The newest state of an engine, for the leaseholder of a range during one term."""
+
+    __slots__ = ("_newest",)
+
+    def __init__(self, engine: Engine, newest: NewestVersions) -> None:
+        super().__init__(engine)
+        self._newest = newest
+
+    def known(self, prefix: bytes) -> Version | None:
+        """See Reader."""
+        found = self._newest.entries.get(prefix)
+        return found[1] if found is not None and found[0] is self else None
+
+    def wrote(self, puts: tuple[bytes, ...], written: Iterable[Version]) -> None:
+        """A plain write is applied: `written`, as the alternating keys and values of `puts`."""
+        newest = self._newest
+        entries = newest.entries
+        physicals: Iterator[bytes] = iter(puts)
+        for version in written:
+            prefix = next(physicals)[: -layout.TIMESTAMP_BYTES]
+            if len(next(physicals)) > VALUE_BYTES_MAX:
+                entries.pop(prefix, None)
+                continue
+            if len(entries) >= newest.entries_max and prefix not in entries:
+                del entries[next(iter(entries))]
+            entries[prefix] = (self, version)
+
+    def forget(self, puts: tuple[bytes, ...], deletes: tuple[bytes, ...]) -> None:
+        """Something else is applied, which puts and deletes these physical keys."""
+        pop = self._newest.entries.pop
+        for physical in puts[::2]:
+            pop(physical[: -layout.TIMESTAMP_BYTES], None)
+        for physical in deletes:
+            pop(physical[: -layout.TIMESTAMP_BYTES], None)
