@@ -29,6 +29,9 @@ from multiraft.ranges.store import Store
 PENDING_MAX = 10_000
 PENDING_BYTES_MAX = 64 << 20
 REPLY_BYTES_MAX = 8 << 20
+BEGUN_MAX = 64
+"""So many requests are begun in one round of the loop: what they propose is on its way to others
+while the next are looked at."""
 REPLIES_UNSENT_MAX = 16
 ROWS_UNSENT_MAX = 300
 """So many replies to reads, with so many rows, are collected before they leave, and before it is
@@ -55,6 +58,7 @@ class RequestConnection:
         "_rows_unsent",
         "_store",
         "_unread_bytes",
+        "_waits_for_reader",
         "_welcome",
     )
 
@@ -74,6 +78,7 @@ class RequestConnection:
         """Requests that were received and not begun, with their share of the bytes."""
         self._unread_bytes = 0
         self._rows_unsent = 0
+        self._waits_for_reader = False
         self._polls_without_progress = 0
         self._pending = 0
         self._pending_bytes = 0
@@ -112,10 +117,13 @@ class RequestConnection:
     def _work(self) -> None:
         """Begin what was received, until too much waits for the client to read it."""
         backlog, submit, replies_max = self._backlog, self._store.submit, REPLIES_UNSENT_MAX
+        self._waits_for_reader = False
         if self._connection.buffered_bytes > UNREAD_BYTES_MAX:
             self._wait_for_reader()
             return
-        while backlog:
+        for _ in range(BEGUN_MAX):
+            if not backlog:
+                break
             call_id, share, request = backlog.popleft()
             self._flush_scheduled = True  # What is answered at once leaves at the end of this.
             submit(request, partial(self._reply, call_id, share))
@@ -126,8 +134,11 @@ class RequestConnection:
                     return
         self._flush()
         self._follow_load()
+        if backlog:
+            asyncio.get_running_loop().call_soon(self._work)
 
     def _wait_for_reader(self) -> None:
+        self._waits_for_reader = True
         self._follow_load()
         self._unread_bytes = self._connection.buffered_bytes
         self._polls_without_progress = 0
@@ -154,11 +165,11 @@ class RequestConnection:
         """Stop reading from a client that is far ahead of its answers; begin again in time."""
         pending, pending_bytes = self._pending, self._pending_bytes
         if not self._paused:
-            if self._backlog or pending > PENDING_MAX or pending_bytes > PENDING_BYTES_MAX:
+            if self._waits_for_reader or pending > PENDING_MAX or pending_bytes > PENDING_BYTES_MAX:
                 self._paused = True
                 self._connection.pause_reading()
         elif (
-            not self._backlog
+            not self._waits_for_reader
             and pending < PENDING_MAX // 2
             and pending_bytes < PENDING_BYTES_MAX // 2
         ):

@@ -339,6 +339,9 @@ def test_a_client_with_too_many_requests_under_way_is_not_read_until_half_are_an
     async def main() -> None:
         store, connection, handler = serve()
         handler.received(FrameKind.REQUESTS, frame_of(service.PENDING_MAX))
+        for _ in range(service.PENDING_MAX // service.BEGUN_MAX):
+            await asyncio.sleep(0)
+        assert len(store.waiting) == service.PENDING_MAX
         assert not connection.is_paused
         handler.received(FrameKind.REQUESTS, frame_of(1))
         assert connection.is_paused
@@ -409,6 +412,35 @@ def test_what_is_answered_at_once_leaves_at_once_and_together() -> None:
     calls = service.REPLIES_UNSENT_MAX - 1
     handler.received(FrameKind.REQUESTS, frame_of(calls))
     assert [len(frame.replies) for frame in connection.frames] == [calls]
+
+
+def test_after_many_requests_of_a_frame_the_loop_gets_to_run() -> None:
+    """So that what they propose does not wait for the evaluation of all."""
+
+    async def main(_: VirtualLoop) -> None:
+        store, connection, handler = serve_at_once(1)
+        handler.received(FrameKind.REQUESTS, frame_of(2 * service.BEGUN_MAX + 1))
+        assert store.served == service.BEGUN_MAX
+        handler.received(FrameKind.REQUESTS, frame_of(1))
+        assert store.served == service.BEGUN_MAX, "what comes later waits behind it"
+        await asyncio.sleep(0)
+        assert store.served == 2 * service.BEGUN_MAX
+        await asyncio.sleep(0)
+        numbers = [number for frame in connection.frames for number, _ in frame.replies]
+        assert numbers == [*range(2 * service.BEGUN_MAX + 1), 0]
+
+    virtual_loop.run(main)
+
+
+def test_what_was_not_begun_for_a_client_that_is_gone_is_dropped() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, _connection, handler = serve_at_once(1)
+        handler.received(FrameKind.REQUESTS, frame_of(service.BEGUN_MAX + 1))
+        handler.closed("gone")
+        await asyncio.sleep(0)
+        assert store.served == service.BEGUN_MAX
+
+    virtual_loop.run(main)
 
 
 class PageStore(StillStore):
