@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 
+from multiraft import errors
 from multiraft.ids import RangeId
 from multiraft.mvcc import reads
 from multiraft.mvcc.reader import EngineReader
@@ -24,7 +25,11 @@ def wrong(store: Store) -> Iterator[tuple[RangeId, str]]:
         if reader not in holders:
             continue  # Its term is over: nobody asks it.
         key = layout.unescape(prefix[1:])
-        last = reads.newest_and_last(engine, key)[1]
-        if last != version.timestamp or reads.get_write(engine, key, version.id, last) != version:
+        try:
+            last = reads.newest_and_last(engine, key)[1]
+            found = reads.get_write(engine, key, version.id, last)
+        except errors.MultiraftError:
+            return  # The disk has failed, or its bits rot: the store stops when it reads there.
+        if found != version:
             problem = f"n{store.context.node_id} remembers {version!r} as the newest of {key!r}"
             yield holders[reader], problem
