@@ -47,7 +47,7 @@ class Form(msgspec.Struct, frozen=True):
 
 
 FORMS = {
-    Operation.PUT: Form("durable puts", "puts/s"),
+    Operation.PUT: Form("puts", "puts/s"),
     Operation.GET: Form("linearizable gets", "gets/s"),
     Operation.SCAN_100: Form("scans of 100 rows", "keys/s", rows=100, units=100),
     Operation.SCAN_1000: Form("scans of 1,000 rows", "keys/s", rows=1_000, units=1_000),
@@ -148,6 +148,10 @@ class Peer(Protocol):
     @property
     def callers_max(self) -> int | None:
         """More callers than this make no sense; None if any number does."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what it acknowledges is on disk, of a majority if there are replicas."""
 
     @property
     def remark(self) -> str:

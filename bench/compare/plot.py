@@ -59,7 +59,8 @@ def _draw_panel(
     found: Sequence[Series],
     colours: dict[str, str],
 ) -> None:
-    for peer in dict.fromkeys(each.peer for each in found):
+    labels = {each.peer: each.label for each in found}
+    for peer, label in labels.items():
         points = {
             each.callers: rate
             for each in sorted(found, key=lambda each: each.callers)
@@ -72,7 +73,7 @@ def _draw_panel(
             list(points),
             medians,
             yerr=(below, above),
-            label=peer,
+            label=label,
             color=colours[peer],
             marker="o",
             markersize=4,

@@ -22,6 +22,8 @@ class Measured(msgspec.Struct, frozen=True):
     """Of all servers and their threads while the load ran; None if there is none, or one ended."""
     server_resident_bytes: int | None = None
     """Of all servers together at the end of the load; None in the same cases."""
+    others_cores: float | None = None
+    """How many cores were busy with neither servers nor client: the less, the more it counts."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +43,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
     settings: Mapping[str, str] = {}
     remark: str
+    is_durable: bool = True
+    """Whether what is acknowledged is on disk."""
     data: Data
     machine: Machine
 

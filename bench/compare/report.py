@@ -8,7 +8,7 @@ from rich.text import Text
 
 from bench.compare.peer import FORMS, Operation
 from bench.compare.records import Measured, Record
-from bench.compare.series import Series, Spread, series_of
+from bench.compare.series import NOT_DURABLE, Series, Spread, series_of, spread
 from multiraft.cli import machine, tables
 
 BASELINE = "etcd"
@@ -49,7 +49,7 @@ def _rate_section(found: Sequence[Series]) -> Section:
         rows.append(
             (
                 str(each.callers),
-                each.peer,
+                each.label,
                 _told(each.rate(), ",.0f"),
                 NONE if baseline is None else _told(each.ratio_to(baseline), ".2f"),
                 _median(each.latency_ms("p50"), ".2f"),
@@ -68,7 +68,7 @@ def _idle_section(found: Sequence[Series]) -> Section:
         return None if used is None else used / measured.load.seconds
 
     rows = [
-        (each.peer, _told(each.spread(cores), ".3f"), _median(each.spread(_resident_mb), ",.0f"))
+        (each.label, _told(each.spread(cores), ".3f"), _median(each.spread(_resident_mb), ",.0f"))
         for each in found
     ]
     form = FORMS[Operation.IDLE]
@@ -78,7 +78,7 @@ def _idle_section(found: Sequence[Series]) -> Section:
 def _failover_section(found: Sequence[Series]) -> Section:
     rows = [
         (
-            each.peer,
+            each.label,
             _told(each.latency_ms("max"), ",.0f"),
         )
         for each in found
@@ -103,6 +103,8 @@ def _median(found: Spread | None, form: str) -> str:
 def remarks(records: Sequence[Record]) -> list[str]:
     """Return what must be said beside the tables: settings, what cannot be compared, failures."""
     told: dict[str, None] = {}
+    if not all(record.is_durable for record in records):
+        told[f"{NOT_DURABLE} NOT DURABLE: acknowledges what is not on disk yet."] = None
     for record in records:
         if record.settings:
             settings = "; ".join(f"{name}: {value}" for name, value in record.settings.items())
@@ -118,15 +120,17 @@ def remarks(records: Sequence[Record]) -> list[str]:
 
 
 def heading(records: Sequence[Record]) -> str:
-    """Return what the figures are of, in one line for each set of it."""
+    """Return what the figures are of, and how quiet the machine was meanwhile."""
     lines = dict.fromkeys(
         f"{machine.one_line(each.machine)}; {each.data.keys:,} keys, "
-        f"{each.data.value_bytes}-byte values; "
-        f"loads of {each.seconds:g} s, "
+        f"{each.data.value_bytes}-byte values; loads of {each.seconds:g} s, "
         f"rounds: {max(other.round for other in records if other.seconds == each.seconds)}"
         for each in records
     )
-    return "\n".join(lines)
+    found = [each.measured for each in records if each.measured is not None]
+    others = spread(each.others_cores for each in found if each.others_cores is not None)
+    told = f"cores that other processes kept busy during the loads: {_told(others, '.2f')}"
+    return "\n".join((*lines, told))
 
 
 def markdown(records: Sequence[Record]) -> str:

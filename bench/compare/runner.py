@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.compare import usage
 from bench.compare.peer import Data, Load, Operation, Peer, Running
 from bench.compare.records import Measured, Record
 from multiraft.cli import machine, process_usage
@@ -81,6 +82,7 @@ class Runner:
             seconds=self._plan.seconds,
             began_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             remark=peer.remark,
+            is_durable=peer.is_durable,
             data=self._plan.data,
             machine=self._machine,
         )
@@ -119,17 +121,19 @@ async def measure(running: Running, operation: Operation, callers: int, seconds:
     elif operation not in ALONE:
         await running.run(operation, callers, min(WARM_UP_S_MAX, seconds))
     pids = running.pids
-    before = _cpu_seconds(pids)
+    before = usage.now(pids)
     if operation is Operation.IDLE:
         load = await _idle(IDLE_TIMES * seconds)
     else:
         load = await running.run(operation, callers, seconds)
-    if not pids or pids != running.pids:
-        return Measured(load)
+    if pids != running.pids:
+        return Measured(load)  # what a killed server used is not known
+    used = usage.now(pids).since(before)
     return Measured(
         load,
-        round(_cpu_seconds(pids) - before, 3),
-        sum(map(process_usage.resident_bytes, pids)),
+        round(used.servers_s, 3) if pids else None,
+        sum(map(process_usage.resident_bytes, pids)) if pids else None,
+        used.others_cores,
     )
 
 
@@ -138,10 +142,6 @@ async def _idle(seconds: float) -> Load:
     began = loop.time()
     await asyncio.sleep(seconds)
     return Load(0, loop.time() - began, Latency(), None)
-
-
-def _cpu_seconds(pids: Sequence[int]) -> float:
-    return sum(map(process_usage.cpu_seconds, pids))
 
 
 def _numbers_of_callers(asked: Sequence[int], peer: Peer, operation: Operation) -> Sequence[int]:

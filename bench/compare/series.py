@@ -12,6 +12,9 @@ import msgspec
 from bench.compare.peer import FORMS, Operation
 from bench.compare.records import Measured, Record
 
+NOT_DURABLE = "*"
+"""Marks peers that acknowledge what is not on disk yet."""
+
 
 class Spread(msgspec.Struct, frozen=True):
     """A median and the extremes."""
@@ -36,6 +39,7 @@ class Series:
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.peer = records[0].peer
+        self.label = self.peer if records[0].is_durable else f"{self.peer} {NOT_DURABLE}"
         self.operation = records[0].operation
         self.callers = records[0].callers
         self.form = FORMS[self.operation]

@@ -1,4 +1,4 @@
-"""What a process of this machine has used so far, by its ID: processor time and memory."""
+"""What a process of this machine has used so far, by its ID, or all of them together."""
 
 import os
 import resource
@@ -13,6 +13,14 @@ def cpu_seconds(pid: int) -> float:
     # fields 14 and 15.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS_PER_S
+
+
+def machine_cpu_seconds() -> float:
+    """Return the processor time that everything on the machine has used since it started."""
+    # user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of the first two.
+    names = Path("/proc/stat").read_text().partition("\n")[0].split()
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, names[1:9])
+    return (user + nice + system + irq + softirq + steal) / _CLOCK_TICKS_PER_S
 
 
 def resident_bytes(pid: int) -> int:

@@ -17,6 +17,7 @@ class EtcdPeer:
 
     name = "etcd"
     operations = WRITES_AND_READS | {Operation.IDLE, Operation.FAILOVER}
+    is_durable = True
     callers_max = None
     remark = (
         "Its client is written in C and knows the leader; a user's client would cost more. "

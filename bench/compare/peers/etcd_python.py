@@ -19,6 +19,7 @@ class EtcdPythonPeer:
 
     name = "etcd-python"
     operations = WRITES_AND_READS
+    is_durable = True
     callers_max = None
     remark = "The servers of `etcd`, with a client in Python like the product's."
 

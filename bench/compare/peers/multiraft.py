@@ -5,6 +5,7 @@ import base64
 import contextlib
 import functools
 import random
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib import metadata
@@ -33,6 +34,7 @@ class MultiraftPeer:
 
     name = "multiraft"
     operations = frozenset(Operation)
+    is_durable = True
     callers_max = None
     remark = "Its client is Python, one process, and shares the machine with the servers."
 
@@ -49,6 +51,16 @@ class MultiraftPeer:
         ):
             await database.put_many((data.key(n), data.value) for n in range(data.keys))
             yield RunningMultiraft(cluster, database, data, directory)
+
+
+def version() -> str:
+    """Return the version, with the commit where there is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "no commit"
+    return f"{metadata.version('multiraft')} ({commit})"
 
 
 def write_rows(file: Path, rows: int, value_bytes: int) -> None:
@@ -80,7 +92,7 @@ class RunningMultiraft:
             Operation.BATCH: self._put_batch,
         }
         self.settings: Mapping[str, str] = {
-            "version": metadata.version("multiraft"),
+            "version": version(),
             "servers": "3 processes, defaults, every write synced by a majority; one range",
             "client": "multiraft.client in one Python process, one connection to each node",
         }

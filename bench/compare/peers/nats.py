@@ -33,18 +33,20 @@ jetstream {{ store_dir: "{directory}", {sync} }}
 class NatsPeer:
     """One way of publishing, with one setting of when a message is synced."""
 
-    operations = frozenset({Operation.PUT, Operation.IDLE})
     callers_max = None
 
     def __init__(self, name: str, *, is_pipelined: bool, syncs_always: bool) -> None:
         self.name = name
+        self.is_durable = syncs_always
+        self.operations = frozenset(
+            {Operation.PUT} if is_pipelined else {Operation.PUT, Operation.IDLE}
+        )
         self._is_pipelined = is_pipelined
-        self._syncs_always = syncs_always
         self._binary = shutil.which("nats-server")
 
     @property
     def _synced(self) -> str:
-        return "sync_interval: always" if self._syncs_always else "sync_interval: 2m (default)"
+        return "sync_interval: always" if self.is_durable else "sync_interval: 2m (default)"
 
     @property
     def remark(self) -> str:
@@ -52,10 +54,10 @@ class NatsPeer:
         told = "Puts are messages on a subject for each key; there is no transaction and no scan."
         if self._is_pipelined:
             told += " publish_async: as many acknowledgements are awaited as there are callers."
-        if not self._syncs_always:
+        if not self.is_durable:
             told += (
-                " NOT DURABLE like the others: a message is acknowledged when a majority has "
-                "written it, and synced to disk within two minutes."
+                " A message is acknowledged when a majority has written it, and synced to disk "
+                "within two minutes."
             )
         return told
 
@@ -66,7 +68,7 @@ class NatsPeer:
         if importlib.util.find_spec("nats") is None:
             return "nats-py (PyPI)"
         version = version_of(self._binary)
-        if self._syncs_always and version < SYNC_ALWAYS_SINCE:
+        if self.is_durable and version < SYNC_ALWAYS_SINCE:
             found = ".".join(map(str, version))
             return f"nats-server 2.10 for sync_interval: always; this one is {found}"
         return None
@@ -89,7 +91,7 @@ class NatsPeer:
                     node=for_nodes[number],
                     routes=", ".join(f'"nats://{each}"' for each in for_nodes),
                     directory=directory / f"node{number}",
-                    sync=self._synced if self._syncs_always else "",
+                    sync=self._synced if self.is_durable else "",
                 )
             )
             commands.append((self._binary, "--config", str(file)))

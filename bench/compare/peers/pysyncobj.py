@@ -22,9 +22,10 @@ class PysyncobjPeer:
 
     name = "pysyncobj"
     operations = frozenset({Operation.PUT, Operation.IDLE})
+    is_durable = False
     callers_max = None
     remark = (
-        "NOT DURABLE like the others: its journal is mapped memory that is never synced to disk. "
+        "Its journal is mapped memory that is never synced to disk. "
         "Callers are in the leader's process, whose processor time is the client's too; reads are "
         "look-ups in the local dictionary, not linearizable, and so left out."
     )

@@ -21,6 +21,7 @@ class SqlitePeer:
 
     name = "sqlite"
     operations = frozenset({Operation.PUT, Operation.TXN, Operation.BATCH})
+    is_durable = True
     callers_max = 1
     remark = (
         "One copy in one process: nothing is replicated and no request leaves the process, whose "

@@ -30,6 +30,7 @@ def recorded() -> Recorded:
         server_cpu_s: float | None = 0.5,
         client_cpu_s: float | None = 0.1,
         remark: str = "",
+        is_durable: bool = True,
     ) -> Record:
         load = Load(requests, 1.0, Latency(p50_ms, 4.0, 5.0, max_ms), client_cpu_s)
         return Record(
@@ -39,9 +40,10 @@ def recorded() -> Recorded:
             round=number,
             seconds=1.0,
             began_at="2026-11-27T12:00:00+00:00",
-            measured=Measured(load, server_cpu_s, 200_000_000),
+            measured=Measured(load, server_cpu_s, 200_000_000, 0.05),
             settings={"version": "1.2"},
             remark=remark,
+            is_durable=is_durable,
             data=Data(),
             machine=MACHINE,
         )

@@ -17,7 +17,7 @@ def test_a_table_has_medians_spreads_and_ratios_to_etcd(recorded: Recorded) -> N
         recorded("etcd", 2, 1_000, server_cpu_s=None, client_cpu_s=None),
     ]
     (section,) = report.sections(records)
-    assert section.title == "durable puts"
+    assert section.title == "puts"
     assert section.columns[2:4] == ("puts/s", "times etcd")
     assert section.rows == [
         (
@@ -69,6 +69,14 @@ def test_settings_remarks_and_failures_are_told_once_beside_the_tables(recorded:
     ]
 
 
+def test_peers_that_are_not_durable_are_marked(recorded: Recorded) -> None:
+    records = [recorded("etcd", 1, 100), recorded("nats", 1, 100, is_durable=False)]
+    (section,) = report.sections(records)
+    assert [row[1] for row in section.rows] == ["etcd", "nats *"]
+    assert report.remarks(records)[0].startswith("* NOT DURABLE")
+    assert not any("NOT DURABLE" in told for told in report.remarks(records[:1]))
+
+
 def test_both_renderings_hold_everything(recorded: Recorded) -> None:
     records = [recorded("etcd", 1, 1_000, remark="Not the same.")]
     for text in (report.markdown(records), _printed(records)):
@@ -77,6 +85,7 @@ def test_both_renderings_hold_everything(recorded: Recorded) -> None:
             "10,000 keys",
             "loads of 1 s, rounds: 1",
             "Not the same.",
+            "0.05 (0.05..0.05)",
         ):
             assert part in text
         assert "1,000 (1,000..1,000)" in text

@@ -15,6 +15,7 @@ class FakePeer:
     """A peer that does nothing, in no time, and notes what it was asked."""
 
     remark = "nothing is real"
+    is_durable = True
     callers_max: int | None = None
 
     def __init__(self, name: str, journal: list[str], operations: Sequence[Operation]) -> None:
