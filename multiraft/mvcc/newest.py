@@ -14,6 +14,7 @@ Invariants
     - The memory of a store for this is bounded, however many leaseholders it has.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 from multiraft.mvcc.reader import EngineReader
@@ -31,7 +32,8 @@ class NewestVersions:
     __slots__ = ("entries", "entries_max")
 
     def __init__(self, entries_max: int) -> None:
-        self.entries: dict[bytes, tuple[LeaseholderReader, Version]] = {}
+        # Not a plain dict: taking out its first key again and again costs ever more.
+        self.entries: OrderedDict[bytes, tuple[LeaseholderReader, Version]] = OrderedDict()
         """By version prefix, with the reader through which it was noted."""
         self.entries_max = entries_max
 
@@ -60,9 +62,9 @@ class LeaseholderReader(EngineReader):
             if len(next(physicals)) > VALUE_BYTES_MAX:
                 entries.pop(prefix, None)
                 continue
-            if len(entries) >= newest.entries_max and prefix not in entries:
-                del entries[next(iter(entries))]
             entries[prefix] = (self, version)
+            if len(entries) > newest.entries_max:
+                entries.popitem(last=False)
 
     def forget(self, puts: tuple[bytes, ...], deletes: tuple[bytes, ...]) -> None:
         """Something else is applied, which puts and deletes these physical keys."""
