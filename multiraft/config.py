@@ -98,6 +98,9 @@ class RangesConfig(msgspec.Struct, frozen=True):
     """Locks of a range that its leaseholder keeps in memory; of more it reads the state."""
     transaction_expiry_ms: int = 2_500
     """A transaction that shows no sign of life for so long may be aborted by whoever it blocks."""
+    lock_wait_ms: int = 2_000
+    """A request waits for locks no longer before its client is told who has them, and sends it
+    again; it keeps its place."""
 
 
 class LimitsConfig(msgspec.Struct, frozen=True):
@@ -134,11 +137,16 @@ class ClientConfig(msgspec.Struct, frozen=True):
     """Requests are dated this much below the estimated clock of the cluster (rule S12)."""
     transaction_buffer_bytes_max: int = 1 * MIB
     """A transaction keeps so much of what it writes to itself; the rest is laid before it ends."""
+    transaction_call_keys_max: int = 1_000
+    """Keys and spans that a transaction reads, lays or refreshes with one call; so many writes it
+    keeps to itself."""
     transaction_spans_max: int = 1_000
     """Keys and spans that a transaction has read and remembers exactly; of more, it remembers
     wider spans, which more writes of others disturb."""
     transaction_heartbeat_ms: int = 500
     """How often a transaction that holds locks shows that it lives."""
+    transaction_contended_ms: int = 1_000
+    """For how long others lock a key at once over which a transaction had to run again."""
     protect_after_s: float = 5.0
     """A scan or snapshot that lasts longer has its time protected from garbage collection ..."""
     protection_s: float = 60.0

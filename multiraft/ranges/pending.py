@@ -7,7 +7,7 @@ Life of one
 Invariants
     - It is answered once, and holds no latch, no place in a queue and no claim afterwards.
     - Its place in the lock table is taken before its latches are released, so no lock goes unseen.
-    - It waits for locks no longer than LOCK_WAIT_S_MAX in all; its client then sends it again.
+    - It waits for locks no longer than `lock_wait_ms` in all; its client then sends it again.
 """
 
 import asyncio
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from multiraft.ranges.leaseholder import Leaseholder
 
 Reply = Callable[[BatchReply], None]
-
-LOCK_WAIT_S_MAX = 2.0
-"""How long a request waits for locks before its client is told who has them."""
 
 
 class Pending:
@@ -89,7 +86,8 @@ class Pending:
         if self._waiter is None:
             loop = asyncio.get_running_loop()
             self._waiter = Waiter(self._transaction(), self._order(), self._woken)
-            self._timer = loop.call_later(LOCK_WAIT_S_MAX, self._waited_long)
+            wait_ms = holder.context.config.ranges.lock_wait_ms
+            self._timer = loop.call_later(wait_ms / 1_000, self._waited_long)
         elif self._timer is None:
             self.finish(holder.context.refusal(self._locked(key)))
             return
@@ -123,7 +121,7 @@ class Pending:
         return errors.LockWaitError(
             key=keys.pretty(key),
             holder="" if lock is None else lock.holder.id.hex(),
-            waited_ms=int(LOCK_WAIT_S_MAX * 1_000),
+            waited_ms=self.holder.context.config.ranges.lock_wait_ms,
         )
 
     def _leave(self, waiter: Waiter) -> None:

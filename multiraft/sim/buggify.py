@@ -53,6 +53,9 @@ POINTS = (
     Point("recent_writes_max", "ranges", (1, 4), "searching versions for an earlier attempt"),
     Point("newest_versions_max", "ranges", (1, 3), "searching for what a write replaces"),
     Point("timestamp_cache_entries_max", "ranges", (2, 8), "a timestamp cache that forgets"),
+    Point("locks_max", "ranges", (1, 4), "locks that the lock table has no room for"),
+    Point("lock_wait_ms", "ranges", (30, 300), "waits that are told, and go on"),
+    Point("transaction_expiry_ms", "ranges", (2_400, 5_000), "abandoned transactions in the way"),
     Point("scan_bytes_max", "limits", (100, KIB), "scans of many pages"),
     Point("scan_keys_max", "limits", (1, 3), "scans of many pages"),
     Point("scan_passed_max", "limits", (2, 10), "pages without a row"),
@@ -60,6 +63,11 @@ POINTS = (
     Point("backoff_ms_max", "client", (5, 1_000), "storms of retries, and clients that are late"),
     Point("scan_prefetch", "client", (False,), "scans without read-ahead"),
     Point("protect_after_s", "client", (0.02, 0.5), "scans and snapshots that protect their time"),
+    Point("transaction_buffer_bytes_max", "client", (1, 100), "writes laid before the commit"),
+    Point("transaction_call_keys_max", "client", (1, 2), "reads, writes, refreshes in many calls"),
+    Point("transaction_spans_max", "client", (1, 4), "refreshes of more than was read"),
+    Point("transaction_heartbeat_ms", "client", (20, 600), "many signs of life, or late ones"),
+    Point("transaction_contended_ms", "client", (1, 10_000), "keys locked at once, or never"),
     Point("issued_at_margin_ms", "client", (0, 1_000), "requests dated late, or long ago"),
 )
 

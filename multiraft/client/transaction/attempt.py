@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 NO_TIMESTAMP = Timestamp(0)
 
-FLUSH_KEYS = 1_000
-"""So many unsent keys are laid before the commit, whatever their size."""
-
 FLUSHES_CONCURRENT_MAX = 4
 
 
@@ -346,8 +343,10 @@ class Attempt:
         """Write a key, or remove it with None. Waits while too much is being laid."""
         buffer = self.buffer
         buffer.set(key, value)
-        if buffer.unsent_bytes > self.coordinator.settings.transaction_buffer_bytes_max or (
-            buffer.unsent_count >= FLUSH_KEYS
+        settings = self.coordinator.settings
+        if (
+            buffer.unsent_bytes > settings.transaction_buffer_bytes_max
+            or buffer.unsent_count >= settings.transaction_call_keys_max
         ):
             self.lay()
             while len(self.flushes) >= FLUSHES_CONCURRENT_MAX:

@@ -40,7 +40,7 @@ class Coordinator:
         self.settings = settings
         self.limits = limits
         self.heartbeats = Heartbeats(router, settings.transaction_heartbeat_ms)
-        self.hot_keys = HotKeys()
+        self.hot_keys = HotKeys(settings.transaction_contended_ms / 1_000)
         self.refreshes = 0
         self._begun = 0
         self._tasks: dict[asyncio.Task[None], None] = {}

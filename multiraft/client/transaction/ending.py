@@ -27,8 +27,6 @@ from multiraft.model.transaction_requests import (
     ResolveIntent,
 )
 
-QUERIES_PER_CALL = 1_000
-
 
 async def end(attempt: Attempt, reason: str, *, deadline: float) -> TransactionRecord:
     """Roll the transaction back, unless it has committed; return how it has ended.
@@ -76,9 +74,10 @@ async def _recover(
         return await router.execute(tuple(operations), deadline_s=deadline - router.now())
 
     is_complete = True
+    most = attempt.coordinator.settings.transaction_call_keys_max
     waiting: Sequence[IntentRef] = record.writes
     while waiting and is_complete:
-        now, waiting = waiting[:QUERIES_PER_CALL], waiting[QUERIES_PER_CALL:]
+        now, waiting = waiting[:most], waiting[most:]
         queries = [QueryIntent(w.key, attempt.id, w.sequence, staged_at) for w in now]
         results = (await ask(queries)).results
         is_complete = all(isinstance(each, QueryIntentResult) and each.found for each in results)

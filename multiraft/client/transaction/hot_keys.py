@@ -7,20 +7,20 @@ Purpose
 Invariants
     - Only keys that were written after they were read are remembered; one that was locked because
       of that, and then not written, is forgotten.
-    - A key is forgotten when `REMEMBERED_S` have passed since it was last fought over, or locked
+    - A key is forgotten when `remembered_s` have passed since it was last fought over, or locked
       and written; at most `MOST` are kept.
 """
 
-REMEMBERED_S = 1.0
 MOST = 1_024
 
 
 class HotKeys:
     """See the module."""
 
-    __slots__ = ("_until",)
+    __slots__ = ("_remembered_s", "_until")
 
-    def __init__(self) -> None:
+    def __init__(self, remembered_s: float) -> None:
+        self._remembered_s = remembered_s
         self._until: dict[bytes, float] = {}
 
     def remember(self, key: bytes, now: float) -> None:
@@ -28,7 +28,7 @@ class HotKeys:
         self._until.pop(key, None)
         if len(self._until) >= MOST:
             del self._until[next(iter(self._until))]
-        self._until[key] = now + REMEMBERED_S
+        self._until[key] = now + self._remembered_s
 
     def forget(self, key: bytes) -> None:
         """A transaction has locked the key and not written it."""

@@ -28,8 +28,6 @@ from multiraft.model.requests import (
 )
 from multiraft.model.transaction_requests import Refresh, RefreshResult
 
-REFRESHES_PER_CALL = 1_000
-
 
 async def get(attempt: Attempt, key: bytes, *, for_update: bool) -> bytes | None:
     """Return what the key holds for others; locked, if wanted or if it is contended."""
@@ -159,9 +157,10 @@ async def move_to(attempt: Attempt, timestamp: Timestamp) -> None:
 async def _refresh(attempt: Attempt, timestamp: Timestamp) -> bytes | None:
     """Ask whether everything read is the same at `timestamp`; return a key that is not."""
     since = attempt.read_timestamp
+    most = attempt.coordinator.settings.transaction_call_keys_max
     waiting = attempt.reads.refreshes(since)
     while waiting:
-        now, waiting = waiting[:REFRESHES_PER_CALL], waiting[REFRESHES_PER_CALL:]
+        now, waiting = waiting[:most], waiting[most:]
         reply = await attempt.ask(tuple(now), attempt.reading, timestamp)
         for asked, result in zip(now, reply.results, strict=True):
             assert isinstance(result, RefreshResult), "a refresh is answered by its result"

@@ -34,8 +34,6 @@ from multiraft.ids import Timestamp
 from multiraft.model import encoding, keys
 from multiraft.model.requests import ConditionalPut
 
-KEYS_PER_CALL = 1_000
-
 
 class Transaction:
     """See the module; made by `Database.transaction` and `Database.run`."""
@@ -146,8 +144,9 @@ class Transaction:
         asked = {key: self._builder.key(key) for key in wanted}
         unknown = [full for full in asked.values() if full not in values]
         found: dict[bytes, bytes | None] = {}
-        for first in range(0, len(unknown), KEYS_PER_CALL):
-            some = unknown[first : first + KEYS_PER_CALL]
+        most = attempt.coordinator.settings.transaction_call_keys_max
+        for first in range(0, len(unknown), most):
+            some = unknown[first : first + most]
             found.update(await self._get_some(some, for_update=for_update))
         return {key: values[full] if full in values else found[full] for key, full in asked.items()}
 

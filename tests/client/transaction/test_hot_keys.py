@@ -3,7 +3,7 @@ from multiraft.client.transaction.hot_keys import HotKeys
 
 
 def test_a_key_is_hot_for_a_while_after_the_last_fight() -> None:
-    keys = HotKeys()
+    keys = HotKeys(1.0)
     assert not keys
     keys.remember(b"a", 1.0)
     keys.remember(b"a", 1.5)
@@ -14,7 +14,7 @@ def test_a_key_is_hot_for_a_while_after_the_last_fight() -> None:
 
 
 def test_the_number_is_bounded_and_the_oldest_goes_first() -> None:
-    keys = HotKeys()
+    keys = HotKeys(1.0)
     for number in range(hot_keys.MOST):
         keys.remember(b"%d" % number, 0.0)
     keys.remember(b"0", 0.1)
