@@ -14,6 +14,8 @@ from rich.text import Text
 from multiraft.cli import tables
 from multiraft.client.admin import ProfileInfo
 
+STALLS_SHOWN = 3
+
 
 class StageReport(msgspec.Struct, frozen=True):
     """What a stage did; see cluster/profile.py."""
@@ -24,6 +26,28 @@ class StageReport(msgspec.Struct, frozen=True):
     cpu_us: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+
+
+class StallReport(msgspec.Struct, frozen=True):
+    """See cluster/stalls.py."""
+
+    at_us: int = 0
+    us: int = 0
+    loop_cpu_us: int = 0
+    garbage_us: int = 0
+    stage: str = ""
+    stage_us: int = 0
+
+    def cause(self) -> str:
+        """Return what the loop did for at least half of the time, as far as that can be told."""
+        half = self.us / 2
+        if self.garbage_us >= half:
+            return "garbage collection"
+        if self.stage_us >= half:
+            return self.stage if self.loop_cpu_us >= half else f"waiting in {self.stage}"
+        if self.loop_cpu_us >= half:
+            return "work in several stages, or outside of them"
+        return "no processor, or no interpreter"
 
 
 class ProfileReport(msgspec.Struct, frozen=True):
@@ -41,6 +65,7 @@ class ProfileReport(msgspec.Struct, frozen=True):
     other_us: int = 0
     idle_us: int = 0
     beside: tuple[StageReport, ...] = ()
+    stalls: tuple[StallReport, ...] = ()
 
 
 def render(found: Sequence[ProfileInfo]) -> Iterator[RenderableType]:
@@ -129,7 +154,18 @@ def _summary(report: ProfileReport, requests: int) -> str:
         100 * us / (report.elapsed_us or 1) for us in (report.loop_cpu_us, report.process_cpu_us)
     )
     of_what = "per request" if requests else "in all"
-    return f"{of_what}: {shown}\nprocessor: {loop:.0f}% by the loop, {process:.0f}% in all\n"
+    return (
+        f"{of_what}: {shown}\nprocessor: {loop:.0f}% by the loop, {process:.0f}% in all\n"
+        f"{_longest_stalls(report)}"
+    )
+
+
+def _longest_stalls(report: ProfileReport) -> str:
+    if not report.stalls:
+        return ""
+    shown = report.stalls[:STALLS_SHOWN]
+    told = "; ".join(f"{each.us / 1_000:.1f} ms: {each.cause()}" for each in shown)
+    return f"the loop stood still for {told}\n"
 
 
 def _quotient(total: int, count: int) -> str:

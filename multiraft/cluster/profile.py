@@ -7,7 +7,8 @@ Purpose
 Caveats
     Stages are of a process: nodes that share one, in tests, each tell the stages of all of them,
     but for collect and write, whose methods simulated clusters keep bound.
-    While a process is watched each run of a stage costs it some two microseconds more.
+    While a process is watched each run of a stage costs it some two microseconds more, and it wakes
+    up every few milliseconds to see whether it can.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from multiraft.cluster.instruments import (
     threaded,
     waits,
 )
+from multiraft.cluster.stalls import Stall, Stalls
 from multiraft.ids import NodeId
 from multiraft.net.connection import ConnectionEnd
 from multiraft.net.inproc import InprocConnection
@@ -115,7 +117,11 @@ PLACES: tuple[Place, ...] = (
     threaded(Beside.DISK, SyncThread, "_attempt"),
 )
 
-_NOW = runtime.SystemClock().monotonic
+LOOK_S = 0.005
+"""So often a process that is watched looks whether its loop stands still."""
+
+_CLOCK = runtime.SystemClock()
+_NOW = _CLOCK.monotonic
 INSTRUMENTS = Instruments(PLACES, Beside.GARBAGE, Watch(_NOW, runtime.thread_cpu_s))
 """Of this process: there is one of each class."""
 
@@ -155,6 +161,8 @@ class Profile(msgspec.Struct, frozen=True):
     idle_us: int
     """The rest: the loop had nothing to do or, outside of stages, no processor to do it on."""
     beside: tuple[StageProfile, ...]
+    stalls: tuple[Stall, ...]
+    """The longest, longest first."""
 
 
 class _Moment(msgspec.Struct, frozen=True):
@@ -185,12 +193,26 @@ async def take(store: Store, duration_ms: int) -> Profile:
     """Watch this process for so long, and return what was seen, and what `store` did."""
     with INSTRUMENTS.watched():
         before = _moment(store)
-        await asyncio.sleep(duration_ms / 1_000)
+        stalls = await _stalls(duration_ms / 1_000)
         after = _moment(store)
-    return _between(store.context.node_id, before, after)
+    return _between(store.context.node_id, before, after, stalls)
 
 
-def _between(node_id: NodeId, before: _Moment, after: _Moment) -> Profile:
+async def _stalls(duration_s: float) -> tuple[Stall, ...]:
+    """Return how long the loop stood still in the next `duration_s`."""
+    read, stages = INSTRUMENTS.read, frozenset(Stage)
+    stalls = Stalls(_CLOCK, runtime.thread_cpu_s, read, stages, Beside.GARBAGE)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + duration_s
+    while (left_s := end - loop.time()) > 0:
+        await asyncio.sleep(min(LOOK_S, left_s))
+        stalls.look(min(LOOK_S, left_s))
+    return stalls.longest()
+
+
+def _between(
+    node_id: NodeId, before: _Moment, after: _Moment, stalls: tuple[Stall, ...]
+) -> Profile:
     stages = tuple(_stage_between(name, before, after) for name in Stage)
     of_stage = {each.name: each for each in stages}
     elapsed_us = _us(after.at - before.at)
@@ -211,6 +233,7 @@ def _between(node_id: NodeId, before: _Moment, after: _Moment) -> Profile:
         other_us=other_us,
         idle_us=max(0, elapsed_us - in_stages_us - other_us),
         beside=tuple(_stage_between(name, before, after) for name in Beside),
+        stalls=stalls,
     )
 
 

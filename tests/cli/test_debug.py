@@ -1,5 +1,7 @@
 """`multiraft debug profile`, in front of a fake cluster."""
 
+import pytest
+
 from multiraft.ids import NodeId
 from multiraft.model.requests import NodeProfile
 from tests.cli.conftest import Terminal
@@ -62,6 +64,34 @@ def test_without_requests_counts_are_told_as_they_are(terminal: Terminal) -> Non
     terminal.cluster.profiles[N1] = {"elapsed_us": 10, "turns": 3}
     outcome = terminal.run("debug", "profile", "--node", "1")
     assert "in all: 3 turns, 0 syncs, 0 frames, 0 bytes to the log\n" in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("stall", "cause"),
+    [
+        ({"garbage_us": 60_000, "stage": "apply", "stage_us": 90_000}, "garbage collection"),
+        ({"stage": "write", "stage_us": 60_000, "loop_cpu_us": 60_000}, "write"),
+        ({"stage": "write", "stage_us": 60_000, "loop_cpu_us": 9_000}, "waiting in write"),
+        (
+            {"stage": "write", "stage_us": 40_000, "loop_cpu_us": 60_000},
+            "work in several stages, or outside of them",
+        ),
+        ({"stage": "write", "stage_us": 40_000}, "no processor, or no interpreter"),
+    ],
+)
+def test_a_stall_is_told_with_its_cause(
+    terminal: Terminal, stall: dict[str, object], cause: str
+) -> None:
+    terminal.cluster.profiles[N1] = BUSY | {"stalls": [{"us": 100_000} | stall]}
+    outcome = terminal.run("debug", "profile", "--node", "1")
+    assert f"the loop stood still for 100.0 ms: {cause}" in " ".join(lines_of(outcome.text))
+
+
+def test_of_stalls_the_three_longest_are_told(terminal: Terminal) -> None:
+    terminal.cluster.profiles[N1] = {"stalls": [{"us": us} for us in (9_900, 8_800, 7_700, 6_600)]}
+    text = terminal.run("debug", "profile", "--node", "1").text
+    assert "7.7 ms" in text
+    assert "6.6 ms" not in text
 
 
 def test_profile_of_a_node_that_is_down_ends_with_3(terminal: Terminal) -> None:

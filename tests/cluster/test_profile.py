@@ -7,6 +7,7 @@ import pytest
 
 from multiraft import errors
 from multiraft.client.database import Database
+from multiraft.cluster import profile, stalls
 from multiraft.cluster.profile import INSTRUMENTS, PLACES, Beside, Profile, Stage
 from multiraft.ids import NodeId
 from multiraft.model.requests import PROFILE_MS_MAX
@@ -59,6 +60,31 @@ async def test_the_parts_of_a_profile_add_up(cluster: Cluster, db: Database) -> 
         parts = sum(stage.us for stage in each.stages) + each.other_us + each.idle_us
         assert parts == pytest.approx(each.elapsed_us, abs=1_000), "two clocks never quite agree"
         assert sum(stage.cpu_us for stage in each.stages) <= each.loop_cpu_us + len(Stage)
+
+
+class SlowingClock:
+    """Each time that it is read, twice as much time has passed as before."""
+
+    def __init__(self) -> None:
+        self.passed_s = 1.0
+
+    def monotonic(self) -> float:
+        self.passed_s *= 2
+        return self.passed_s
+
+    def wall_us(self) -> int:
+        return round(self.passed_s * 1e6)
+
+
+@cluster_test(nodes=1)
+async def test_a_profile_tells_when_the_loop_stood_still(cluster: Cluster, db: Database) -> None:
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(profile, "_CLOCK", SlowingClock())
+        [each] = await profiled(cluster, db, puts=0)
+    longest = each.stalls[0]
+    assert len(each.stalls) == stalls.KEPT_MAX
+    assert longest.at_us == pytest.approx(2 * longest.us, rel=1e-6)
+    assert longest.us > each.stalls[1].us
 
 
 @cluster_test()
