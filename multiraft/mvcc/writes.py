@@ -48,6 +48,66 @@ class Counted(Protocol):
         ...
 
 
+class Written(Counted, Protocol):
+    """What the evaluation of a part that writes leads to."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written."""
+        ...
+
+    @property
+    def written(self) -> Iterable[Version]:
+        """What the part leaves, in the order of the puts of its effects."""
+        ...
+
+    def writes(self, key: bytes) -> bool:
+        """Whether the part has left something at `key`, an outcome included."""
+        ...
+
+    def effects(self) -> Effects:
+        """Return what is to be replicated."""
+        ...
+
+
+class LonePut:
+    """The fast path of puts: what a WriteSet of one `put` comes to, at half the cost."""
+
+    __slots__ = ("_effects", "_key", "written")
+
+    is_empty = False
+
+    def __init__(
+        self, reader: Reader, timestamp: Timestamp, write_id: bytes, key: bytes, value: bytes
+    ) -> None:
+        replaced = reads.newest(reader, key)
+        assert replaced is None or replaced.timestamp < timestamp, (
+            "a write must lie above every version of its key"
+        )
+        version = Version(timestamp, VALUE, write_id, b"", value)
+        physical = layout.version_key(key, timestamp)
+        stored = versions.encode(version)
+        live_keys, live_bytes = 1, len(key) + len(value)
+        if replaced is not None and replaced.kind == VALUE:
+            live_keys, live_bytes = 0, len(value) - len(replaced.value)
+        stats = RangeStats(live_keys, live_bytes, 1, len(physical) + len(stored))
+        self._key = key
+        self._effects = Effects((physical, stored), stats)
+        self.written: Iterable[Version] = (version,)
+
+    def writes(self, key: bytes) -> bool:
+        """See Written."""
+        return key == self._key
+
+    def effects(self) -> Effects:
+        """See Written."""
+        return self._effects
+
+    def stats_from(self, start: bytes) -> RangeStats:
+        """See Counted."""
+        return self._effects.stats if self._key >= start else RangeStats()
+
+
 class WriteSet:
     """The writes of one part. Used for one evaluation, under the part's latches, then dropped.
 

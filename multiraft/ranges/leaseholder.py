@@ -367,7 +367,9 @@ class Leaseholder:
         effects = evaluation.write_set.effects()
         pending.write_set = evaluation.write_set
         command = Command(request.id, timestamp, effects.puts, effects.stats)
-        return None if self.propose(command, pending) else self.context.refusal(self.not_proposed())
+        if self._propose_plain(command, pending):
+            return None
+        return self.context.refusal(self.not_proposed())
 
     def propose(
         self, command: Command, waiter: Waiter, configuration: Configuration | None = None
@@ -377,23 +379,30 @@ class Leaseholder:
         Plain commands are logged together, at the begin of the next turn at the latest.
         `configuration` is what the command brings into force, if it changes that.
         """
-        core, proposals = self._replica.core, self.proposals
         if configuration is None and joining.is_plain(command):
-            size_bytes = joining.size_of(command)
-            if not core.accepts(size_bytes, self.term, ahead_bytes=proposals.gathered_bytes):
-                return False
-            proposals.gather(command, size_bytes, waiter)
+            return self._propose_plain(command, waiter)
+        self.propose_gathered()
+        core = self._replica.core
+        payload = messages.encode(command)
+        if configuration is None:
+            index = core.propose(payload, self.term)
         else:
-            self.propose_gathered()
-            payload = messages.encode(command)
-            size_bytes = len(payload)
-            if configuration is None:
-                index = core.propose(payload, self.term)
-            else:
-                index = core.propose_configuration(payload, self.term, configuration)
-            if not index:
-                return False
-            proposals.add(index, Proposal(self.term, command, [(command, waiter)], size_bytes))
+            index = core.propose_configuration(payload, self.term, configuration)
+        if not index:
+            return False
+        parts = [(command, waiter)]
+        self.proposals.add(index, Proposal(self.term, command, parts, len(payload)))
+        self.context.inflight_bytes += len(payload)
+        self.context.mark_dirty(self._replica)
+        return True
+
+    def _propose_plain(self, command: Command, waiter: Waiter) -> bool:
+        proposals = self.proposals
+        size_bytes = joining.size_of(command)
+        ahead_bytes = proposals.gathered_bytes
+        if not self._replica.core.accepts(size_bytes, self.term, ahead_bytes=ahead_bytes):
+            return False
+        proposals.gather(command, size_bytes, waiter)
         self.context.inflight_bytes += size_bytes
         self.context.mark_dirty(self._replica)
         if proposals.gathered_bytes > GATHERED_BYTES_MAX:

@@ -21,7 +21,7 @@ from multiraft.ids import Timestamp
 from multiraft.model import keys
 from multiraft.model.requests import BatchReply, BatchRequest, Scan
 from multiraft.model.transaction import TransactionMeta
-from multiraft.mvcc.writes import WriteSet
+from multiraft.mvcc.writes import Written
 from multiraft.ranges.commands import validation
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class PendingWrite(Pending):
     __slots__ = ("answer", "write_set")
 
     answer: BatchReply
-    write_set: WriteSet
+    write_set: Written
     """What was evaluated: both are there once the part is proposed."""
 
     def _latches(self) -> Latch:

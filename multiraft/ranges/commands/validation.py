@@ -82,23 +82,12 @@ def check(request: BatchRequest, limits: LimitsConfig) -> None:
         raise errors.BatchTooLargeError(
             what="operations", size=count, limit=limits.batch_operations_max
         )
-    total = scans = 0
-    writes = False
-    for operation in operations:
-        kind = type(operation)
-        total += _CHECKS[kind](operation, limits)
-        if kind is Scan:
-            scans += 1
-        elif kind in _ALONE:
-            if count > 1:
-                raise errors.RequestError(f"{kind.__name__} cannot share a batch")
-        elif kind in _ALIKE:
-            if any(type(other) is not kind for other in operations):
-                raise errors.RequestError(f"{kind.__name__} shares a batch only with its like")
-        elif kind is not Get:
-            writes = True
-    if scans not in (0, count):
-        raise errors.RequestError("scans cannot share a batch with other operations")
+    if count == 1:
+        kind = type(operations[0])
+        total = _CHECKS[kind](operations[0], limits)
+        writes = kind in _WRITES
+    else:
+        total, writes = _check_together(operations, limits)
     if total > limits.batch_bytes_max:
         raise errors.BatchTooLargeError(what="bytes", size=total, limit=limits.batch_bytes_max)
     if not 0 <= request.timestamp <= hlc.MAX:
@@ -109,6 +98,27 @@ def check(request: BatchRequest, limits: LimitsConfig) -> None:
         raise errors.RequestError(f"{type(operations[-1]).__name__} needs a transaction")
     elif writes:
         _check_write(request)
+
+
+def _check_together(operations: tuple[Operation, ...], limits: LimitsConfig) -> tuple[int, bool]:
+    """Check operations that share a batch; return their bytes, and whether one of them writes."""
+    total = scans = 0
+    writes = False
+    for operation in operations:
+        kind = type(operation)
+        total += _CHECKS[kind](operation, limits)
+        if kind is Scan:
+            scans += 1
+        elif kind in _ALONE:
+            raise errors.RequestError(f"{kind.__name__} cannot share a batch")
+        elif kind in _ALIKE:
+            if any(type(other) is not kind for other in operations):
+                raise errors.RequestError(f"{kind.__name__} shares a batch only with its like")
+        elif kind is not Get:
+            writes = True
+    if scans not in (0, len(operations)):
+        raise errors.RequestError("scans cannot share a batch with other operations")
+    return total, writes
 
 
 def check_results(size_bytes: int, limit_bytes: int) -> None:
@@ -421,3 +431,4 @@ _CHECKS: dict[type, Callable[[Any, LimitsConfig], int]] = {
     AdminProtect: _check_protect,
 }
 """One row per operation; tests check that none is missing."""
+_WRITES = frozenset(_CHECKS) - _ALONE - _ALIKE - {Get, Scan}
