@@ -197,7 +197,8 @@ def _tell(session: Session, run: TortureRun, result: TortureResult) -> None:
 def _show_sums(session: Session, results: list[TortureResult]) -> None:
     table = tables.table()
     table.add_column("spec")
-    for name in ("runs", "failed", "calls", "unknown", "anomalies", "faults", "recovery, at most"):
+    names = ("runs", "failed", "calls", "unknown", "anomalies", "faults")
+    for name in (*names, "longest call", "recovery, at most"):
         table.add_column(name, justify="right")
     by_spec: dict[str, str] = {}
     for name in dict.fromkeys(result.spec for result in results):
@@ -210,6 +211,7 @@ def _show_sums(session: Session, results: list[TortureResult]) -> None:
             f"{sum(result.outcomes.get('unknown', 0) for result in of_spec):,}",
             f"{sum(result.anomalies for result in of_spec):,}",
             f"{sum(sum(result.faults.values()) for result in of_spec):,}",
+            f"{max(result.longest_s for result in of_spec):.1f} s",
             f"{max(result.recovered_s for result in of_spec):.1f} s",
         )
         by_spec[name] = _counts(of_spec)

@@ -12,7 +12,7 @@ import contextlib
 import random
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from multiraft.cli.torture.target import ProcessTarget
 from multiraft.client.database import Database
 from multiraft.testing.checkers import Verdict
 from multiraft.testing.faults import Fault
-from multiraft.testing.history import History
+from multiraft.testing.history import History, Operation
 from multiraft.testing.runner import DEADLINES_S
 from multiraft.testing.spec import Spec
 from multiraft.testing.workloads import ClientRun, Workload
@@ -52,6 +52,8 @@ class TortureResult(msgspec.Struct, frozen=True):
     """Compared on disk, on all nodes."""
     recovered_s: float
     """How long after the last fault every call had ended and all replicas were equal."""
+    longest_s: float
+    """How long the longest call took that was answered."""
     seconds: float
 
     @property
@@ -262,6 +264,10 @@ class TortureRun:
         """How many calls were noted so far."""
         return sum(len(clients.history) for clients in self.clients)
 
+    def _answered(self) -> Iterator[Operation]:
+        for clients in self.clients:
+            yield from (each for each in clients.history if each.outcome == "ok")
+
     def _result(self, seconds: float) -> TortureResult:
         outcomes = Counter(
             operation.outcome for clients in self.clients for operation in clients.history
@@ -275,8 +281,14 @@ class TortureRun:
             faults=dict(sorted(self.faults.items())),
             ranges=self._ranges,
             recovered_s=self._recovered_s,
+            longest_s=max(map(_seconds_of, self._answered()), default=0.0),
             seconds=seconds,
         )
+
+
+def _seconds_of(operation: Operation) -> float:
+    assert operation.completed is not None, "it was answered"
+    return operation.completed - operation.invoked
 
 
 def _as_toml(config: Mapping[str, Mapping[str, Any]]) -> str:
