@@ -99,7 +99,7 @@ class RequestConnection:
             self._pending_bytes += calls * share
             is_idle = not self._backlog
             self._backlog.extend([(call_id, share, request) for call_id, request in frame.calls])
-            if is_idle:
+            if is_idle and calls:
                 self._work()
         elif kind is FrameKind.CLUSTER_INFO:
             self._connection.send(FrameKind.CLUSTER_INFO, encoding.pack(self._welcome()))

@@ -505,6 +505,23 @@ def test_a_client_that_reads_a_little_is_waited_for_and_one_that_reads_nothing_i
     virtual_loop.run(main)
 
 
+def test_frames_without_requests_do_not_shorten_the_patience_with_slow_readers() -> None:
+    async def main(_: VirtualLoop) -> None:
+        _store, connection, handler = serve_at_once(1)
+        connection.buffered_bytes = service.UNREAD_BYTES_MAX + 1
+        for _round in range(10):
+            handler.received(FrameKind.REQUESTS, frame_of(0))
+        assert not connection.is_paused, "nothing waits"
+        handler.received(FrameKind.REQUESTS, frame_of(1))
+        assert connection.is_paused
+        for _round in range(10):
+            handler.received(FrameKind.REQUESTS, frame_of(0))
+        await asyncio.sleep(service.UNREAD_S_MAX * 0.9)
+        assert not connection.closed_because
+
+    virtual_loop.run(main)
+
+
 def test_answers_that_become_ready_together_leave_in_one_frame() -> None:
     async def main() -> None:
         store, connection, handler = serve()
