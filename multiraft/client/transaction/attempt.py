@@ -69,6 +69,7 @@ class Attempt:
         "issued_at",
         "last_refusal",
         "locked",
+        "locked_bytes",
         "locking",
         "may_lock_more",
         "meta",
@@ -119,6 +120,7 @@ class Attempt:
         self.buffer = WriteBuffer(coordinator.limits)
         self.locked: dict[bytes, None] = {}
         """Keys for whose locks it has asked."""
+        self.locked_bytes = 0
         self.may_lock_more = False
         """Whether a scan has asked for locks: on which keys, only its answer tells."""
         self.hot: list[bytes] = []
@@ -222,6 +224,7 @@ class Attempt:
         self.meta = TransactionMeta(self.id, b"", self.meta.priority, self.began)
         self.contended = self.contended.union(self.locked)
         self.locked.clear()
+        self.locked_bytes = 0
         self.may_lock_more = False
         self.buffer.forget_sent()
         self.sequence = 0
@@ -331,13 +334,24 @@ class Attempt:
         self.coordinator.heartbeats.add(self)
 
     def set_locked(self, wanted: Sequence[bytes]) -> None:
-        """Note keys that are locked, or about to be. Raises TransactionTooLargeError."""
-        count, limit = len(self.locked) + len(wanted), self.coordinator.limits.transaction_keys_max
-        if count > limit:
-            raise errors.TransactionTooLargeError(what="locks", size=count, limit=limit)
-        for key in wanted:
+        """Note keys that are locked, or about to be. Raises TransactionTooLargeError.
+
+        The part that ends the transaction names all of them, beside its writes: so their bytes are
+        limited, too.
+        """
+        locked, limits = self.locked, self.coordinator.limits
+        new = [key for key in dict.fromkeys(wanted) if key not in locked]
+        size_bytes = self.locked_bytes + sum(map(len, new))
+        for what, size, limit in (
+            ("locks", len(locked) + len(new), limits.transaction_keys_max),
+            ("bytes of locked keys", size_bytes, limits.batch_bytes_max // 4),
+        ):
+            if size > limit:
+                raise errors.TransactionTooLargeError(what=what, size=size, limit=limit)
+        self.locked_bytes = size_bytes
+        for key in new:
             self.set_anchor(key)
-            self.locked[key] = None
+            locked[key] = None
 
     async def write(self, key: bytes, value: bytes | None) -> None:
         """Write a key, or remove it with None. Waits while too much is being laid."""

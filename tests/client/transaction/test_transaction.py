@@ -555,6 +555,33 @@ def test_a_scan_for_update_stays_within_the_limit_of_locks() -> None:
     clients.run(main, limits=config.LimitsConfig(transaction_keys_max=3))
 
 
+def test_the_bytes_of_locked_keys_are_limited_since_the_end_names_them_all() -> None:
+    async def main(bench: Bench) -> None:
+        for number in range(3):
+            bench.cluster.put(b"%039d" % number, b"1")
+        async with bench.db.transaction() as txn:
+            assert len([row async for row in txn.scan(for_update=True, limit=2)]) == 2
+            too_much = "120 bytes of locked keys; the limit is 100"
+            with pytest.raises(errors.TransactionTooLargeError, match=too_much):
+                await txn.get(b"%039d" % 2, for_update=True)
+            await txn.put(b"b", b"1")
+        assert bench.cluster.value(b"b") == b"1"
+
+    clients.run(main, limits=config.LimitsConfig(batch_bytes_max=400))
+
+
+def test_a_key_that_is_locked_again_counts_once() -> None:
+    async def main(bench: Bench) -> None:
+        for number in range(2):
+            bench.cluster.put(b"a%d" % number, b"1")
+        async with bench.db.transaction() as txn:
+            for _ in range(3):
+                assert len([row async for row in txn.scan(for_update=True)]) == 2
+            await txn.get_many([b"a1", b"a1"], for_update=True)
+
+    clients.run(main, limits=config.LimitsConfig(transaction_keys_max=2, batch_bytes_max=24))
+
+
 @pytest.mark.parametrize("how", ["cancelled", "closed"])
 def test_a_scan_for_update_whose_answer_is_not_awaited_leaves_no_lock(how: str) -> None:
     async def main(bench: Bench) -> None:
