@@ -11,6 +11,9 @@ Invariants
       what others wrote in between is not missed.
     - Only what is certain to be the newest is noted: what a plain write left, at a time of the
       leaseholder's clock. Whatever else touches a key, or may, makes it forgotten.
+    - A key that a split takes away may stay remembered as it was. Nobody asks through its former
+      leaseholder any more: under their latches, requests are first checked against the span of the
+      range (`Replica.mismatch`), which never grows again while a term lasts.
     - The memory of a store for this is bounded, however many leaseholders it has.
 """
 
@@ -22,8 +25,9 @@ from multiraft.mvcc.versions import Version
 from multiraft.storage import layout
 from multiraft.storage.engine import Engine
 
-VALUE_BYTES_MAX = 1_024
-"""Of larger values nothing is kept: reading them costs more than finding them."""
+VERSION_BYTES_MAX = 1_024
+"""Larger versions, key and value together, are not kept: reading them costs more than finding
+them, and long keys take memory as large values do."""
 
 
 class NewestVersions:
@@ -58,8 +62,9 @@ class LeaseholderReader(EngineReader):
         entries = newest.entries
         physicals: Iterator[bytes] = iter(puts)
         for version in written:
-            prefix = next(physicals)[: -layout.TIMESTAMP_BYTES]
-            if len(next(physicals)) > VALUE_BYTES_MAX:
+            physical = next(physicals)
+            prefix = physical[: -layout.TIMESTAMP_BYTES]
+            if len(physical) + len(next(physicals)) > VERSION_BYTES_MAX:
                 entries.pop(prefix, None)
                 continue
             entries[prefix] = (self, version)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from multiraft.ids import Timestamp
 from multiraft.mvcc import reads
-from multiraft.mvcc.newest import VALUE_BYTES_MAX, LeaseholderReader, NewestVersions
+from multiraft.mvcc.newest import VERSION_BYTES_MAX, LeaseholderReader, NewestVersions
 from multiraft.mvcc.reader import EngineReader
 from multiraft.mvcc.writes import Effects, WriteSet
 from multiraft.storage import layout
@@ -30,7 +30,7 @@ STEPS = st.lists(
         Step,
         st.sampled_from(("put", "delete", "outcome", "other put", "removal")),
         st.sampled_from(KEYS),
-        st.sampled_from((b"", b"v", bytes(VALUE_BYTES_MAX))),
+        st.sampled_from((b"", b"v", bytes(VERSION_BYTES_MAX))),
         st.integers(0, 1),
     ),
     max_size=20,
@@ -101,15 +101,17 @@ def test_what_was_noted_in_one_term_is_not_known_in_another() -> None:
     assert second.known(prefix) is None
 
 
-def test_the_oldest_is_forgotten_for_the_newest_and_large_values_are_not_kept() -> None:
+def test_the_oldest_is_forgotten_for_the_newest_and_large_versions_are_not_kept() -> None:
     engine = MemoryEngine()
     reader = LeaseholderReader(engine, NewestVersions(2))
     for key in (b"a", b"b", b"c"):
         note(reader, engine, key, b"v")
     known = {key: reader.known(layout.version_prefix(key)) is not None for key in (*KEYS, b"c")}
     assert [key for key, is_known in known.items() if is_known] == [b"b", b"c"]
-    note(reader, engine, b"c", bytes(VALUE_BYTES_MAX))
+    note(reader, engine, b"c", bytes(VERSION_BYTES_MAX))
     assert reader.known(layout.version_prefix(b"c")) is None
+    note(reader, engine, bytes(VERSION_BYTES_MAX), b"v")
+    assert len(reader._newest.entries) == 1, "nor are long keys"
 
 
 def test_what_is_known_costs_no_look_at_the_engine() -> None:

@@ -10,7 +10,7 @@ from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.config import Config
 from multiraft.model.requests import Increment
-from multiraft.mvcc.newest import VALUE_BYTES_MAX
+from multiraft.mvcc.newest import VERSION_BYTES_MAX
 from multiraft.raft.core import RaftCore
 from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
@@ -206,7 +206,7 @@ def test_a_store_that_reads_damaged_bytes_stops_instead_of_answering(
         cluster.slow_down(sync_s=0.002, link_s=0.002)
         if waits:
             # A value that is not remembered: it is read from the disk.
-            ask(cluster, leader, put(b"k", bytes(VALUE_BYTES_MAX)))
+            ask(cluster, leader, put(b"k", bytes(VERSION_BYTES_MAX)))
         error = errors.CorruptionError(reason="a block fails its checksum")
         operation = get(b"k") if method == "first" else scan(b"a", b"z")
         if not waits:
