@@ -45,6 +45,7 @@ from multiraft.mvcc.statistics import RangeStats, StatsScan
 from multiraft.mvcc.writes import Counted
 from multiraft.ranges import lock_status, membership, protections, split, state
 from multiraft.ranges.change import LatchedChange
+from multiraft.ranges.context import overloaded
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.membership import MembershipChange
 from multiraft.ranges.messages import Command, SplitTrigger
@@ -59,6 +60,8 @@ STATS_KEYS_PER_SLICE = 500
 STATS_PAUSE_S = 0.001
 TRANSFER_POLL_S = 0.02
 TRANSFER_TIMEOUT_S = 5.0
+PROFILES_MAX = 8
+"""So many may be made of a node at once: each looks at it every few milliseconds."""
 
 
 class RangeIds:
@@ -142,11 +145,13 @@ class NodeReports(Protocol):
 class AdminRequests:
     """Runs administrative requests for the replicas of one store."""
 
-    __slots__ = ("_changing", "_node_reports", "_range_ids", "_router", "_store")
+    __slots__ = ("_changing", "_node_reports", "_profiles", "_range_ids", "_router", "_store")
 
     def __init__(self, store: "Store", router: Router, node_reports: NodeReports) -> None:
         self._store = store
         self._node_reports = node_reports
+        self._profiles = 0
+        """How many are being made."""
         self._range_ids = RangeIds(router)
         self._router = router
         self._changing: set[RangeId] = set()
@@ -178,7 +183,13 @@ class AdminRequests:
             self._tell(self._node_reports.status(), reply)
 
     async def _profile(self, operation: NodeProfile) -> StatusResult:
-        return StatusResult(await self._node_reports.profile(operation.duration_ms))
+        if self._profiles >= PROFILES_MAX:
+            raise overloaded(f"the profiler of n{self._store.context.node_id}")
+        self._profiles += 1
+        try:
+            return StatusResult(await self._node_reports.profile(operation.duration_ms))
+        finally:
+            self._profiles -= 1
 
     def _tell(self, status: bytes, reply: Reply) -> None:
         reply(BatchReply((StatusResult(status),), clock=self._store.context.hlc.last))

@@ -11,6 +11,7 @@ from multiraft.cluster import profile, stalls
 from multiraft.cluster.profile import INSTRUMENTS, PLACES, Beside, Profile, Stage
 from multiraft.ids import NodeId
 from multiraft.model.requests import PROFILE_MS_MAX
+from multiraft.ranges import admin
 from multiraft.sim.cluster import Cluster
 from tests.support.cluster import cluster_test
 
@@ -119,6 +120,23 @@ async def test_a_node_that_stops_takes_its_instruments_along(
 async def test_a_profile_may_not_last_for_ever(cluster: Cluster, db: Database) -> None:
     with pytest.raises(errors.RequestError, match="between 1 and 60000 ms"):
         await db.admin.profiles(PROFILE_MS_MAX / 1_000 + 1)
+
+
+@cluster_test(nodes=1)
+async def test_a_node_makes_a_few_profiles_at_once_and_no_more(
+    cluster: Cluster, db: Database
+) -> None:
+    asked = [asyncio.create_task(db.admin.profiles(1.0)) for _ in range(admin.PROFILES_MAX + 2)]
+    await asyncio.sleep(BEGUN_S)
+    late = [task for task in asked if task.done()]
+    assert [info.reason for task in late for info in await task] == [
+        "the profiler of n1 has too much work in flight; retry in 20 ms"
+    ] * 2
+    made = [info.profile for task in asked if task not in late for info in await task]
+    assert len(made) == admin.PROFILES_MAX
+    assert all(made)
+    [info] = await db.admin.profiles(0.01)
+    assert info.profile, "the places are free again"
 
 
 def test_every_stage_has_a_place() -> None:
