@@ -110,6 +110,7 @@ def replay(
         session.out.print(f"calls:    {_counts(result.outcomes)}")
         session.out.print(
             f"time:     {result.virtual_s:.3f} virtual seconds, "
+            f"calls ended in {result.ended_s:.3f} after the last fault, "
             f"recovered in {result.recovered_s:.3f}"
         )
         session.out.print(f"digest:   {result.digest} of {result.callbacks} callbacks")

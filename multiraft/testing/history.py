@@ -80,6 +80,10 @@ class History:
     def __iter__(self) -> Iterator[Operation]:
         return iter(tuple(self._operations))
 
+    def open(self) -> Iterator[Operation]:
+        """Yield the operations that have not ended."""
+        return (each for each in self if each.completed is None)
+
     def __len__(self) -> int:
         return len(self._operations)
 

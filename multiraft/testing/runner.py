@@ -68,6 +68,8 @@ class RunResult(msgspec.Struct, frozen=True):
     recovered_s: float
     """How long after the last fault everything was served and equal again, without the lost or with
     them, whatever took longer."""
+    ended_s: float
+    """How long after the last fault the last call under way then had ended."""
     callbacks: int
     digest: str
     probes: dict[str, int] = {}
@@ -128,6 +130,7 @@ class Run:
         self._clients_started = 0
         self._is_over = False
         self._recovered_s = 0.0
+        self._ended_s = 0.0
 
     async def execute(self) -> RunResult:
         """Do all of it."""
@@ -228,13 +231,22 @@ class Run:
     async def _end_clients(self) -> None:
         """Every call under way must end: faults are over."""
         tasks = [task for clients in self._groups for task in clients.tasks]
-        done, pending = await asyncio.wait(tasks, timeout=self.recovery_bound_s)
+        healed = self.loop.time()
+        done, pending = await asyncio.wait(tasks, timeout=self.answer_bound_s)
+        self._ended_s = self.loop.time() - healed
+        if pending:
+            calls = [
+                f"{each.function} of {each.key!r} by {each.process}, begun "
+                f"{healed - each.invoked:.1f} s before that"
+                for clients in self._groups
+                for each in clients.history.open()
+            ]
+            self.problems.append(
+                f"{len(pending)} clients did not end within {self.answer_bound_s:g} s of the last "
+                f"fault; calls under way: {'; '.join(calls) or 'none'}"
+            )
         for task in pending:
             task.cancel()
-            self.problems.append(
-                f"a call did not end within {self.recovery_bound_s:g} s of the last fault: "
-                f"{task.get_coro()!r}"
-            )
         for task in done:
             error = task.exception()
             if error is not None:
@@ -246,6 +258,15 @@ class Run:
         raft, liveness = self.config.raft, self.config.liveness
         election_ms = 2 * raft.election_timeout_ticks * raft.tick_ms
         return 10 * (election_ms + liveness.support_ms) / 1_000
+
+    @property
+    def answer_bound_s(self) -> float:
+        """How long a call may take after the last fault; the most patient clients wait longer.
+
+        What it can wait for, one after the other: a start, elections in place of the dead, and of
+        those who are lost only now, and for locks that nobody holds any more.
+        """
+        return 3 * self.recovery_bound_s / 10 + self.config.ranges.transaction_expiry_ms / 1_000
 
     async def _recover(self, target: SimulatedTarget) -> None:
         cluster = self.cluster
@@ -325,6 +346,7 @@ class Run:
             drawn=self.drawn,
             virtual_s=self.loop.time(),
             recovered_s=self._recovered_s,
+            ended_s=self._ended_s,
             callbacks=self.loop.callbacks,
             digest=self.trace.digest(),
             needless_snapshots=len(self.cluster.invariants.snapshots.needless),
@@ -378,7 +400,9 @@ def _broken(spec: Spec, seed: int, started: list[Run], error: BaseException) -> 
     if started:
         problems += [repr(found) for found in started[0].cluster.errors]
         problems += started[0].cluster.invariants.violations
-    return RunResult(spec.name, seed, tuple(problems), (), 0, {}, {}, (), 0.0, 0.0, 0, "broken")
+    return RunResult(
+        spec.name, seed, tuple(problems), (), 0, {}, {}, (), 0.0, 0.0, 0.0, 0, "broken"
+    )
 
 
 def _told(context: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ def test_operations_are_noted_with_moments_and_answers() -> None:
     history.ok(get, bytearray(b"z"))
     history.failed(put, errors.RequestError("no"))
     assert len(history) == 3
+    assert list(history.open()) == [lost]
     assert list(history) == [
         Operation(0, "a", "put", 1.0, b"x", (1, (b"y",)), None, 5.0, "failed", "RequestError: no"),
         Operation(1, "b", "get", 2.0, b"x", None, b"z", 4.0, "ok"),

@@ -1,5 +1,6 @@
 """A run of a spec: decided by its seed, and hard to please."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from multiraft.testing import runner, spec
 from multiraft.testing.faults import AnyFault
 from multiraft.testing.recovery import Recovery
 from multiraft.testing.spec import Spec
-from multiraft.testing.workloads import AnyWorkload
+from multiraft.testing.workloads import AnyWorkload, ClientRun
+from multiraft.testing.workloads.register import RegisterWorkload
 
 SMALL = msgspec.structs.replace(spec.load("kills"), seconds=3.0)
 
@@ -92,6 +94,21 @@ def test_a_seed_that_starts_with_no_fault_still_ends() -> None:
 def test_an_election_is_a_problem_where_none_is_allowed() -> None:
     strict = msgspec.structs.replace(SMALL, no_elections=True)
     assert any("one was enough" in problem for problem in runner.run(strict, 5).problems)
+
+
+def test_a_call_that_waits_for_longer_than_it_may_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def client(self: RegisterWorkload, c: ClientRun) -> None:
+        asked = self.key(c.number)
+        await c.ask("read", asked, None, asyncio.sleep(0.0 if c.number > 1 else FAR))
+
+    monkeypatch.setattr(RegisterWorkload, "client", client)
+    result = runner.run(CALM, 1)
+    (problem,) = (each for each in result.problems if "did not end" in each)
+    assert problem.startswith("1 clients did not end within")
+    assert "read of 'register/1' by 1, begun 1.0 s before that" in problem
+    assert result.ended_s < runner.DEADLINES_S[-1], "the most patient clients wait longer"
 
 
 def test_a_cluster_that_comes_no_nearer_has_not_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
