@@ -277,6 +277,9 @@ class PendingPart(Pending):
                 locks.release_unreplicated(transaction_id, (key,))
         ended = outcome.ended
         if ended is not None:
+            # All of them: which ones a scan has locked, its client does not know if the answer
+            # was lost.
+            locks.release_unreplicated(ended.txn.id)
             resolver = self.holder.context.resolver
             resolver.add(ended.txn.id, ended.status, ended.timestamp, outcome.unresolved)
 

@@ -92,6 +92,8 @@ class Scene:
                 self.locks.release(key, transaction_id)
         for key, transaction_id in outcome.unlocked:
             self.locks.release_unreplicated(transaction_id, (key,))
+        if outcome.ended is not None:
+            self.locks.release_unreplicated(outcome.ended.txn.id)
         recount = statistics.count(self.reader, keys.MIN, keys.END)
         assert self.stats == recount, "statistics equal a recount"
         return outcome

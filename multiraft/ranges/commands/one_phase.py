@@ -78,7 +78,6 @@ def commit(setting: Setting, request: BatchRequest) -> Outcome:
         changes=changes,
         id=request.id,
         written_at=timestamp,
-        unlocked=tuple((key, request.id) for key in (*end.locked, *(each.key for each in writes))),
         ended=result.record,
         unresolved=records.locked_elsewhere(setting, end),
     )

@@ -155,7 +155,6 @@ def _decide(
         operation.timestamp,
         changes=changes,
         written_at=operation.timestamp,
-        unlocked=_unlocked(operation, request.id),
         ended=decided,
         unresolved=unresolved,
     )
@@ -178,7 +177,6 @@ def _roll_back(
     return Outcome(
         (RecordResult(record),),
         changes=None if changes.is_empty else changes,
-        unlocked=_unlocked(operation, request.id),
         ended=record,
         unresolved=unresolved,
     )
@@ -211,11 +209,6 @@ def _resolve_here(
 def locked_elsewhere(setting: Setting, operation: EndTransaction) -> tuple[bytes, ...]:
     """Return the keys that the transaction may have locked in other ranges."""
     return tuple(key for key in operation.locked if not setting.contains(key))
-
-
-def _unlocked(operation: EndTransaction, transaction_id: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    named = (*operation.locked, *(write.key for write in operation.writes))
-    return tuple((key, transaction_id) for key in named)
 
 
 def heartbeat(setting: Setting, request: BatchRequest) -> Outcome:

@@ -103,7 +103,8 @@ class Outcome(msgspec.Struct, frozen=True):
     unlocked: tuple[tuple[bytes, bytes], ...] = ()
     """Keys, and whose locks that are not replicated are to go from each."""
     ended: TransactionRecord | None = None
-    """A transaction that this part has ended, of which something is left to be resolved."""
+    """A transaction that this part has ended: its locks that are not replicated go, and something
+    may be left to be resolved."""
     unresolved: tuple[bytes, ...] = ()
     """The keys that it may have intents or locks on."""
 

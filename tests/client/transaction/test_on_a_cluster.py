@@ -137,6 +137,27 @@ async def test_who_scans_for_update_takes_turns_and_need_not_run_again(
 
 
 @simulated(seeds=3)
+async def test_what_a_scan_has_locked_is_free_at_once_if_its_answer_was_lost(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    """Nobody else wants these keys, so nobody would ever find that they are locked for nothing."""
+    await db.put_many({b"job/%02d" % number: b"x" for number in range(12)})
+
+    async def scan() -> None:
+        async with db.transaction() as txn:
+            assert [row async for row in txn.scan(prefix=b"job/", for_update=True)]
+
+    cluster.slow_down(link_s=0.05)
+    scanning = asyncio.create_task(scan())
+    await asyncio.sleep(0.11)
+    scanning.cancel()
+    cluster.slow_down()
+    assert await locks(db) == 12
+    await asyncio.sleep(0.5)
+    assert await locks(db) == 0
+
+
+@simulated(seeds=3)
 async def test_two_that_lock_each_others_keys_both_commit(
     cluster: Cluster, db: multiraft.Database
 ) -> None:
