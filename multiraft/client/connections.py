@@ -15,7 +15,7 @@ Invariants
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from multiraft import config, errors
@@ -102,6 +102,11 @@ class Link:
     def forget(self, call_id: int) -> None:
         """Nobody waits for that call any more. If it has not left yet, it will not."""
         self.pending.pop(call_id, None)
+
+    @property
+    def welcome(self) -> Welcome:
+        """What the node said when the connection was made."""
+        return self._connection.welcome
 
     async def ask_info(self) -> Welcome:
         """Return a fresh Welcome of the node. Raises NodeUnavailableError."""
@@ -369,29 +374,36 @@ class Connections:
         self._refreshing = None
 
     async def _refresh(self) -> errors.MultiraftError | None:
+        """Ask one node after the other, until one tells where the first range is.
+
+        A node that is new, or keeps nothing, may not know. It is asked all the same, for others.
+        """
         failures: dict[str, errors.MultiraftError] = {}
+        is_answered = False
+        for asked, answer in self._whom_to_ask():
+            try:
+                welcome = await answer
+            except errors.MultiraftError as failure:
+                failures[asked] = failure
+                continue
+            is_answered = True
+            if welcome.first_range is not None:
+                break
+        return None if is_answered else _nobody_answers(failures)
+
+    def _whom_to_ask(self) -> Iterator[tuple[str, Awaitable[Welcome]]]:
+        """Yield nodes that are connected, those that are known by then, and the seeds."""
         for link in self._shuffled(self.links.values()):
-            try:
-                await link.ask_info()
-            except errors.MultiraftError as failure:
-                failures[f"n{link.node_id}"] = failure
-            else:
-                return None
+            yield f"n{link.node_id}", link.ask_info()
         for peer in self._shuffled(self.peers.values()):
-            try:
-                await self.open(peer.node_id)
-            except errors.MultiraftError as failure:
-                failures[peer.address] = failure
-            else:
-                return None
+            if peer.node_id not in self.links:
+                yield peer.address, _welcome(self.open(peer.node_id))
         for address in self._shuffled(self._seeds):
-            try:
-                await self._connect(address, NO_NODE)
-            except errors.MultiraftError as failure:
-                failures[address] = failure
-            else:
-                return None
-        return _nobody_answers(failures)
+            yield address, _welcome(self._connect(address, NO_NODE))
+
+
+async def _welcome(opening: Awaitable[Link]) -> Welcome:
+    return (await opening).welcome
 
 
 def _nobody_answers(failures: dict[str, errors.MultiraftError]) -> errors.MultiraftError:

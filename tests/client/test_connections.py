@@ -258,6 +258,27 @@ def test_a_node_that_does_not_answer_a_refresh_is_passed_over() -> None:
     run(main)
 
 
+def test_a_node_that_does_not_know_the_first_range_is_not_the_last_to_be_asked() -> None:
+    async def main(desk: Desk) -> None:
+        desk.cluster.newcomers.add(N1)
+        await desk.pool.refresh()
+        *_, of_connected, of_known = desk.welcomes
+        assert (of_connected.node_id, of_connected.first_range) == (N1, None)
+        assert of_known.node_id != N1
+        assert of_known.first_range is not None
+
+    run(main)
+
+
+def test_a_cluster_in_which_nobody_knows_the_first_range_has_answered() -> None:
+    async def main(desk: Desk) -> None:
+        desk.cluster.newcomers.update((N1, N2, N3))
+        await desk.pool.refresh()
+        assert {welcome.node_id for welcome in desk.welcomes[1:]} == {N1, N2, N3}
+
+    run(main)
+
+
 def test_closing_ends_what_is_under_way() -> None:
     async def main(desk: Desk) -> None:
         link, _ = await desk.link(N1)

@@ -119,6 +119,8 @@ class FakeCluster:
         """What nodes tell that they spend their time on."""
         self.locks: dict[RangeId, RangeLocksStatus] = {}
         """What leaders tell of locks."""
+        self.newcomers: set[NodeId] = set()
+        """Nodes that have yet to hear where the first range is."""
         self.clock_of: dict[NodeId, Timestamp] = {}
         """Clocks that are not the cluster's."""
         home = self.node_ids[:3]
@@ -217,7 +219,7 @@ class FakeCluster:
             self.cluster_id,
             node_id,
             self.clock_of.get(node_id, self.now()),
-            self.ranges[FIRST_RANGE].descriptor,
+            None if node_id in self.newcomers else self.ranges[FIRST_RANGE].descriptor,
             tuple(NodeAddress(n, address_of(n)) for n in self.node_ids),
         )
 
