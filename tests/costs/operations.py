@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from bench import bare_cluster
+from bench.bare_cluster import BareCluster
 from bench.bench_client import LoopbackTransport
 from multiraft.client import database
 from multiraft.client.database import Database
@@ -19,8 +21,6 @@ from multiraft.sim import loop as virtual_loop
 from multiraft.sim.clock import VirtualClock
 from multiraft.sim.loop import VirtualLoop
 from multiraft.sim.randomness import SeededRng
-from tests.costs import bare
-from tests.costs.bare import BareCluster
 from tests.costs.counting import CallCounter, Calls
 
 VALUE = bytes(256)
@@ -150,7 +150,7 @@ async def _of_client(loop: VirtualLoop, operation: Operation) -> Measured:
 
 
 async def _of_cluster(loop: VirtualLoop, operation: Operation) -> Measured:
-    async with bare.running(loop) as (cluster, db):
+    async with bare_cluster.running(loop) as (cluster, db):
         await db.put_many((_key(number), VALUE) for number in range(ROWS))
         await operation.round(db)  # The first one fills caches.
         await asyncio.sleep(1.0)  # Nobody is busy with anything else any more.
