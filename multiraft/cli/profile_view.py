@@ -26,6 +26,7 @@ class StageReport(msgspec.Struct, frozen=True):
     cpu_us: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    longest_us: int = 0
 
 
 class StallReport(msgspec.Struct, frozen=True):
@@ -121,13 +122,14 @@ def _beside(report: ProfileReport, requests: int) -> Table:
     table = tables.table()
     table.padding = (0, 0)
     table.add_column("beside the loop", no_wrap=True)
-    for name in ("runs", "ms", "/run µs", "/request µs"):
+    for name in ("runs", "ms", "longest ms", "/run µs", "/request µs"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage in report.beside:
         table.add_row(
             stage.name,
             _count(stage.runs),
             _milliseconds(stage.us),
+            _milliseconds(stage.longest_us),
             _quotient(stage.us, stage.runs),
             _quotient(stage.us, requests),
         )

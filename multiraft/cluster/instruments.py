@@ -37,22 +37,25 @@ class Reading(msgspec.Struct, frozen=True):
     """Of those seconds, what was spent on a processor."""
     bytes_in: int = 0
     bytes_out: int = 0
+    longest_s: float = 0.0
+    """Of one run, since somebody began to look; told of what waits, of threads and of garbage."""
 
     def since(self, earlier: "Reading") -> "Reading":
-        """Return what was counted after `earlier`."""
+        """Return what was counted after `earlier`, but for the longest run, which stays."""
         return Reading(
             self.runs - earlier.runs,
             self.seconds - earlier.seconds,
             self.cpu_s - earlier.cpu_s,
             self.bytes_in - earlier.bytes_in,
             self.bytes_out - earlier.bytes_out,
+            self.longest_s,
         )
 
 
 class Counter:
     """A Reading in the making."""
 
-    __slots__ = ("bytes_in", "bytes_out", "cpu_s", "runs", "seconds")
+    __slots__ = ("bytes_in", "bytes_out", "cpu_s", "longest_s", "runs", "seconds")
 
     def __init__(self) -> None:
         self.runs = 0
@@ -60,10 +63,19 @@ class Counter:
         self.cpu_s = 0.0
         self.bytes_in = 0
         self.bytes_out = 0
+        self.longest_s = 0.0
+
+    def took(self, seconds: float) -> None:
+        """A run that did not have the loop to itself has ended."""
+        self.runs += 1
+        self.seconds += seconds
+        self.longest_s = max(self.longest_s, seconds)
 
     def read(self) -> Reading:
         """Return what was counted so far."""
-        return Reading(self.runs, self.seconds, self.cpu_s, self.bytes_in, self.bytes_out)
+        return Reading(
+            self.runs, self.seconds, self.cpu_s, self.bytes_in, self.bytes_out, self.longest_s
+        )
 
 
 class Watch:
@@ -84,6 +96,8 @@ class Watch:
 
     def restart(self) -> None:
         """The loop is outside all stages now, and nothing was counted for a while."""
+        for counter in self._counters.values():
+            counter.longest_s = 0.0
         self._current = self._outside
         self._since = self.now()
         self._cpu_since = self.cpu()
@@ -139,8 +153,7 @@ class Watch:
             began = now()
 
             def called_back(*arguments: Any) -> None:  # noqa: ANN401
-                counter.runs += 1
-                counter.seconds += now() - began
+                counter.took(now() - began)
                 done(*arguments)
 
             return method(owner, called_back)
@@ -156,8 +169,7 @@ class Watch:
             try:
                 return method(*arguments)
             finally:
-                counter.runs += 1
-                counter.seconds += now() - began
+                counter.took(now() - began)
                 counter.cpu_s += cpu() - cpu_began
 
         return run
@@ -262,5 +274,4 @@ class Instruments:
         if phase == "start":
             self._collecting_since = now
         else:
-            self._garbage.runs += 1
-            self._garbage.seconds += now - self._collecting_since
+            self._garbage.took(now - self._collecting_since)

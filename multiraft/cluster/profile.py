@@ -136,6 +136,8 @@ class StageProfile(msgspec.Struct, frozen=True):
     """Processor time; 0 where only waiting was measured."""
     bytes_in: int
     bytes_out: int
+    longest_us: int
+    """Of one run, beside the loop: since this, or another profile at the same time, began."""
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -241,7 +243,13 @@ def _stage_between(name: str, before: _Moment, after: _Moment) -> StageProfile:
     none = Reading()
     seen = after.readings.get(name, none).since(before.readings.get(name, none))
     return StageProfile(
-        name, seen.runs, _us(seen.seconds), _us(seen.cpu_s), seen.bytes_in, seen.bytes_out
+        name,
+        seen.runs,
+        _us(seen.seconds),
+        _us(seen.cpu_s),
+        seen.bytes_in,
+        seen.bytes_out,
+        _us(seen.longest_s),
     )
 
 

@@ -125,9 +125,21 @@ def test_waits_and_threads_count_beside_the_stages(scene: Scene) -> None:
         scene.kitchen.stock_up()
         scene.kitchen.orders.pop()("here")
     assert told == ["here"]
-    assert scene.read("delivery") == Reading(1, 1.75 + 5.0)
-    assert scene.read("stock") == Reading(1, 5.0, 2.0)
+    assert scene.read("delivery") == Reading(1, 6.75, longest_s=6.75)
+    assert scene.read("stock") == Reading(1, 5.0, 2.0, longest_s=5.0)
     assert scene.read("cook") == Reading(1, 1.5, 1.0, bytes_in=1)
+
+
+def test_the_longest_run_is_that_since_somebody_began_to_look(scene: Scene) -> None:
+    for dishes in (3, 1):
+        with scene.instruments.watched():
+            scene.kitchen.deliver(print)
+            scene.clocks.work(dishes)
+            scene.kitchen.orders.pop()()
+            scene.kitchen.deliver(print)
+            scene.kitchen.orders.pop()()
+            assert scene.read("delivery").longest_s == dishes
+    assert scene.read("delivery").seconds == 4.0
 
 
 def test_garbage_collections_are_counted(scene: Scene) -> None:
