@@ -106,6 +106,7 @@ class Invariants:
 
         store._turn = turn  # type: ignore[method-assign]
         self.snapshots.watch(store)
+        newest_watch.watch(store, self.report)
         submit = self.reads.watch(member.name, partial(lease_watch.covers, store), store.submit)
         store.submit = submit  # type: ignore[method-assign,assignment]
 

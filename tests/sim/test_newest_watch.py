@@ -41,6 +41,27 @@ def test_a_version_that_is_not_the_newest_any_more_is_told() -> None:
     virtual_loop.run(main)
 
 
+def test_a_wrong_version_is_told_when_it_is_asked_for() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        cluster = Cluster(loop)
+        await cluster.start()
+        async with cluster.connect() as db:
+            await db.put(b"m", b"1")
+            before = dict(_remembered(_leader(cluster)))
+            await db.put(b"m", b"2")
+            entries = _remembered(_leader(cluster))
+            after = dict(entries)
+            entries.update(before)
+            assert await db.get(b"m") == b"1", "it is believed"
+            entries.update(after)
+        violations = cluster.invariants.violations
+        assert len([each for each in violations if "as the newest of" in each]) == 1
+        violations.clear()  # What was read is told, too.
+        await cluster.stop()
+
+    virtual_loop.run(main)
+
+
 def test_keys_that_a_split_has_taken_away_are_others_business() -> None:
     async def main(loop: VirtualLoop) -> None:
         cluster = Cluster(loop)
