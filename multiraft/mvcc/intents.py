@@ -72,6 +72,7 @@ class ChangeSet:
         "laid",
         "removed",
         "size_bytes",
+        "written",
     )
 
     def __init__(self, reader: Reader) -> None:
@@ -84,6 +85,8 @@ class ChangeSet:
         """The intents that are there once this is applied, by key."""
         self.removed: list[tuple[bytes, bytes]] = []
         """Keys, and whose intent is gone from each once this is applied."""
+        self.written: list[Version] = []
+        """The versions, in the order of their puts."""
         self.size_bytes = 0
         """Of the versions that are written."""
 
@@ -126,8 +129,10 @@ class ChangeSet:
         assert newest is None or newest.timestamp < timestamp, "a version lies above all others"
         kind = TOMBSTONE if value is None else VALUE
         physical = layout.version_key(key, timestamp)
-        stored = versions.encode(Version(timestamp, kind, write_id, b"", value or b""))
+        version = Version(timestamp, kind, write_id, b"", value or b"")
+        stored = versions.encode(version)
         self._puts += (physical, stored)
+        self.written.append(version)
         difference = self._difference(key)
         difference.versions += 1
         difference.version_bytes += len(physical) + len(stored)

@@ -4,13 +4,14 @@ Purpose
     A write must know what it replaces, and most reads want what was written last. A seek for it
     costs about as much as all else that evaluating a put does.
 Invariants
-    - What `LeaseholderReader.known` returns is what `reads.newest` would find in the engine, an
-      outcome of a later write aside, as soon as the batch under way is written. Nobody asks before:
-      the latches of what is being applied are held till then.
+    - What `LeaseholderReader.known` returns is what comes first of its key in the engine, outcomes
+      included, as soon as the batch under way is written. Nobody asks before: the latches of what
+      is being applied are held till then.
     - A reader sees only what was noted through itself, and a leaseholder has one for its term: so
       what others wrote in between is not missed.
     - Only what is certain to be the newest is noted: what a plain write left, at a time of the
-      leaseholder's clock. Whatever else touches a key, or may, makes it forgotten.
+      leaseholder's clock, or a commit in one phase, above all that its keys had. Whatever else
+      touches a key, or may, makes it forgotten.
     - A key that a split takes away may stay remembered as it was. Nobody asks through its former
       leaseholder any more: under their latches, requests are first checked against the span of the
       range (`Replica.mismatch`), which never grows again while a term lasts.
@@ -57,7 +58,7 @@ class LeaseholderReader(EngineReader):
         return found[1] if found is not None and found[0] is self else None
 
     def wrote(self, puts: tuple[bytes, ...], written: Iterable[Version]) -> None:
-        """A plain write is applied: `written`, as the alternating keys and values of `puts`."""
+        """A write is applied: `written`, with the first keys and values that `puts` alternates."""
         newest = self._newest
         entries = newest.entries
         physicals: Iterator[bytes] = iter(puts)

@@ -19,9 +19,9 @@ class Reader(Protocol):
     """Ordered access to physical keys; see layout.py for these."""
 
     def known(self, prefix: bytes) -> Version | None:
-        """Return the newest version of the key with this version prefix, if that is remembered.
+        """Return the newest version of the key with this version prefix, outcomes included.
 
-        None says nothing. It may be an outcome only if nothing is newer, outcomes included.
+        None if that is not remembered, which says nothing.
         """
         ...
 

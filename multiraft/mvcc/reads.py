@@ -65,6 +65,9 @@ def newest_and_last(reader: Reader, key: bytes) -> tuple[Version | None, Timesta
     Who chooses a time that is not the clock's must not write over an outcome.
     """
     prefix = layout.version_prefix(key)
+    known = reader.known(prefix)
+    if known is not None and known.kind != OUTCOME:
+        return known, known.timestamp
     end = prefix + _PAST_ALL_VERSIONS
     found = reader.first(prefix, end)
     if found is None:

@@ -15,7 +15,7 @@ Invariants
       request may come again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Protocol
 
 import msgspec
@@ -57,7 +57,7 @@ class Written(Counted, Protocol):
         ...
 
     @property
-    def written(self) -> Iterable[Version]:
+    def written(self) -> Collection[Version]:
         """What the part leaves, in the order of the puts of its effects."""
         ...
 
@@ -93,7 +93,7 @@ class LonePut:
         stats = RangeStats(live_keys, live_bytes, 1, len(physical) + len(stored))
         self._key = key
         self._effects = Effects((physical, stored), stats)
-        self.written: Iterable[Version] = (version,)
+        self.written: Collection[Version] = (version,)
 
     def writes(self, key: bytes) -> bool:
         """See Written."""
@@ -159,7 +159,7 @@ class WriteSet:
         self._write(key, Version(self._timestamp, OUTCOME, self._id, result))
 
     @property
-    def written(self) -> Iterable[Version]:
+    def written(self) -> Collection[Version]:
         """What the part leaves, in the order of the puts of its effects."""
         return self._written.values()
 

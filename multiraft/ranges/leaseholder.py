@@ -247,7 +247,7 @@ class Leaseholder:
         descriptor, applied = replica.descriptor, replica.applied
         assert descriptor is not None, "who serves has a descriptor"
         return Setting(
-            context.reader,
+            self.reader,
             self.cache,
             self.recent,
             self.locks,

@@ -11,7 +11,7 @@ Invariants
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, cast
 
 from multiraft import errors
@@ -21,6 +21,7 @@ from multiraft.ids import Timestamp
 from multiraft.model import keys
 from multiraft.model.requests import BatchReply, BatchRequest, Scan
 from multiraft.model.transaction import TransactionMeta
+from multiraft.mvcc.versions import Version
 from multiraft.mvcc.writes import Written
 from multiraft.ranges.commands import validation
 
@@ -133,6 +134,14 @@ class Pending:
 
     # -- what the kinds of parts do ----------------------------------------------------------------
 
+    @property
+    def newest(self) -> Collection[Version]:
+        """What a proposed part leaves, if these are sure to be the newest versions of all its keys.
+
+        In the order of the puts that its command begins with.
+        """
+        return ()
+
     def _latches(self) -> Latch:
         """Return what the part reads and writes."""
         raise NotImplementedError
@@ -186,6 +195,11 @@ class PendingWrite(Pending):
         settled = self.holder.write(self)
         if settled is not None:
             self.finish(settled)
+
+    @property
+    def newest(self) -> Collection[Version]:
+        """See Pending."""
+        return self.write_set.written
 
     def committed(self) -> None:
         """The write set is certain to be in the engine before anybody gets its latches: answer."""

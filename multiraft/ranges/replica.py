@@ -42,7 +42,7 @@ from multiraft.ranges import apply, messages, state, triggers
 from multiraft.ranges.lease import Lease
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command, SplitTrigger
-from multiraft.ranges.pending import PendingWrite, Reply
+from multiraft.ranges.pending import Pending, PendingWrite, Reply
 from multiraft.ranges.proposals import Proposal
 from multiraft.ranges.snapshot import StagedSnapshot
 from multiraft.ranges.state import AppliedState, RangeState, Tombstone
@@ -450,8 +450,9 @@ class Replica:
                     note(command.id, command.timestamp)
                 for write_id, timestamp in command.also:
                     note(write_id, timestamp)
-                if type(waiter) is PendingWrite:
-                    reader.wrote(command.puts, waiter.write_set.written)
+                newest = waiter.newest if isinstance(waiter, Pending) else ()
+                if newest:
+                    reader.wrote(command.puts, newest)
                 else:
                     reader.forget(command.puts, command.deletes)
 

@@ -12,7 +12,7 @@ Invariants
       locks that are not replicated, when the part that takes them is evaluated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import cast
 
 import msgspec
@@ -36,6 +36,7 @@ from multiraft.model.transaction_requests import (
     ResolveIntent,
 )
 from multiraft.mvcc.intents import ChangeSet
+from multiraft.mvcc.versions import Version
 from multiraft.ranges import lock_conflicts
 from multiraft.ranges.commands import intents, one_phase, records, transaction_reads
 from multiraft.ranges.commands.setting import Outcome, Setting
@@ -97,6 +98,12 @@ class PendingPart(Pending):
         if txn is None:
             return super()._order()
         return txn.meta.began or self.request.issued_at, txn.meta.id
+
+    @property
+    def newest(self) -> Collection[Version]:
+        """See Pending: what a commit in one phase leaves lies above all that its keys had."""
+        changes = self.outcome.changes
+        return changes.written if changes is not None and self.outcome.id else ()
 
     # -- latches ---------------------------------------------------------------------------------
 

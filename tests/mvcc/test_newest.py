@@ -80,6 +80,7 @@ def test_reads_find_what_they_find_without_it(
         assert len(newest.entries) <= entries_max
         for key in KEYS:
             assert reads.newest(reader, key) == reads.newest(plain, key)
+            assert reads.newest_and_last(reader, key) == reads.newest_and_last(plain, key)
             at = Timestamp(asked_at)
             assert reads.get(reader, key, at) == reads.get(plain, key, at)
 
