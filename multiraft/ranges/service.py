@@ -30,8 +30,8 @@ PENDING_MAX = 10_000
 PENDING_BYTES_MAX = 64 << 20
 REPLY_BYTES_MAX = 8 << 20
 BEGUN_MAX = 64
-"""So many requests are begun in one round of the loop: what they propose is on its way to others
-while the next are looked at."""
+"""So many requests of a frame are begun before the loop gets to run: what they propose is on its
+way to others while the next are looked at."""
 REPLIES_UNSENT_MAX = 16
 ROWS_UNSENT_MAX = 300
 """So many replies to reads, with so many rows, are collected before they leave, and before it is

@@ -1,7 +1,8 @@
 """A page of a scan that was asked for before the application wants it.
 
 Invariants
-    - It counts as read only when it is taken: what nobody has looked at disturbs nobody.
+    - It counts as read only when it is taken: that others change what nobody has looked at fails no
+      refresh. Its range takes it for read all the same, so their writes come above its time.
     - It is taken only if it was read at the time, and under the ID, that the transaction has then;
       a refresh under way does not know of it. Otherwise it is as if it had never been asked for,
       and so it is with an error: who asks again finds out what to do about it.
