@@ -330,7 +330,9 @@ class Attempt:
         for operation in operations:
             if isinstance(operation, Scan):
                 self.may_lock_more = True
-                self.set_anchor(operation.start)
+                # A span may begin behind the longest key that there can be.
+                longest = self.coordinator.limits.key_bytes_max + 1
+                self.set_anchor(operation.start[:longest])
         self.coordinator.heartbeats.add(self)
 
     def set_locked(self, wanted: Sequence[bytes]) -> None:

@@ -3,13 +3,16 @@
 import asyncio
 from functools import partial
 
+import msgspec
 import pytest
 
 import multiraft
 from multiraft import errors
 from multiraft.client.transaction import Transaction
+from multiraft.config import LimitsConfig
 from multiraft.model import encoding
 from multiraft.testing import Cluster, simulated
+from multiraft.testing.cluster import SETTINGS
 
 ACCOUNTS = [b"account/%d" % number for number in range(6)]
 
@@ -155,6 +158,25 @@ async def test_what_a_scan_has_locked_is_free_at_once_if_its_answer_was_lost(
     assert await locks(db) == 12
     await asyncio.sleep(0.5)
     assert await locks(db) == 0
+
+
+@simulated(config=msgspec.structs.replace(SETTINGS, limits=LimitsConfig(scan_keys_max=1)))
+async def test_a_scan_for_update_goes_on_behind_the_longest_key_under_another_id(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    longest = bytes(LimitsConfig().key_bytes_max)
+    await db.put_many({longest: b"1", b"next": b"2"})
+    vanished = cluster.connect(name="vanished")
+    await vanished.open()
+    async with vanished.transaction(deadline_s=100) as txn:
+        rows = txn.scan(for_update=True)
+        assert await anext(rows) == (longest, b"1")
+        cluster.partition(["vanished"])
+        await db.put(longest, b"other")
+        cluster.heal()
+        await asyncio.sleep(2.0)  # It learns that it was aborted, and goes on.
+        assert await anext(rows) == (b"next", b"2")
+        await rows.aclose()
 
 
 @simulated(seeds=3)
