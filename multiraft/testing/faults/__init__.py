@@ -51,6 +51,7 @@ from multiraft.testing.faults.kills import (
 from multiraft.testing.faults.late_requests import LateRequests
 from multiraft.testing.faults.links import HeavyTail, Loss, NarrowLinks, ResetClients, SlowLinks
 from multiraft.testing.faults.operations import ChangeReplicas, Split, Transfer
+from multiraft.testing.faults.split_under_snapshot import SplitUnderSnapshot
 from multiraft.testing.faults.stale_tail import StaleTail
 from multiraft.testing.faults.supporters import RestartSupporters
 from multiraft.testing.faults.swap_supporter import SwapSupporter
@@ -105,6 +106,7 @@ AnyFault = (
     | ChangeReplicas
     | SwapSupporter
     | StaleTail
+    | SplitUnderSnapshot
 )
 """What a `[[fault]]` table may be, told by its `kind`."""
 

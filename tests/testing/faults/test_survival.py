@@ -15,7 +15,7 @@ from tests.support.hurting import nobody_is_hurt, tag_of
 EPISODES = 2
 FIVE_NODES = ("kill-minority", "freeze-two", "partition", "bridge", "ring")
 """With three nodes these are special cases."""
-ONLY_FIVE_NODES = ("swap-supporter", "stale-tail")
+ONLY_FIVE_NODES = ("swap-supporter", "stale-tail", "split-under-snapshot")
 HURTS_CLIENTS = ("vanish",)
 """Its own tests have clients that can vanish."""
 CASES = [
