@@ -28,6 +28,7 @@ from multiraft.cluster.garbage_queue import GarbageQueue
 from multiraft.cluster.node_status import NodeStatus
 from multiraft.cluster.replica_gc import ReplicaGc
 from multiraft.cluster.replicate_queue import ReplicateQueue
+from multiraft.cluster.settled import Settled
 from multiraft.config import Config, NetConfig
 from multiraft.ids import NodeId
 from multiraft.model import encoding
@@ -370,6 +371,8 @@ async def run_node(settings: NodeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     node = await start_node(settings)
+    settled = Settled(lambda: len(node.store.replicas), loop.call_soon_threadsafe)
+    settled.start()
     ready = {
         "event": "ready",
         "node_id": node.me.node_id,
@@ -381,6 +384,7 @@ async def run_node(settings: NodeSettings) -> None:
     waiter = asyncio.ensure_future(stop.wait())
     await asyncio.wait((waiter, node.failed), return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
+    settled.stop()
     if node.failed.done():
         # No orderly end: whatever made the store fail, its files are left as they are.
         raise node.failed.result()
