@@ -66,7 +66,7 @@ POINTS = (
     Point("transaction_buffer_bytes_max", "client", (1, 100), "writes laid before the commit"),
     Point("transaction_call_keys_max", "client", (1, 2), "reads, writes, refreshes in many calls"),
     Point("transaction_spans_max", "client", (1, 4), "refreshes of more than was read"),
-    Point("transaction_heartbeat_ms", "client", (20, 600), "many signs of life, or late ones"),
+    Point("transaction_heartbeat_ms", "client", (100, 600), "many signs of life, or late ones"),
     Point("transaction_contended_ms", "client", (1, 10_000), "keys locked at once, or never"),
     Point("issued_at_margin_ms", "client", (0, 1_000), "requests dated late, or long ago"),
 )

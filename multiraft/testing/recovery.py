@@ -11,10 +11,12 @@ Invariants
       finds out only when its store asks, which it does every `replica_gc.INTERVAL_S`.
 """
 
+import contextlib
 from collections.abc import Callable
 
 from multiraft.cluster import replica_gc
 from multiraft.ids import RangeId
+from multiraft.raft import quorum
 from multiraft.ranges.replica import Replica
 from multiraft.sim.cluster import Cluster
 
@@ -45,6 +47,35 @@ class Recovery:
             within_s=replica_gc.INTERVAL_S + self._bound_s,
             step_s=_STEP_S,
         )
+
+    async def wait_until_able(self) -> None:
+        """Return when every range can commit, or after `bound_s`: then `wait` will fail."""
+        with contextlib.suppress(AssertionError):
+            await self._cluster.until(self.can_commit, within_s=self._bound_s, step_s=_STEP_S)
+
+    def can_commit(self) -> bool:
+        """Whether every range is served, and living voters enough have what it has committed.
+
+        Without those who are lost it may take a voter that is far behind, and has a snapshot to
+        receive: until then nothing new can be committed.
+        """
+        return all(self._can_commit(range_id) for range_id in self._cluster.range_ids())
+
+    def _can_commit(self, range_id: RangeId) -> bool:
+        leader = self._cluster.leader(range_id)
+        if leader is None:
+            return False
+        replica = leader.replica(range_id)
+        core, leadership = replica.core, replica.core.leadership
+        if leadership is None:
+            return False
+        living = {member.number for member in self._cluster.running()}
+        matches = {
+            voter: progress.match_index
+            for voter, progress in leadership.progress.items()
+            if replica.node_of(voter) in living
+        }
+        return quorum.reached(core.configuration, matches) >= core.commit_index
 
     def is_well(self, replicas_of: ReplicasOf) -> bool:
         """Whether every range is served and these replicas of it are equal."""

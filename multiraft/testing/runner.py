@@ -232,6 +232,7 @@ class Run:
         """Every call under way must end: faults are over."""
         tasks = [task for clients in self._groups for task in clients.tasks]
         healed = self.loop.time()
+        await Recovery(self.cluster, self.recovery_bound_s).wait_until_able()
         done, pending = await asyncio.wait(tasks, timeout=self.answer_bound_s)
         self._ended_s = self.loop.time() - healed
         if pending:
@@ -242,8 +243,8 @@ class Run:
                 for each in clients.history.open()
             ]
             self.problems.append(
-                f"{len(pending)} clients did not end within {self.answer_bound_s:g} s of the last "
-                f"fault; calls under way: {'; '.join(calls) or 'none'}"
+                f"{len(pending)} clients did not end within {self.answer_bound_s:g} s after every "
+                f"range could commit again; calls under way: {'; '.join(calls) or 'none'}"
             )
         for task in pending:
             task.cancel()
@@ -261,7 +262,7 @@ class Run:
 
     @property
     def answer_bound_s(self) -> float:
-        """How long a call may take after the last fault; the most patient clients wait longer.
+        """How long a call may take once every range can commit; patient clients wait for longer.
 
         What it can wait for, one after the other: a start, elections in place of the dead, and of
         those who are lost only now, and for locks that nobody holds any more.

@@ -119,3 +119,44 @@ def test_without_a_leaseholder_every_replica_counts() -> None:
         assert not recovery.is_well(recovery.members)
 
     virtual_loop.run(main)
+
+
+def test_a_range_cannot_commit_before_enough_voters_have_what_is_committed() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        cluster = Cluster(loop)
+        await cluster.start()
+        leader = cluster.leader()
+        assert leader is not None
+        behind, lost = (number for number in cluster.members if number != leader.number)
+        recovery = Recovery(cluster, BOUND_S)
+        async with cluster.connect() as db:
+            await cluster.crash(behind)
+            for number in range(20):
+                await db.put(b"%d" % number, b"")
+        assert recovery.can_commit()
+        cluster.kill(lost)
+        assert cluster.leader() is leader, "its lease is not over yet"
+        assert not recovery.can_commit()
+        await cluster.restart(behind)
+        await recovery.wait_until_able()
+        assert recovery.can_commit()
+        applied = {
+            member.number: member.replica().core.commit_index for member in cluster.running()
+        }
+        assert applied[behind] >= 20
+        await cluster.stop()
+
+    virtual_loop.run(main)
+
+
+def test_whoever_waits_for_what_never_becomes_able_waits_no_longer_than_the_bound() -> None:
+    async def main(loop: VirtualLoop) -> float:
+        cluster = Cluster(loop)
+        await cluster.start()
+        for number in (1, 2):
+            await cluster.crash(number)
+        began = loop.time()
+        await Recovery(cluster, BOUND_S).wait_until_able()
+        return loop.time() - began
+
+    assert virtual_loop.run(main) == pytest.approx(BOUND_S, abs=1.0)
