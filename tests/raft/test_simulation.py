@@ -1,6 +1,7 @@
-"""A fixed set of seeds of tests/support/raft_simulation.py. MULTIRAFT_SEEDS=N tries N others.
+"""A fixed set of seeds of tests/support/raft_simulation.py.
 
-A failure names its seed; `World(seed, ...).run(...)` repeats it exactly.
+MULTIRAFT_SEEDS=N tries N others, with MULTIRAFT_EVENTS=M events each. A failure names its seed;
+`World(seed, ...).run(...)` repeats it exactly.
 """
 
 import os
@@ -15,10 +16,10 @@ FIXED_SEEDS = 200
 BLOCK = 20
 
 
-def run(seed: int) -> World:
+def run(seed: int, events: int = EVENTS) -> World:
     world = World(seed, voters=3 + 2 * (seed % 2), stores=5 + seed % 3)
     try:
-        world.run(EVENTS)
+        world.run(events)
     except Exception as error:
         raise AssertionError(f"seed {seed}: {error}") from error
     return world
@@ -30,10 +31,12 @@ def test_every_seed_is_safe_and_comes_to_rest(first: int) -> None:
         run(seed)
 
 
+@pytest.mark.timeout(0)
 def test_as_many_other_seeds_as_asked_for() -> None:
     start = random.SystemRandom().randrange(1 << 32)
+    events = int(os.environ.get("MULTIRAFT_EVENTS", EVENTS))
     for seed in range(start, start + int(os.environ.get("MULTIRAFT_SEEDS", "0"))):
-        run(seed)
+        run(seed, events)
 
 
 def test_one_seed_is_one_run() -> None:
