@@ -38,8 +38,10 @@ from multiraft.ids import NodeId
 
 IDLE_PREFIX = b"multiraft-idle/"
 SPLITS_CONCURRENT = 8
+SERVED_S_MAX = 600.0
+LOOK_S = 0.1
 QUIET_S = 3.0
-"""After a start, before it counts how busy nodes are that have nothing to do."""
+"""After elections, before it counts how busy nodes are that have nothing to do."""
 IDLE_S = 5.0
 MIB = 1 << 20
 
@@ -71,6 +73,8 @@ class Round(msgspec.Struct, frozen=True):
     """Of the node that has most, before puts."""
     restart_s: float
     """Of the slowest node."""
+    elections_s: float
+    """From then until every range has a leader that serves."""
 
 
 def bisected(count: int) -> Iterator[int]:
@@ -101,6 +105,17 @@ async def make_idle(db: Database, count: int) -> float:
     return time.monotonic() - began
 
 
+async def until_served(db: Database, ranges: int) -> float:
+    """Return how long it took until nodes lead so many ranges and serve them."""
+    began = time.monotonic()
+    while time.monotonic() < began + SERVED_S_MAX:
+        statuses = [info.status for info in await db.admin.nodes() if info.status is not None]
+        if sum(status["store"]["leaders"] for status in statuses) >= ranges:
+            return time.monotonic() - began
+        await asyncio.sleep(LOOK_S)
+    raise TimeoutError(f"not all of {ranges:,} ranges were served within {SERVED_S_MAX:g} s")
+
+
 def leaders_for(ranges: int, nodes: Sequence[NodeId], *, spread: bool) -> list[NodeId]:
     """Return who should lead each of the busy ranges."""
     return [nodes[number % len(nodes)] if spread else nodes[0] for number in range(ranges)]
@@ -108,12 +123,14 @@ def leaders_for(ranges: int, nodes: Sequence[NodeId], *, spread: bool) -> list[N
 
 async def place_leaders(db: Database, *, spread: bool) -> None:
     """Have the busy ranges led as asked for."""
-    found = await db.admin.ranges()
+    found = await db.admin.ranges(with_status=False)
     busy = [info for info in found if PREFIX.encode() in info.descriptor.start]
     nodes = sorted(NodeId(replica.node_id) for replica in busy[0].descriptor.replicas)
     for info, wanted in zip(busy, leaders_for(len(busy), nodes, spread=spread), strict=True):
-        if info.leader != wanted:
-            await db.admin.transfer(info.descriptor.range_id, wanted)
+        range_id = info.descriptor.range_id
+        status = await db.admin.replica_status(range_id, wanted)
+        if status is None or status["leader"] != wanted:
+            await db.admin.transfer(range_id, wanted)
 
 
 class Side:
@@ -145,6 +162,7 @@ class Side:
         """Start the cluster, measure, and stop it."""
         async with self._running() as (cluster, db):
             restart_s = self._restart_s
+            elections_s = await until_served(db, self._shape.ranges + self._idle)
             await asyncio.sleep(QUIET_S)
             idle_cores = await _idle_cores(cluster)
             memory = max(process_usage.resident_bytes(node.pid) for node in cluster.nodes)
@@ -159,6 +177,7 @@ class Side:
             idle_cores=idle_cores,
             memory_bytes=memory,
             restart_s=restart_s,
+            elections_s=elections_s,
         )
 
     @contextlib.asynccontextmanager
@@ -224,6 +243,7 @@ def table(settings: Settings, one: Sequence[Round], many: Sequence[Round]) -> Ta
     row("idle, % of a core, busiest node", lambda each: 100 * each.idle_cores, ".1f")
     row("memory MiB, largest node", lambda each: each.memory_bytes / MIB, ",.0f")
     row("all nodes restarted in s", lambda each: each.restart_s, ".1f")
+    row("... all ranges served after s", lambda each: each.elections_s, ".1f")
     return shown
 
 

@@ -15,7 +15,7 @@ SETTINGS = Settings(64, 16, spread=False, callers=64, rounds=3, seconds=1.0, key
 
 
 def rounds(*puts_per_second: float) -> list[Round]:
-    return [Round(each, 1.0, 9.0, 80.0, 10.0, 0.02, 64 << 20, 1.5) for each in puts_per_second]
+    return [Round(each, 1.0, 9.0, 80.0, 10.0, 0.02, 64 << 20, 1.5, 0.5) for each in puts_per_second]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 64, 1_000])
@@ -40,6 +40,16 @@ async def test_idle_ranges_are_made_beside_those_there_are(cluster: Cluster, db:
     await cluster.until_served()
     descriptors = [info.descriptor for info in await db.admin.ranges(with_status=False)]
     assert len(descriptors) == before + 12
+
+
+@cluster_test()
+async def test_ranges_are_waited_for_until_all_are_served(cluster: Cluster, db: Database) -> None:
+    ranges = len(await db.admin.ranges(with_status=False))
+    assert await many_ranges.until_served(db, ranges) < 1.0
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(many_ranges, "SERVED_S_MAX", 0.0)
+        with pytest.raises(TimeoutError):
+            await many_ranges.until_served(db, ranges + 1)
 
 
 def test_rounds_are_compared_one_by_one() -> None:
