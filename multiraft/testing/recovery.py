@@ -11,8 +11,9 @@ Invariants
       finds out only when its store asks, which it does every `replica_gc.INTERVAL_S`.
 """
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from multiraft.cluster import replica_gc
 from multiraft.ids import RangeId
@@ -48,16 +49,23 @@ class Recovery:
             step_s=_STEP_S,
         )
 
-    async def wait_until_able(self) -> None:
-        """Return when every range can commit, or after `bound_s`: then `wait` will fail."""
+    async def wait_until_able(self, calls: Sequence[asyncio.Task[None]]) -> None:
+        """Return when every range can commit, when the calls have ended, or after `bound_s`.
+
+        Calls may reach their deadlines long before a voter has caught up.
+        """
         with contextlib.suppress(AssertionError):
-            await self._cluster.until(self.can_commit, within_s=self._bound_s, step_s=_STEP_S)
+            await self._cluster.until(
+                lambda: self.can_commit() or all(call.done() for call in calls),
+                within_s=self._bound_s,
+                step_s=_STEP_S,
+            )
 
     def can_commit(self) -> bool:
         """Whether every range is served, and living voters enough have what it has committed.
 
         Without those who are lost it may take a voter that is far behind, and has a snapshot to
-        receive: until then nothing new can be committed.
+        receive, or an entry for each round trip: until then nothing new can be committed.
         """
         return all(self._can_commit(range_id) for range_id in self._cluster.range_ids())
 

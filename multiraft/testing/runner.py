@@ -232,7 +232,7 @@ class Run:
         """Every call under way must end: faults are over."""
         tasks = [task for clients in self._groups for task in clients.tasks]
         healed = self.loop.time()
-        await Recovery(self.cluster, self.recovery_bound_s).wait_until_able()
+        await Recovery(self.cluster, self.recovery_bound_s).wait_until_able(tasks)
         done, pending = await asyncio.wait(tasks, timeout=self.answer_bound_s)
         self._ended_s = self.loop.time() - healed
         if pending:

@@ -1,5 +1,7 @@
 """When a hurt cluster has recovered, and how long that may take."""
 
+import asyncio
+
 import pytest
 
 from multiraft.cluster import replica_gc
@@ -138,7 +140,7 @@ def test_a_range_cannot_commit_before_enough_voters_have_what_is_committed() -> 
         assert cluster.leader() is leader, "its lease is not over yet"
         assert not recovery.can_commit()
         await cluster.restart(behind)
-        await recovery.wait_until_able()
+        await recovery.wait_until_able([asyncio.create_task(asyncio.sleep(FAR))])
         assert recovery.can_commit()
         applied = {
             member.number: member.replica().core.commit_index for member in cluster.running()
@@ -156,7 +158,21 @@ def test_whoever_waits_for_what_never_becomes_able_waits_no_longer_than_the_boun
         for number in (1, 2):
             await cluster.crash(number)
         began = loop.time()
-        await Recovery(cluster, BOUND_S).wait_until_able()
+        await Recovery(cluster, BOUND_S).wait_until_able([asyncio.create_task(asyncio.sleep(FAR))])
         return loop.time() - began
 
     assert virtual_loop.run(main) == pytest.approx(BOUND_S, abs=1.0)
+
+
+def test_nobody_waits_for_ranges_once_all_calls_have_ended() -> None:
+    async def main(loop: VirtualLoop) -> float:
+        cluster = Cluster(loop)
+        await cluster.start()
+        for number in (1, 2):
+            await cluster.crash(number)
+        began = loop.time()
+        calls = [asyncio.create_task(asyncio.sleep(delay_s)) for delay_s in (1.0, 3.0)]
+        await Recovery(cluster, BOUND_S).wait_until_able(calls)
+        return loop.time() - began
+
+    assert virtual_loop.run(main) == pytest.approx(3.0, abs=0.1)
