@@ -6,7 +6,8 @@ Purpose
 Invariants
     - A range is well when it has a leaseholder and all its replicas have applied the same log.
     - Members have `bound_s` for that, and have it again whenever they have come nearer: who was
-      away may have a long way to go, an entry for each round trip if settings are small.
+      away may have a long way to go, an entry for each round trip if settings are small. While a
+      snapshot travels nobody comes nearer, so the time that it takes is added.
     - A replica that was removed while nobody could tell it so is no member. It has to go, too, but
       finds out only when its store asks, which it does every `replica_gc.INTERVAL_S`.
 """
@@ -14,6 +15,8 @@ Invariants
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+
+import msgspec
 
 from multiraft.cluster import replica_gc
 from multiraft.ids import RangeId
@@ -36,10 +39,11 @@ class Recovery:
     async def wait(self) -> None:
         """Return when all is well. AssertionError if it does not become so in time."""
         least = self.entries_behind()
+        within_s = self._bound_s if self.is_well(self.members) else self._bound_s + self._snapshot_s
         while not self.is_well(self.members):
             await self._cluster.until(
                 lambda: self.is_well(self.members) or self.entries_behind() < least,  # noqa: B023
-                within_s=self._bound_s,
+                within_s=within_s,
                 step_s=_STEP_S,
             )
             least = min(least, self.entries_behind())
@@ -48,6 +52,16 @@ class Recovery:
             within_s=replica_gc.INTERVAL_S + self._bound_s,
             step_s=_STEP_S,
         )
+
+    @property
+    def _snapshot_s(self) -> float:
+        """How long a snapshot of the largest range travels at the pace that is set."""
+        sizes = [
+            len(msgspec.msgpack.encode(self._cluster.contents(leader.number, range_id)))
+            for range_id in self._cluster.range_ids()
+            if (leader := self._cluster.leader(range_id)) is not None
+        ]
+        return max(sizes, default=0) / self._cluster.config.ranges.snapshot_bytes_per_s
 
     async def wait_until_able(self, calls: Sequence[asyncio.Task[None]]) -> None:
         """Return when every range can commit, when the calls have ended, or after `bound_s`.

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from multiraft.cluster import replica_gc
@@ -9,7 +10,7 @@ from multiraft.ids import NodeId, RangeId
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.store import Store
 from multiraft.sim import loop as virtual_loop
-from multiraft.sim.cluster import Cluster
+from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.loop import VirtualLoop
 from multiraft.testing.recovery import Recovery
 
@@ -176,3 +177,30 @@ def test_nobody_waits_for_ranges_once_all_calls_have_ended() -> None:
         return loop.time() - began
 
     assert virtual_loop.run(main) == pytest.approx(3.0, abs=0.1)
+
+
+def test_a_snapshot_may_travel_for_as_long_as_its_pace_asks_for() -> None:
+    slowly = msgspec.structs.replace(
+        FAST.ranges,
+        log_keep_bytes=300,
+        log_bytes_max=2_048,
+        snapshot_bytes_per_s=4_096,
+        snapshot_chunk_bytes=1_024,
+    )
+
+    async def main(loop: VirtualLoop) -> float:
+        cluster = Cluster(loop, config=msgspec.structs.replace(FAST, ranges=slowly))
+        await cluster.start()
+        async with cluster.connect() as db:
+            await cluster.crash(3)
+            for number in range(100):
+                await db.put(b"%d" % number, cluster.random.randbytes(1_000))
+        await cluster.restart(3)
+        began = loop.time()
+        await Recovery(cluster, BOUND_S).wait()
+        lasted_s = loop.time() - began
+        assert cluster.snapshots_sent()
+        await cluster.stop()
+        return lasted_s
+
+    assert virtual_loop.run(main) > 2 * BOUND_S
