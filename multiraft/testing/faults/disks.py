@@ -35,6 +35,16 @@ async def _until_dead(target: Target, number: int, within_s: float) -> bool:
     return not target.is_up(number)
 
 
+def trouble_syncs(wounds: Wounds, member: Member, trouble: Callable[[], float]) -> None:
+    """Let each sync of a node take longer, by as much as `trouble` says when it begins."""
+    member.sync_troubles[trouble] = None
+
+    async def heal() -> None:
+        del member.sync_troubles[trouble]
+
+    wounds.add(heal)
+
+
 class _Syncs(Fault, frozen=True, kw_only=True):
     """What slow syncs and stalls share."""
 
@@ -55,16 +65,8 @@ class _Syncs(Fault, frozen=True, kw_only=True):
             for number in victims.draw(target, rng, self.nodes):
                 self.note(target, f"n{number} {length:.1f} s")
                 trouble = self.trouble(cluster, rng, cluster.loop.time() + length)
-                self._hurt(wounds, cluster.members[number], trouble)
+                trouble_syncs(wounds, cluster.members[number], trouble)
             await target.sleep(length)
-
-    def _hurt(self, wounds: Wounds, member: Member, trouble: Callable[[], float]) -> None:
-        member.sync_troubles[trouble] = None
-
-        async def heal() -> None:
-            del member.sync_troubles[trouble]
-
-        wounds.add(heal)
 
 
 class SlowSyncs(_Syncs, frozen=True, tag="slow-syncs", kw_only=True):

@@ -28,11 +28,10 @@ class LateRequests(Fault, frozen=True, tag="late-requests", kw_only=True):
     async def episode(self, target: Target, rng: random.Random) -> None:
         """See Fault."""
         cluster = victims.simulation(target)
-        ids = cluster.range_ids()
-        range_id = rng.choice(ids) if ids else None
-        leader = None if range_id is None else cluster.leader(range_id)
-        if range_id is None or leader is None:
+        drawn = victims.draw_led_range(cluster, rng)
+        if drawn is None:
             return
+        range_id, leader = drawn
         number = leader.number
         other = rng.choice([n for n in target.numbers if n != number])
         self.note(target, f"r{range_id} at n{number}")

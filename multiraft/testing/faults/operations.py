@@ -3,6 +3,7 @@
 Refusals that the documentation of `db.admin` names are part of the noise.
 """
 
+import contextlib
 import random
 
 from multiraft import errors
@@ -18,6 +19,17 @@ REFUSALS = (
     errors.OutcomeUnknownError,
     errors.DiskFullError,
 )
+
+
+async def change_replicas(
+    target: Target,
+    range_id: RangeId,
+    voters: tuple[NodeId, ...],
+    deadline_s: float = victims.ASK_S,
+) -> None:
+    """Give a range these voters, unless the cluster refuses."""
+    with contextlib.suppress(*REFUSALS):
+        await target.db.admin.change_replicas(range_id, voters, deadline_s=deadline_s)
 
 
 class Split(Fault, frozen=True, tag="split", kw_only=True):
@@ -72,16 +84,11 @@ class ChangeReplicas(Fault, frozen=True, tag="change-replicas", kw_only=True):
         descriptor = rng.choice(ranges)
         before = tuple(replica.node_id for replica in descriptor.replicas)
         async with Wounds(target) as wounds:
-            wounds.add(lambda: self._change(target, descriptor.range_id, before))
+            range_id, deadline_s = descriptor.range_id, self.deadline_s
+            wounds.add(lambda: change_replicas(target, range_id, before, deadline_s))
             for _ in range(rng.randint(*self.times)):
                 size = rng.choice((3, 5)) if len(target.numbers) > 3 else 2
                 size = min(size, len(target.numbers))
                 voters = tuple(NodeId(n) for n in rng.sample(target.numbers, size))
-                self.note(target, f"r{descriptor.range_id} on {' '.join(map(str, voters))}")
-                await self._change(target, descriptor.range_id, voters)
-
-    async def _change(self, target: Target, range_id: RangeId, voters: tuple[NodeId, ...]) -> None:
-        try:
-            await target.db.admin.change_replicas(range_id, voters, deadline_s=self.deadline_s)
-        except REFUSALS:
-            return
+                self.note(target, f"r{range_id} on {' '.join(map(str, voters))}")
+                await change_replicas(target, range_id, voters, deadline_s)

@@ -16,7 +16,7 @@ from multiraft.ranges import bootstrap
 from multiraft.sim.cluster import Cluster
 from multiraft.testing.faults import victims
 from multiraft.testing.faults.fault import Fault, Wounds
-from multiraft.testing.faults.operations import REFUSALS
+from multiraft.testing.faults.operations import REFUSALS, change_replicas
 from multiraft.testing.target import Target
 
 _POLL_S = 0.002
@@ -50,9 +50,9 @@ class SplitUnderSnapshot(Fault, frozen=True, tag="split-under-snapshot", kw_only
         newcomer, *stay = rng.sample(before, len(before))
         self.note(target, f"r{left.range_id} to n{newcomer}")
         async with Wounds(target) as wounds:
-            wounds.add(lambda: _change(target, left.range_id, before))
-            await _change(target, left.range_id, tuple(stay))
-            adding = asyncio.ensure_future(_change(target, left.range_id, before))
+            wounds.add(lambda: change_replicas(target, left.range_id, before))
+            await change_replicas(target, left.range_id, tuple(stay))
+            adding = asyncio.ensure_future(change_replicas(target, left.range_id, before))
             try:
                 if not await self._until(lambda: _receives(cluster, newcomer, left.range_id)):
                     return
@@ -61,7 +61,7 @@ class SplitUnderSnapshot(Fault, frozen=True, tag="split-under-snapshot", kw_only
                 if rng.random() < self.leave_chance and await self._until(
                     lambda: _is_known(cluster, keys.PLAIN + key)
                 ):
-                    await _change(target, cluster.range_at(key).range_id, tuple(stay))
+                    await change_replicas(target, cluster.range_at(key).range_id, tuple(stay))
                 await self._until(lambda: not _receives(cluster, newcomer, left.range_id))
             finally:
                 adding.cancel()
@@ -84,8 +84,3 @@ def _is_known(cluster: Cluster, start: bytes) -> bool:
     """Whether the addressing records know a range that begins there."""
     is_served = cluster.leader(bootstrap.FIRST_RANGE_ID) is not None
     return is_served and start in cluster.meta_records()
-
-
-async def _change(target: Target, range_id: RangeId, voters: tuple[NodeId, ...]) -> None:
-    with contextlib.suppress(*REFUSALS):
-        await target.db.admin.change_replicas(range_id, voters, deadline_s=victims.ASK_S)

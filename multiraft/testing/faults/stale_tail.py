@@ -11,7 +11,7 @@ from multiraft.ids import RangeId, Term
 from multiraft.raft.core import RaftCore
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.inspection import Member
-from multiraft.testing.faults import victims
+from multiraft.testing.faults import disks, victims
 from multiraft.testing.faults.fault import Fault, Wounds
 from multiraft.testing.faults.kills import Seconds
 from multiraft.testing.target import Target
@@ -38,11 +38,10 @@ class StaleTail(Fault, frozen=True, tag="stale-tail", kw_only=True):
     async def episode(self, target: Target, rng: random.Random) -> None:
         """See Fault."""
         cluster = victims.simulation(target)
-        ids = cluster.range_ids()
-        range_id = rng.choice(ids) if ids else None
-        leader = None if range_id is None else cluster.leader(range_id)
-        if range_id is None or leader is None:
+        drawn = victims.draw_led_range(cluster, rng)
+        if drawn is None:
             return
+        range_id, leader = drawn
         voters = [m for m in cluster.running() if range_id in m.up.store.replicas]
         if len(voters) < _ELECTORATE_MIN:
             return
@@ -51,7 +50,8 @@ class StaleTail(Fault, frozen=True, tag="stale-tail", kw_only=True):
         others = [n for n in target.numbers if n not in (leader.number, follower.number)]
         self.note(target, f"r{range_id} from n{leader.number} to n{follower.number}")
         async with Wounds(target) as wounds:
-            _slow_down(wounds, follower, rng.uniform(*self.sync_s))
+            sync_s = rng.uniform(*self.sync_s)
+            disks.trouble_syncs(wounds, follower, lambda: sync_s)
             await wounds.part([leader.number], others)
             for n in others:
                 await wounds.cut(n, follower.number)
@@ -97,15 +97,3 @@ class StaleTail(Fault, frozen=True, tag="stale-tail", kw_only=True):
 def _core(member: Member, range_id: RangeId) -> RaftCore | None:
     replica = None if member.node is None else member.up.store.replicas.get(range_id)
     return None if replica is None else replica.core
-
-
-def _slow_down(wounds: Wounds, member: Member, sync_s: float) -> None:
-    def trouble() -> float:
-        return sync_s
-
-    member.sync_troubles[trouble] = None
-
-    async def heal() -> None:
-        del member.sync_troubles[trouble]
-
-    wounds.add(heal)

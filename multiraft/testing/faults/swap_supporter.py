@@ -6,7 +6,6 @@ Purpose
 """
 
 import asyncio
-import contextlib
 import random
 from functools import partial
 
@@ -16,7 +15,7 @@ from multiraft.sim.inspection import Member
 from multiraft.testing.faults import victims
 from multiraft.testing.faults.fault import Fault, Wounds
 from multiraft.testing.faults.kills import Seconds
-from multiraft.testing.faults.operations import REFUSALS
+from multiraft.testing.faults.operations import change_replicas
 from multiraft.testing.target import Target
 
 _OTHERS = 3
@@ -39,11 +38,10 @@ class SwapSupporter(Fault, frozen=True, tag="swap-supporter", kw_only=True):
     async def episode(self, target: Target, rng: random.Random) -> None:
         """See Fault."""
         cluster = victims.simulation(target)
-        ids = cluster.range_ids()
-        range_id = rng.choice(ids) if ids else None
-        leader = None if range_id is None else cluster.leader(range_id)
-        if range_id is None or leader is None:
+        drawn = victims.draw_led_range(cluster, rng)
+        if drawn is None:
             return
+        range_id, leader = drawn
         descriptor = leader.replica(range_id).descriptor
         assert descriptor is not None, "a leader is initialised"
         before = tuple(r.node_id for r in descriptor.replicas)
@@ -53,8 +51,8 @@ class SwapSupporter(Fault, frozen=True, tag="swap-supporter", kw_only=True):
         cut_off, supporter, newcomer = map(NodeId, rng.sample(others, _OTHERS))
         self.note(target, f"r{range_id} at n{leader.number}: n{newcomer} instead of n{supporter}")
         async with Wounds(target) as wounds:
-            wounds.add(lambda: _change(target, range_id, before))
-            await _change(target, range_id, (leader.node_id, cut_off, supporter))
+            wounds.add(lambda: change_replicas(target, range_id, before))
+            await change_replicas(target, range_id, (leader.node_id, cut_off, supporter))
             await wounds.part([leader.number], [cut_off])
             await target.sleep(rng.uniform(*self.cut_s))
             process, is_swapped = leader.process, asyncio.Event()
@@ -71,7 +69,7 @@ class SwapSupporter(Fault, frozen=True, tag="swap-supporter", kw_only=True):
 
             process.when(has_gone, cut)
             change = asyncio.ensure_future(
-                _change(target, range_id, (leader.node_id, cut_off, newcomer))
+                change_replicas(target, range_id, (leader.node_id, cut_off, newcomer))
             )
             try:
                 async with asyncio.timeout(self.within_s):
@@ -92,8 +90,3 @@ def _is_no_voter(leader: Member, range_id: RangeId, node: int) -> bool:
         return False
     there = descriptor.replica_on(NodeId(node))
     return there is None or there.kind is ReplicaKind.LEARNER
-
-
-async def _change(target: Target, range_id: RangeId, voters: tuple[NodeId, ...]) -> None:
-    with contextlib.suppress(*REFUSALS):
-        await target.db.admin.change_replicas(range_id, voters, deadline_s=victims.ASK_S)

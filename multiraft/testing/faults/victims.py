@@ -4,14 +4,16 @@ import asyncio
 import random
 
 from multiraft import errors
+from multiraft.ids import RangeId
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.sim.cluster import Cluster
+from multiraft.sim.inspection import Member
 from multiraft.testing.target import Target
 
 ASK_S = 2.0
+"""How long a hurt cluster may take to tell who leads, or which keys it has."""
 ADMIN = "admin"
 """The name of the client in a simulated network that faults themselves use: it is left alone."""
-"""How long a hurt cluster may take to tell who leads, or which keys it has."""
 KEYS_MAX = 200
 
 
@@ -38,9 +40,16 @@ async def draw_leader(target: Target, rng: random.Random) -> list[int]:
     cluster = target.simulated
     if cluster is None:
         return await _ask_for_leader(target, rng)
+    drawn = draw_led_range(cluster, rng)
+    return [] if drawn is None else [drawn[1].number]
+
+
+def draw_led_range(cluster: Cluster, rng: random.Random) -> tuple[RangeId, Member] | None:
+    """Return a random range and its leader, or None if nobody leads that one."""
     ids = cluster.range_ids()
-    leader = cluster.leader(rng.choice(ids)) if ids else None
-    return [] if leader is None else [leader.number]
+    range_id = rng.choice(ids) if ids else None
+    leader = None if range_id is None else cluster.leader(range_id)
+    return None if range_id is None or leader is None else (range_id, leader)
 
 
 async def _ask_for_leader(target: Target, rng: random.Random) -> list[int]:
