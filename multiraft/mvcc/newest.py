@@ -4,9 +4,9 @@ Purpose
     A write must know what it replaces, and most reads want what was written last. A seek for it
     costs about as much as all else that evaluating a put does.
 Invariants
-    - What `LeaseholderReader.known` returns is what comes first of its key in the engine, outcomes
-      included, as soon as the batch under way is written. Nobody asks before: the latches of what
-      is being applied are held till then.
+    - What `LeaseholderReader.known` returns is no outcome, and comes first of its key in the
+      engine, before all outcomes, as soon as the batch under way is written. Nobody asks before:
+      the latches of what is being applied are held till then.
     - A reader sees only what was noted through itself, and a leaseholder has one for its term: so
       what others wrote in between is not missed.
     - Only what is certain to be the newest is noted: what a plain write left, at a time of the
@@ -22,7 +22,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 from multiraft.mvcc.reader import EngineReader
-from multiraft.mvcc.versions import Version
+from multiraft.mvcc.versions import OUTCOME, Version
 from multiraft.storage import layout
 from multiraft.storage.engine import Engine
 
@@ -65,7 +65,8 @@ class LeaseholderReader(EngineReader):
         for version in written:
             physical = next(physicals)
             prefix = physical[: -layout.TIMESTAMP_BYTES]
-            if len(physical) + len(next(physicals)) > VERSION_BYTES_MAX:
+            size_bytes = len(physical) + len(next(physicals))
+            if version.kind == OUTCOME or size_bytes > VERSION_BYTES_MAX:
                 entries.pop(prefix, None)
                 continue
             entries[prefix] = (self, version)

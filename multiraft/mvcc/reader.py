@@ -19,9 +19,9 @@ class Reader(Protocol):
     """Ordered access to physical keys; see layout.py for these."""
 
     def known(self, prefix: bytes) -> Version | None:
-        """Return the newest version of the key with this version prefix, outcomes included.
+        """Return the newest version of the key with this version prefix, if that is remembered.
 
-        None if that is not remembered, which says nothing.
+        No outcome lies above it. None says nothing.
         """
         ...
 

@@ -54,7 +54,7 @@ def newest(reader: Reader, key: bytes) -> Version | None:
     """Return the newest version of `key`, or None; a removed key gives its tombstone."""
     prefix = layout.version_prefix(key)
     known = reader.known(prefix)
-    if known is not None and known.kind != OUTCOME:
+    if known is not None:
         return known
     return _first_seen(reader, prefix, prefix + _PAST_ALL_VERSIONS)
 
@@ -66,7 +66,7 @@ def newest_and_last(reader: Reader, key: bytes) -> tuple[Version | None, Timesta
     """
     prefix = layout.version_prefix(key)
     known = reader.known(prefix)
-    if known is not None and known.kind != OUTCOME:
+    if known is not None:
         return known, known.timestamp
     end = prefix + _PAST_ALL_VERSIONS
     found = reader.first(prefix, end)
@@ -82,7 +82,7 @@ def get(reader: Reader, key: bytes, timestamp: Timestamp) -> Version | None:
     """Return the version of `key` seen at `timestamp`, as `newest` does."""
     prefix = layout.version_prefix(key)
     known = reader.known(prefix)
-    if known is not None and known.kind != OUTCOME and known.timestamp <= timestamp:
+    if known is not None and known.timestamp <= timestamp:
         return known
     return _first_seen(reader, prefix + _inverted(timestamp), prefix + _PAST_ALL_VERSIONS)
 
