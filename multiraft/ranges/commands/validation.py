@@ -114,7 +114,7 @@ def _check_together(operations: tuple[Operation, ...], limits: LimitsConfig) -> 
         elif kind in _ALIKE:
             if any(type(other) is not kind for other in operations):
                 raise errors.RequestError(f"{kind.__name__} shares a batch only with its like")
-        elif kind is not Get:
+        elif kind in _WRITES:
             writes = True
     if scans not in (0, len(operations)):
         raise errors.RequestError("scans cannot share a batch with other operations")
