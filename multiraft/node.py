@@ -147,6 +147,7 @@ class Node:
             self._clock,
             self._rng,
             self._link_lost,
+            self._heard_of,
             self._fail,
         )
         known = self.addresses.nodes()
@@ -159,7 +160,7 @@ class Node:
         )
         self._replication = ReplicateQueue(self.store)
         self._garbage = GarbageQueue(self.store, self._router)
-        self.store.connect(self._router, self._connect_bulk, _Reports(self))
+        self.store.connect(self._router, self._connect_bulk, _Host(self))
         guard = DiskGuard(self.store)
         guard.look()
         await self.store.start(tuple(node.node_id for node in known))
@@ -301,6 +302,22 @@ class Node:
     def _link_lost(self, node_id: NodeId) -> None:
         self.store.peer_unreachable(node_id)
 
+    def _heard_of(self, nodes: tuple[NodeAddress, ...]) -> None:
+        """Others know these nodes; where a node listens, it has the last word itself."""
+        for node in nodes:
+            if self.addresses.is_new(node.node_id):
+                self.addresses.learn(node.node_id, node.address)
+                self.store.add_peer(node.node_id)
+
+    async def meet(self, node_id: NodeId) -> bool:
+        """Return whether the cluster has this node; if so, it is a peer of this one from now on."""
+        if self.addresses.is_new(node_id):
+            registered = await registry.find(self._router, node_id)
+            if registered is None:
+                return False
+            self._heard_of((registered,))
+        return True
+
     def _addresses_changed(self) -> None:
         batch = self.engine.new_batch()
         bootstrap.write_nodes(batch, self.engine, self.addresses.nodes())
@@ -313,8 +330,8 @@ class Node:
             self.failed.set_result(error)
 
 
-class _Reports:
-    """What a started node tells of itself (ranges.admin.NodeReports)."""
+class _Host:
+    """What a store asks of its node, once it is started (ranges.admin.Host)."""
 
     __slots__ = ("_node",)
 
@@ -326,6 +343,9 @@ class _Reports:
 
     async def profile(self, duration_ms: int) -> bytes:
         return msgspec.json.encode(await profile.take(self._node.store, duration_ms))
+
+    async def meet(self, node_id: NodeId) -> bool:
+        return await self._node.meet(node_id)
 
 
 def prepare_local_cluster(

@@ -12,7 +12,7 @@ import msgspec
 from multiraft.client.router import Router
 from multiraft.ids import NodeId
 from multiraft.model import encoding, keys
-from multiraft.model.requests import Increment, IncrementResult, Put
+from multiraft.model.requests import Get, GetResult, Increment, IncrementResult, Put
 from multiraft.net.transport import NodeAddress
 
 
@@ -33,6 +33,7 @@ class Joined(msgspec.Struct, frozen=True, array_like=True):
 
 unpack_join = msgspec.msgpack.Decoder(Join).decode
 unpack_joined = msgspec.msgpack.Decoder(Joined).decode
+_unpack_entry = msgspec.msgpack.Decoder(NodeAddress).decode
 
 
 async def admit(router: Router, address: str) -> NodeId:
@@ -43,3 +44,11 @@ async def admit(router: Router, address: str) -> NodeId:
     node = NodeAddress(NodeId(result.value), address)
     await router.execute((Put(keys.node_key(node.node_id), encoding.pack(node)),))
     return node.node_id
+
+
+async def find(router: Router, node_id: NodeId) -> NodeAddress | None:
+    """Return the entry of a node; None if there is none. Raises what the router raises."""
+    reply = await router.execute((Get(keys.node_key(node_id)),))
+    result = reply.results[0]
+    assert isinstance(result, GetResult), "a get gives a value"
+    return None if result.value is None else _unpack_entry(result.value)

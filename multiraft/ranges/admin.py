@@ -19,7 +19,7 @@ from multiraft import errors
 from multiraft.client.router import Router
 from multiraft.concurrency import latches
 from multiraft.concurrency.latches import Latch
-from multiraft.ids import RangeId, ReplicaId
+from multiraft.ids import NodeId, RangeId, ReplicaId
 from multiraft.model import encoding, hlc, keys
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import (
@@ -130,26 +130,33 @@ class RightHalfCount:
         self._since = self._since.plus(changes.stats_from(self._key))
 
 
-class NodeReports(Protocol):
-    """What a node tells of itself, as JSON."""
+class Host(Protocol):
+    """The node around a store, as far as requests ask for it."""
 
     def status(self) -> bytes:
-        """Return what it is and does now."""
+        """Return what it is and does now, as JSON."""
         ...
 
     async def profile(self, duration_ms: int) -> bytes:
-        """Return, so much later, what its loop has spent that time on."""
+        """Return, so much later, what its loop has spent that time on, as JSON."""
+        ...
+
+    async def meet(self, node_id: NodeId) -> bool:
+        """Return whether the cluster has this node; if so, it is a peer from now on.
+
+        Raises what the router raises.
+        """
         ...
 
 
 class AdminRequests:
     """Runs administrative requests for the replicas of one store."""
 
-    __slots__ = ("_changing", "_node_reports", "_profiles", "_range_ids", "_router", "_store")
+    __slots__ = ("_changing", "_host", "_profiles", "_range_ids", "_router", "_store")
 
-    def __init__(self, store: "Store", router: Router, node_reports: NodeReports) -> None:
+    def __init__(self, store: "Store", router: Router, host: Host) -> None:
         self._store = store
-        self._node_reports = node_reports
+        self._host = host
         self._profiles = 0
         """How many are being made."""
         self._range_ids = RangeIds(router)
@@ -180,14 +187,14 @@ class AdminRequests:
             profile = partial(self._profile, operation)
             self._store.spawn(self._run(profile, reply), name="profile")
         else:
-            self._tell(self._node_reports.status(), reply)
+            self._tell(self._host.status(), reply)
 
     async def _profile(self, operation: NodeProfile) -> StatusResult:
         if self._profiles >= PROFILES_MAX:
             raise overloaded(f"the profiler of n{self._store.context.node_id}")
         self._profiles += 1
         try:
-            return StatusResult(await self._node_reports.profile(operation.duration_ms))
+            return StatusResult(await self._host.profile(operation.duration_ms))
         finally:
             self._profiles -= 1
 
@@ -273,14 +280,12 @@ class AdminRequests:
     async def _change_replicas(
         self, replica: "Replica", operation: AdminChangeReplicas
     ) -> AdminResult:
-        holder, descriptor = self._leader(replica)
         wanted = frozenset(operation.voters)
         if not wanted or len(wanted) != len(operation.voters):
             raise errors.AdminRefusedError(reason="name each voter once, and at least one")
-        unknown = sorted(wanted - self._store.known_nodes())
-        if unknown:
-            names = ", ".join(f"n{node}" for node in unknown)
-            raise errors.AdminRefusedError(reason=f"this cluster has no node {names}")
+        self._leader(replica)
+        await self._meet(wanted)
+        holder, descriptor = self._leader(replica)
         if replica.range_id in self._changing:
             raise errors.ConflictingChangeError(
                 range_id=replica.range_id, reason="another membership change is under way"
@@ -296,6 +301,17 @@ class AdminRequests:
         finally:
             self._changing.discard(replica.range_id)
         return AdminResult((encoding.pack(changed),))
+
+    async def _meet(self, nodes: frozenset[NodeId]) -> None:
+        """Make peers of these nodes. AdminRefusedError if the cluster lacks some.
+
+        One that joined while this node was away may not have dialed it yet.
+        """
+        unheard_of = sorted(nodes - self._store.known_nodes())
+        missing = [node for node in unheard_of if not await self._host.meet(node)]
+        if missing:
+            names = ", ".join(f"n{node}" for node in missing)
+            raise errors.AdminRefusedError(reason=f"this cluster has no node {names}")
 
     # -- transfer --------------------------------------------------------------------------------
 

@@ -47,6 +47,10 @@ class AddressBook:
             self._addresses[node_id] = address
             self._changed()
 
+    def is_new(self, node_id: NodeId) -> bool:
+        """Return whether this node has never heard of that one."""
+        return node_id not in self._addresses
+
     def get(self, node_id: NodeId) -> str | None:
         """Return the node's address, or None."""
         return self._addresses.get(node_id)
@@ -73,6 +77,7 @@ class _Link:
         """The handshake is done: this link is the connection's handler from now on."""
         self.connection = connection
         self.failures = 0
+        self.owner.heard_of(connection.welcome.nodes)
         return self
 
     def received(self, kind: FrameKind, payload: bytes) -> None:
@@ -109,6 +114,7 @@ class PeerLinks:
         "addresses",
         "frames_dropped",
         "frames_sent",
+        "heard_of",
     )
 
     def __init__(
@@ -121,6 +127,7 @@ class PeerLinks:
         clock: Clock,
         rng: Rng,
         lost: Callable[[NodeId], None],
+        heard_of: Callable[[tuple[NodeAddress, ...]], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
         self._transport = transport
@@ -131,6 +138,8 @@ class PeerLinks:
         self._clock = clock
         self._rng = rng
         self._lost = lost
+        self.heard_of = heard_of
+        """A peer has told which nodes it knows."""
         self._on_error = on_error
         self._links: dict[NodeId, _Link] = {}
         self._closing = False

@@ -40,7 +40,7 @@ from multiraft.raft.messages import Envelope, Release, ReleaseFortification, Sti
 from multiraft.raft.role import Role
 from multiraft.ranges import membership, messages, split, state, store_status
 from multiraft.ranges.addressing import AddressingWriter
-from multiraft.ranges.admin import AdminRequests, NodeReports
+from multiraft.ranges.admin import AdminRequests, Host
 from multiraft.ranges.apply_queue import ApplyQueue
 from multiraft.ranges.commands import validation
 from multiraft.ranges.context import StoreContext
@@ -133,13 +133,13 @@ class Store:
         self.turns = 0
         self.syncs = 0
 
-    def connect(self, router: Router, connect_bulk: ConnectBulk, node_reports: NodeReports) -> None:
-        """Give the store its ways to others, and what its node tells of itself.
+    def connect(self, router: Router, connect_bulk: ConnectBulk, host: Host) -> None:
+        """Give the store its ways to others, and to the node around it.
 
         Once, before `start`.
         """
         self.addressing = AddressingWriter(self, router)
-        self.admin = AdminRequests(self, router, node_reports)
+        self.admin = AdminRequests(self, router, host)
         self.context.resolver = Resolver(self, router)
         self.context.pushes = Pushes(self, router, self.context.resolver)
         self.connect_bulk = connect_bulk
