@@ -238,13 +238,16 @@ class Connections:
     async def open(self, node_id: NodeId) -> Link:
         """Return the connection to that node, making it if need be.
 
-        Raises NodeUnavailableError, at once if the last attempt failed a short time ago.
+        Any other is asked for the address of a node that is new to this client. Raises
+        NodeUnavailableError, at once if the last attempt failed a short time ago.
         Cancellation leaves an attempt that others may be waiting for.
         """
         link = self.links.get(node_id)
         if link is not None:
             return link
         self._check_open()
+        if node_id not in self.peers:
+            await self.refresh()
         peer = self.peers.get(node_id)
         if peer is None:
             raise errors.NodeUnavailableError(

@@ -217,6 +217,17 @@ def test_a_node_nobody_has_heard_of_is_unavailable() -> None:
     run(main)
 
 
+def test_a_node_that_joined_later_is_asked_for_and_found() -> None:
+    async def main(desk: Desk) -> None:
+        joined = NodeId(4)
+        desk.cluster.node_ids = (*desk.cluster.node_ids, joined)
+        both = await asyncio.gather(desk.pool.open(joined), desk.pool.open(joined))
+        assert [link.node_id for link in both] == [joined, joined]
+        assert len(desk.welcomes) == 3, "of the start, of the question, and of the new node"
+
+    run(main)
+
+
 def test_a_node_that_moved_is_found_at_its_new_address() -> None:
     async def main(desk: Desk) -> None:
         desk.pool.peers[N2].address = "elsewhere:1"
