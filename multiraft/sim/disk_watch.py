@@ -94,8 +94,8 @@ class DiskWatch:
             low, high = layout.span(layout.VERSION, keys.MIN, keys.END)
             self._reads.wrote(list(engine.scan(low, high, engine.data)))
         self._unsynced[number] = {}
-        self._logs.start(number)
         replicas = list(state.stored_replicas(engine))
+        self._logs.start(number, [found.range_id for found in replicas])
         for found in replicas:
             self._find(number, engine, found)
         self._starts.found(number, engine, replicas)

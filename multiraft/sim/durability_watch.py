@@ -9,7 +9,7 @@ Invariants
       being counted like anybody else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from multiraft.ids import Index, RangeId, Term
 from multiraft.ranges.replica import Replica
@@ -46,11 +46,16 @@ class DurabilityWatch:
         self._logs: dict[Place, _Log] = {}
         self._unsynced: dict[int, Unsynced] = {}
 
-    def start(self, number: int) -> None:
-        """A node is about to start: what it has is durable, and `found` tells what that is."""
+    def start(self, number: int, ranges: Collection[RangeId]) -> None:
+        """A node is about to start, with replicas of `ranges`.
+
+        What it has is durable, and `found` tells what that is. A disk that cannot be read may keep
+        the node from coming that far; what had been synced to it stays durable nonetheless.
+        """
         self._unsynced[number] = []
-        for place in [place for place in self._logs if place[0] == number]:
-            del self._logs[place]
+        for place in list(self._logs):
+            if place[0] == number and place[1] not in ranges:
+                del self._logs[place]
 
     def found(self, place: Place, last: Index) -> None:
         """A node starts with a replica whose log goes to `last`."""

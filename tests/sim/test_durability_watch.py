@@ -33,7 +33,7 @@ class Seen:
         self.problems: list[str] = []
         self.watch = DurabilityWatch(lambda _, problem: self.problems.append(str(problem)))
         for number in range(1, 6):
-            self.watch.start(number)
+            self.watch.start(number, ())
 
     def write(self, number: int, index: int, term: int = TERM, *, sync: bool = True) -> None:
         self.watch.wrote((number, RANGE), Index(index), Term(term))
@@ -79,6 +79,28 @@ def test_what_a_node_starts_with_is_durable() -> None:
     seen.watch.found((2, RANGE), Index(20))
     seen.acknowledge(2, 20)
     assert not seen.problems
+
+
+def test_a_start_that_ends_at_a_bad_disk_leaves_durable_what_had_been_synced() -> None:
+    seen = Seen()
+    seen.write(1, 11)
+    seen.write(2, 11)
+    seen.write(2, 12, sync=False)
+    seen.watch.start(2, [RANGE])
+    seen.commit(11, Configuration(of(1, 2, 3)))
+    assert not seen.problems
+    seen.write(1, 12)
+    seen.commit(12, Configuration(of(1, 2, 3)))
+    assert "which 1 of 3 have durably" in seen.problems[0]
+
+
+def test_a_replica_that_is_not_there_at_a_start_has_nothing() -> None:
+    seen = Seen()
+    seen.write(1, 11)
+    seen.write(2, 11)
+    seen.watch.start(2, [])
+    seen.commit(11, Configuration(of(1, 2, 3)))
+    assert seen.problems
 
 
 @pytest.mark.parametrize(
