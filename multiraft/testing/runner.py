@@ -365,6 +365,11 @@ def run(spec: Spec, seed: int, page: Path | None = None) -> RunResult:
 
     Writes the run as a page to look at to `page`, if that is given; raises OSError if it cannot.
     """
+    with _without_collector():
+        return _run(spec, seed, page)
+
+
+def _run(spec: Spec, seed: int, page: Path | None) -> RunResult:
     trace = Trace(keep=page is not None)
     loop = VirtualLoop(limit_s=10_000, scheduling=random.Random(f"scheduling/{seed}"))
     started: list[Run] = []
@@ -374,11 +379,7 @@ def run(spec: Spec, seed: int, page: Path | None = None) -> RunResult:
         started[0].cluster.wiretap.listeners.append(counts.hear)
         return await started[0].execute()
 
-    with (
-        _without_collector(),
-        probes.counting() as counts,
-        asyncio.Runner(loop_factory=lambda: loop) as runner,
-    ):
+    with probes.counting() as counts, asyncio.Runner(loop_factory=lambda: loop) as runner:
         unhandled: list[str] = []
         loop.set_exception_handler(lambda _, context: unhandled.append(_told(context)))
         try:
@@ -414,7 +415,8 @@ def _told(context: dict[str, Any]) -> str:
 def _without_collector() -> Iterator[None]:
     """Have no garbage collected in between: when that happens depends on the machine.
 
-    At the end, only what came into being meanwhile is looked through.
+    At the end, only what came into being meanwhile is looked through. Whoever runs many seeds keeps
+    nothing of any, if the body has let go of the run by then.
     """
     was_enabled = gc.isenabled()
     gc.disable()

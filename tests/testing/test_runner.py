@@ -1,6 +1,7 @@
 """A run of a spec: decided by its seed, and hard to please."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from multiraft.ranges.commands import writes
+from multiraft.sim.loop import VirtualLoop
 from multiraft.testing import runner, spec
 from multiraft.testing.faults import AnyFault
 from multiraft.testing.recovery import Recovery
@@ -27,6 +29,11 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 def test_another_seed_gives_another_run() -> None:
     assert runner.run(SMALL, 5).digest != runner.run(SMALL, 6).digest
+
+
+def test_nothing_is_kept_of_a_run_that_is_over() -> None:
+    runner.run(SMALL, 5)
+    assert not [each for each in gc.get_objects() if type(each) in (runner.Run, VirtualLoop)]
 
 
 def test_a_run_depends_on_no_hash_order() -> None:
