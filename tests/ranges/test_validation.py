@@ -127,6 +127,8 @@ def bad_requests() -> Iterator[tuple[str, BatchRequest, type[errors.RequestError
         yield f"a protection with {name}", request(protect), bad
     for duration_ms in (0, PROFILE_MS_MAX + 1):
         yield f"a profile of {duration_ms} ms", request(NodeProfile(duration_ms)), bad
+    negative = msgspec.structs.replace(request(RangeStatus()), range_id=RangeId(-1))
+    yield "a range with a negative ID", negative, bad
     # Size of the batch.
     five = [Get(K)] * 5
     yield "five gets", request(*five), errors.BatchTooLargeError

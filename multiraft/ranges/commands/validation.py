@@ -90,6 +90,8 @@ def check(request: BatchRequest, limits: LimitsConfig) -> None:
         total, writes = _check_together(operations, limits)
     if total > limits.batch_bytes_max:
         raise errors.BatchTooLargeError(what="bytes", size=total, limit=limits.batch_bytes_max)
+    if request.range_id < 0:
+        raise errors.RequestError("a range ID has no sign")
     if not 0 <= request.timestamp <= hlc.MAX:
         raise errors.RequestError("a timestamp has 64 bits and no sign")
     if request.txn is not None:
