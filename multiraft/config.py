@@ -40,7 +40,8 @@ class LivenessConfig(msgspec.Struct, frozen=True):
 class StorageConfig(msgspec.Struct, frozen=True):
     """The engine."""
 
-    raft_write_buffer_bytes: int = 8 * MIB
+    raft_write_buffer_bytes: int = 32 * MIB
+    """Several times `log_keep_bytes`, or most of a log is flushed before it is truncated."""
     data_write_buffer_bytes: int = 64 * MIB
     block_cache_bytes: int = 128 * MIB
     wal_bytes_max: int = 256 * MIB
