@@ -176,7 +176,7 @@ class Link:
             if self._connection.buffered_bytes > BUFFERED_BYTES_MAX:
                 self._pool.loop.call_later(_DRAIN_POLL_S, self._flush)
                 return
-            calls = tuple(call for call in outbox[:FRAME_CALLS_MAX] if call[0] in pending)
+            calls = tuple([call for call in outbox[:FRAME_CALLS_MAX] if call[0] in pending])
             del outbox[:FRAME_CALLS_MAX]
             if calls:
                 self._send(calls)

@@ -35,6 +35,7 @@ from multiraft.net.inproc import InprocConnection
 from multiraft.net.tcp import TcpConnection
 from multiraft.net.transport import FrameKind
 from multiraft.raft.messages import Entry
+from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.outbox import Outbox
 from multiraft.ranges.pending import PendingRead, PendingWrite
 from multiraft.ranges.service import RequestConnection
@@ -99,6 +100,7 @@ def _batch(_engine: object, batch: Batch) -> int:
 PLACES: tuple[Place, ...] = (
     stage(Stage.RECEIVE, ConnectionEnd, "take", size_in=_payload),
     stage(Stage.EVALUATE, Store, "submit"),
+    stage(Stage.EVALUATE, Leaseholder, "begin_puts"),
     stage(Stage.EVALUATE, PendingRead, "_granted"),
     stage(Stage.EVALUATE, PendingWrite, "_granted"),
     stage(Stage.EVALUATE, PendingPart, "_granted"),

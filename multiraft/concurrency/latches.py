@@ -20,7 +20,7 @@ Source
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Final
 
 import msgspec
@@ -87,6 +87,16 @@ class LatchManager:
         self._waited = 0
         self._grants: deque[Latch] = deque()
         self._granting = False
+
+    @property
+    def points_in_use(self) -> Container[bytes]:
+        """The points that some latch has, or waits for."""
+        return self._points
+
+    @property
+    def has_spans(self) -> bool:
+        """Whether some latch has, or waits for, a span."""
+        return bool(self._spans)
 
     def acquire(self, latch: Latch, granted: Callable[[], None]) -> bool:
         """Return True if `latch` is held at once; otherwise call `granted()` when it is.

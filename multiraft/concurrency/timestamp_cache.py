@@ -66,6 +66,11 @@ class TimestampCache:
         """Every key counts as read at this time."""
         return self._low_water
 
+    @property
+    def latest(self) -> Timestamp:
+        """No key was read later than this."""
+        return max(self._low_water, self._younger.latest, self._older.latest)
+
     def add_point(self, key: bytes, timestamp: Timestamp, owner: bytes = SHARED) -> None:
         """Remember that `owner` read `key` at `timestamp`."""
         if timestamp > self._low_water:

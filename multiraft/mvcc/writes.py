@@ -70,42 +70,61 @@ class Written(Counted, Protocol):
         ...
 
 
-class LonePut:
-    """The fast path of puts: what a WriteSet of one `put` comes to, at half the cost."""
+class PutSet:
+    """The fast path of puts: those of several requests, each of one key and at a time of its own.
 
-    __slots__ = ("_effects", "_key", "written")
+    What a WriteSet for each of them comes to, at a fraction of the cost.
+    """
 
-    is_empty = False
+    __slots__ = ("_puts", "_reader", "_replaced_bytes", "keys", "written")
 
-    def __init__(
-        self, reader: Reader, timestamp: Timestamp, write_id: bytes, key: bytes, value: bytes
-    ) -> None:
-        replaced = reads.newest(reader, key)
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._puts: list[bytes] = []
+        self._replaced_bytes: list[int] = []
+        """Of the live value that each put replaces; -1 where there is none."""
+        self.keys: dict[bytes, None] = {}
+        self.written: list[Version] = []
+        """What each put leaves, in their order."""
+
+    def put(self, timestamp: Timestamp, write_id: bytes, key: bytes, value: bytes) -> None:
+        """Set `key`, which none of the others has set."""
+        prefix = layout.version_prefix(key)
+        reader = self._reader
+        replaced = reader.known(prefix) or reads.newest(reader, key)
         assert replaced is None or replaced.timestamp < timestamp, (
             "a write must lie above every version of its key"
         )
         version = Version(timestamp, VALUE, write_id, b"", value)
-        physical = layout.version_key(key, timestamp)
-        stored = versions.encode(version)
-        live_keys, live_bytes = 1, len(key) + len(value)
-        if replaced is not None and replaced.kind == VALUE:
-            live_keys, live_bytes = 0, len(value) - len(replaced.value)
-        stats = RangeStats(live_keys, live_bytes, 1, len(physical) + len(stored))
-        self._key = key
-        self._effects = Effects((physical, stored), stats)
-        self.written: Collection[Version] = (version,)
-
-    def writes(self, key: bytes) -> bool:
-        """See Written."""
-        return key == self._key
+        self._puts += (layout.version_of(prefix, timestamp), versions.encode(version))
+        was_live = replaced is not None and replaced.kind == VALUE
+        self._replaced_bytes.append(len(replaced.value) if replaced and was_live else -1)
+        self.keys[key] = None
+        self.written.append(version)
 
     def effects(self) -> Effects:
-        """See Written."""
-        return self._effects
+        """Return what is to be replicated."""
+        return Effects(tuple(self._puts), self.stats_from(b""))
 
     def stats_from(self, start: bytes) -> RangeStats:
         """See Counted."""
-        return self._effects.stats if self._key >= start else RangeStats()
+        live_keys = live_bytes = count = version_bytes = 0
+        sizes = map(len, self._puts)
+        for key, version, replaced_bytes in zip(
+            self.keys, self.written, self._replaced_bytes, strict=True
+        ):
+            size_bytes = next(sizes) + next(sizes)
+            if key < start:
+                continue
+            count += 1
+            version_bytes += size_bytes
+            live_bytes += len(version.value)
+            if replaced_bytes < 0:
+                live_keys += 1
+                live_bytes += len(key)
+            else:
+                live_bytes -= replaced_bytes
+        return RangeStats(live_keys, live_bytes, count, version_bytes)
 
 
 class WriteSet:

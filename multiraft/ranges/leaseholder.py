@@ -16,7 +16,7 @@ Invariants
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from multiraft import errors
 from multiraft.concurrency.latches import Latch, LatchManager
@@ -25,19 +25,20 @@ from multiraft.concurrency.recent_writes import RecentWrites
 from multiraft.concurrency.timestamp_cache import SHARED, TimestampCache
 from multiraft.ids import NodeId, Term, Timestamp
 from multiraft.model import hlc
-from multiraft.model.requests import TRANSACTIONAL, BatchReply, BatchRequest, Scan
+from multiraft.model.requests import TRANSACTIONAL, BatchReply, BatchRequest, Put, Scan
 from multiraft.mvcc import intents
 from multiraft.mvcc.newest import LeaseholderReader
 from multiraft.mvcc.writes import Counted
 from multiraft.raft.membership import Refusal
 from multiraft.raft.messages import Configuration
-from multiraft.ranges import joining, lock_conflicts, messages
+from multiraft.ranges import joining, lock_conflicts, messages, put_group
 from multiraft.ranges.commands import reads, validation, writes
 from multiraft.ranges.commands.setting import Setting
 from multiraft.ranges.context import overloaded
 from multiraft.ranges.messages import Command
 from multiraft.ranges.pending import Pending, PendingRead, PendingWrite, Reply, scans
 from multiraft.ranges.proposals import Proposal, Proposals, Waiter
+from multiraft.ranges.put_group import PutGroup
 from multiraft.ranges.transactions import PendingPart
 from multiraft.ranges.truncation import Truncation
 
@@ -59,6 +60,8 @@ class Leaseholder:
 
     __slots__ = (
         "_ended",
+        "_puts",
+        "_puts_bytes",
         "_replica",
         "_serving",
         "_waiting",
@@ -79,7 +82,7 @@ class Leaseholder:
     def __init__(self, replica: "Replica", term: Term) -> None:
         self._replica = replica
         self.context = replica.context
-        self.reader = LeaseholderReader(self.context.engine, self.context.newest)
+        self.reader: LeaseholderReader = LeaseholderReader(self.context.engine, self.context.newest)
         self.term = term
         ranges = self.context.config.ranges
         now = self.context.hlc.last
@@ -97,6 +100,9 @@ class Leaseholder:
         self._serving = False
         self._ended = False
         self._waiting: list[Pending] = []
+        self._puts: list[put_group.Call] = []
+        """Puts that have come since the last turn, or since a request of another kind."""
+        self._puts_bytes = 0
 
     # -- the term's beginning and end ------------------------------------------------------------
 
@@ -128,6 +134,9 @@ class Leaseholder:
         waiting, self._waiting = self._waiting, []
         for pending in waiting:
             pending.refuse(error)
+        puts, self._puts = self._puts, []
+        for _, reply in puts:
+            reply(self.context.refusal(error))
         self.locks.end()
         for proposal in self.proposals.drain():
             self.context.inflight_bytes -= proposal.size_bytes
@@ -167,6 +176,10 @@ class Leaseholder:
         """Serve a valid `request` that is not administrative; `reply` is called once."""
         operations = request.operations
         first = type(operations[0])
+        if first is Put and len(operations) == 1 and request.txn is None:
+            self._submit_put(request, reply)
+            return
+        self.begin_puts()
         pending: Pending
         if request.txn is not None or first in _TRANSACTIONAL:
             pending = PendingPart(self, request, reply)
@@ -175,6 +188,22 @@ class Leaseholder:
         else:
             pending = PendingWrite(self, request, reply)
         pending.begin()
+
+    def _submit_put(self, request: BatchRequest, reply: Reply) -> None:
+        """Keep it for the turn: others may come that can be evaluated together with it."""
+        if not self._puts:
+            self.context.mark_dirty(self._replica)
+        self._puts.append((request, reply))
+        self._puts_bytes += len(cast("Put", request.operations[0]).value)
+        if self._puts_bytes > GATHERED_BYTES_MAX:
+            self.begin_puts()
+
+    def begin_puts(self) -> None:
+        """Begin the puts that have come: at the turn, or before what came behind them."""
+        if self._puts:
+            calls, self._puts, self._puts_bytes = self._puts, [], 0
+            for request, reply in PutGroup(self).take(calls):
+                PendingWrite(self, request, reply).begin()
 
     def may_serve(self, timestamp: Timestamp) -> bool:
         """Return whether the lease covers a request at `timestamp`."""
@@ -224,6 +253,43 @@ class Leaseholder:
             if error is not None:
                 return error
         return None
+
+    # -- what puts that are evaluated together ask -----------------------------------------------
+
+    def serves_puts(self, last: Timestamp, floor: Timestamp) -> bool:
+        """Return whether puts above `floor`, up to `last`, wait for nothing but keys in use."""
+        return (
+            self.may_serve(last)
+            and self.locks.is_empty
+            and not self.latches.has_spans
+            and self.cache.latest <= floor
+            and self.context.write_refusal is None
+        )
+
+    def has_room_for(self, command: Command) -> bool:
+        """Return whether a plain command can be gathered, and no limit is reached with it."""
+        config = self.context.config.ranges
+        proposals = self.proposals
+        size_bytes = joining.size_of(command)
+        return (
+            proposals.size_bytes + size_bytes <= config.inflight_bytes_per_range_max
+            and self.context.inflight_bytes + size_bytes <= config.inflight_bytes_per_store_max
+            and self._replica.core.accepts(
+                size_bytes, self.term, ahead_bytes=proposals.gathered_bytes
+            )
+        )
+
+    @property
+    def span(self) -> tuple[bytes, bytes]:
+        """The keys that the range has."""
+        descriptor = self._replica.descriptor
+        assert descriptor is not None, "who serves has a descriptor"
+        return descriptor.start, descriptor.end
+
+    @property
+    def issued_after(self) -> int:
+        """A write is refused unless it was issued after this."""
+        return self._replica.applied.gc_threshold or -1
 
     # -- what parts of transactions ask ----------------------------------------------------------
 
@@ -397,6 +463,13 @@ class Leaseholder:
         return True
 
     def _propose_plain(self, command: Command, waiter: Waiter) -> bool:
+        if not self.gather(command, waiter):
+            return False
+        self.context.mark_dirty(self._replica)
+        return True
+
+    def gather(self, command: Command, waiter: Waiter) -> bool:
+        """Hand a plain command to the next turn, which must be due; False if the core refuses."""
         proposals = self.proposals
         size_bytes = joining.size_of(command)
         ahead_bytes = proposals.gathered_bytes
@@ -404,7 +477,6 @@ class Leaseholder:
             return False
         proposals.gather(command, size_bytes, waiter)
         self.context.inflight_bytes += size_bytes
-        self.context.mark_dirty(self._replica)
         if proposals.gathered_bytes > GATHERED_BYTES_MAX:
             self.propose_gathered()
         return True
@@ -443,8 +515,7 @@ class Leaseholder:
         return None
 
     def _older_than_garbage(self, request: BatchRequest) -> errors.MultiraftError | None:
-        threshold = self._replica.applied.gc_threshold
-        if threshold and request.issued_at <= threshold:
+        if request.issued_at <= self.issued_after:
             return errors.OutcomeUnknownError(
                 reason="the request is older than what garbage collection keeps"
             )

@@ -44,6 +44,7 @@ from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command, SplitTrigger
 from multiraft.ranges.pending import Pending, PendingWrite, Reply
 from multiraft.ranges.proposals import Proposal
+from multiraft.ranges.put_group import PutGroup
 from multiraft.ranges.snapshot import StagedSnapshot
 from multiraft.ranges.state import AppliedState, RangeState, Tombstone
 from multiraft.ranges.turn import Turn
@@ -333,6 +334,7 @@ class Replica:
         """Put what the core wants done into the turn; what is committed, for `apply`."""
         core = self.core
         if self.leaseholder is not None:
+            self.leaseholder.begin_puts()
             self.leaseholder.propose_gathered()
         if core.has_ready():
             self._carry_out(turn, core.take_ready(tell_commit=False))
@@ -450,7 +452,10 @@ class Replica:
                     note(command.id, command.timestamp)
                 for write_id, timestamp in command.also:
                     note(write_id, timestamp)
-                newest = waiter.newest if isinstance(waiter, Pending) else ()
+                newest = waiter.newest if isinstance(waiter, Pending | PutGroup) else ()
+                if isinstance(waiter, PutGroup):
+                    for version in newest:
+                        note(version.id, version.timestamp)
                 if newest:
                     reader.wrote(command.puts, newest)
                 else:
@@ -473,7 +478,7 @@ class Replica:
     def _settle(self, turn: Turn, proposal: Proposal, *, applied: bool) -> None:
         if applied:
             for _, waiter in proposal.parts:
-                if isinstance(waiter, PendingWrite):
+                if isinstance(waiter, PendingWrite | PutGroup):
                     turn.before_write.append(waiter.committed)
                 turn.after_write.append(waiter.applied)
         else:

@@ -51,6 +51,11 @@ def version_key(key: bytes, timestamp: Timestamp) -> bytes:
     )
 
 
+def version_of(prefix: bytes, timestamp: Timestamp) -> bytes:
+    """Return what `version_key` does, for the key with that `version_prefix`."""
+    return prefix + (_INVERT - timestamp).to_bytes(TIMESTAMP_BYTES, "big")
+
+
 def version_prefix(key: bytes) -> bytes:
     """Return what all versions of `key`, and no other keys, start with."""
     return b"\x04%b\x00\x01" % key.replace(b"\x00", b"\x00\xff")

@@ -47,7 +47,9 @@ async def test_when_all_disks_are_full_writes_are_refused_and_reads_are_not(
     await cluster.until(lambda: all(map(refuses, members)) and cluster.leader() is not None)
     leader = cluster.leader()
     assert leader is not None
-    reply = cluster.submit(leader.number, (Put(b"\x10k", b"w"),))[0]
+    replies = cluster.submit(leader.number, (Put(b"\x10k", b"w"),))
+    await cluster.until(lambda: bool(replies))
+    reply = replies[0]
     assert reply.error is not None
     assert reply.error.code == errors.DiskFullError.code
     assert str(RESERVE) in reply.error.message

@@ -1,3 +1,6 @@
+import functools
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +11,7 @@ from multiraft.mvcc import reads, statistics
 from multiraft.mvcc.reader import EngineReader
 from multiraft.mvcc.statistics import RangeStats
 from multiraft.mvcc.versions import OUTCOME, TOMBSTONE, VALUE, Version
-from multiraft.mvcc.writes import Effects, WriteSet
+from multiraft.mvcc.writes import Effects, PutSet, WriteSet
 from multiraft.storage import layout
 from multiraft.storage.memory import MemoryEngine
 from tests.support.version_model import Model, histories, some_keys, some_values, write_id
@@ -201,6 +204,31 @@ def test_difference_right_of_a_key_is_that_of_a_recount(
     apply(engine, writes.effects())
     after = statistics.count(reader, split_key, keys.END)
     assert writes.stats_from(split_key) == after.minus(before)
+
+
+@given(histories(), st.dictionaries(some_keys, some_values, min_size=1), some_keys)
+def test_the_fast_path_of_puts_comes_to_what_a_write_set_for_each_does(
+    model: Model, puts: dict[bytes, bytes], split_key: bytes
+) -> None:
+    engine = MemoryEngine()
+    model.store(engine)
+    reader = EngineReader(engine)
+    fast = PutSet(reader)
+    slow: list[WriteSet] = []
+    for number, (key, value) in enumerate(puts.items()):
+        fast.put(Timestamp(NOW + number), write_id(99 + number), key, value)
+        slow.append(WriteSet(reader, Timestamp(NOW + number), write_id(99 + number)))
+        slow[-1].put(key, value)
+    each = [writes.effects() for writes in slow]
+    effects = fast.effects()
+    assert effects.puts == tuple(part for one in each for part in one.puts)
+    assert effects.stats == total(one.stats for one in each)
+    assert fast.written == [version for writes in slow for version in writes.written]
+    assert fast.stats_from(split_key) == total(w.stats_from(split_key) for w in slow)
+
+
+def total(several: Iterable[RangeStats]) -> RangeStats:
+    return functools.reduce(RangeStats.plus, several, RangeStats())
 
 
 def apply(engine: MemoryEngine, effects: Effects) -> RangeStats:

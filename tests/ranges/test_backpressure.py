@@ -41,8 +41,10 @@ TIGHT_LOG = msgspec.structs.replace(
 
 
 def flood(cluster: Cluster, member: Member, prefix: bytes) -> list[Asked]:
-    """Ask for twenty writes of a thousand bytes, each of a key of its own."""
-    return [ask(cluster, member, put(prefix + b"%d" % number, KIB)) for number in range(20)]
+    """Ask for twenty writes of a thousand bytes, each of a key of its own, and begin them."""
+    asked = [ask(cluster, member, put(prefix + b"%d" % number, KIB)) for number in range(20)]
+    holder_of(member).begin_puts()
+    return asked
 
 
 @pytest.mark.parametrize("config", [TIGHT_RANGE, TIGHT_STORE, TIGHT_LOG])
@@ -88,8 +90,8 @@ async def test_what_is_in_flight_is_counted_over_all_ranges_of_a_store(
     cluster.slow_down(sync_s=0.005, link_s=0.005)
     asked = flood(cluster, leader, b"a")
     other = ask(cluster, leader, put(b"z", KIB), range_id=right.range_id)
+    await answered(cluster, other, *asked)
     assert other.code == "overloaded"
-    await answered(cluster, *asked)
     assert "store" in other.reply.error.message  # type: ignore[union-attr]
 
 

@@ -417,6 +417,7 @@ async def test_requests_older_than_garbage_collection_are_refused(
     replica.applied = msgspec.structs.replace(replica.applied, gc_threshold=threshold)
     for issued_at in (0, threshold - 1, threshold):
         old = ask(cluster, leader, put(b"k", b"v"), issued_at=issued_at)
+        await answered(cluster, old)
         assert old.code == "outcome_unknown"
     assert ask(cluster, leader, get(b"k"), timestamp=threshold).code == "read_too_old"
     assert ask(cluster, leader, get(b"k"), timestamp=threshold + 1).code == ""
@@ -449,6 +450,7 @@ async def test_a_full_disk_refuses_writes_and_serves_reads(cluster: Cluster, db:
     context = leader.up.store.context
     context.write_refusal = errors.DiskFullError(path="/data", free_bytes=1, reserve_bytes=2)
     write = ask(cluster, leader, put(b"k", b"w"))
+    await answered(cluster, write)
     assert write.code == "disk_full"
     assert ask(cluster, leader, get(b"k")).value == b"v"
     assert ask(cluster, leader, scan(b"a", b"z")).rows == (plain(b"k"), b"v")

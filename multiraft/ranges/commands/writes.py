@@ -38,11 +38,10 @@ from multiraft.model.requests import (
 from multiraft.mvcc import reads
 from multiraft.mvcc.reader import Reader
 from multiraft.mvcc.versions import OUTCOME, VALUE, Version
-from multiraft.mvcc.writes import LonePut, WriteSet, Written
+from multiraft.mvcc.writes import WriteSet, Written
 from multiraft.ranges.commands import validation
 
 DONE = PutResult()
-_DONE_ALONE = (DONE,)
 
 
 class Evaluation(msgspec.Struct, frozen=True, gc=False):
@@ -58,18 +57,6 @@ def evaluate(
     reader: Reader, request: BatchRequest, timestamp: Timestamp, result_bytes_max: int
 ) -> Evaluation:
     """Evaluate a part that writes at `timestamp`, which is above every version of its keys."""
-    first = request.operations[0]
-    if type(first) is Put and len(request.operations) == 1:
-        return Evaluation(
-            _DONE_ALONE, LonePut(reader, timestamp, request.id, first.key, first.value)
-        )
-    return evaluate_any(reader, request, timestamp, result_bytes_max)
-
-
-def evaluate_any(
-    reader: Reader, request: BatchRequest, timestamp: Timestamp, result_bytes_max: int
-) -> Evaluation:
-    """Do what `evaluate` does, without a fast path."""
     write_set = WriteSet(reader, timestamp, request.id)
     error = None
     try:
