@@ -52,6 +52,7 @@ class Process:
         if self._triggers:
             self._pull_triggers()
         if self.is_dead:
+            _forsake_callback(handle)
             return False
         if self._freezes:
             self._missed.append(handle)
@@ -104,6 +105,8 @@ class Process:
         self.is_dead = self.is_hindered = True
         self.death.set()
         self._triggers.clear()
+        for handle in self._missed:
+            _forsake_callback(handle)
         self._missed.clear()
         for task in self._tasks:
             _forsake(task)
@@ -158,8 +161,20 @@ def _forsake(task: asyncio.Task[Any]) -> None:
     asyncio.tasks._unregister_task(task)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     waited_for: asyncio.Future[Any] | None = task._fut_waiter  # type: ignore[attr-defined]
-    if waited_for is not None and waited_for.done():
-        waited_for._log_traceback = False
+    if waited_for is not None:
+        _forget_error(waited_for)
+
+
+def _forsake_callback(handle: asyncio.Handle) -> None:
+    """A callback never runs: if it was to hear how a future has ended, nobody ever does."""
+    for argument in handle._args or ():
+        if asyncio.isfuture(argument):
+            _forget_error(argument)
+
+
+def _forget_error(future: asyncio.Future[Any]) -> None:
+    if future.done():
+        future._log_traceback = False
 
 
 CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
