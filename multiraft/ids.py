@@ -2,23 +2,30 @@
 
 A node has exactly one store, so `NodeId` names both. A `ReplicaId` is unique within its range for
 ever: a store that is removed from a range and added again gets a higher one.
+
+What a message or a record says is a number of its type is checked where it is decoded: none is
+negative, and those that are counted up leave room for it.
 """
 
 from datetime import UTC, datetime
-from typing import NewType
+from typing import Annotated, NewType
 
-NodeId = NewType("NodeId", int)
-RangeId = NewType("RangeId", int)
-ReplicaId = NewType("ReplicaId", int)
-Term = NewType("Term", int)
-Index = NewType("Index", int)
+from msgspec import Meta
+
+_Counted = Annotated[int, Meta(ge=0, lt=(1 << 63) - 1)]
+
+NodeId = NewType("NodeId", _Counted)
+RangeId = NewType("RangeId", _Counted)
+ReplicaId = NewType("ReplicaId", _Counted)
+Term = NewType("Term", _Counted)
+Index = NewType("Index", _Counted)
 
 # Unsigned 64-bit hybrid logical time: 52 bits of microseconds, 12 bits logical; see model/hlc.py.
-Timestamp = NewType("Timestamp", int)
+Timestamp = NewType("Timestamp", Annotated[int, Meta(ge=0)])
 LOGICAL_BITS = 12
 
 # Of one pair (asker, supporter) of stores; see liveness/support.py. 0 means "no support".
-Epoch = NewType("Epoch", int)
+Epoch = NewType("Epoch", _Counted)
 
 # Raft writes "nobody" and "nothing" as zero; so do we, on disk and on the wire.
 NO_NODE = NodeId(0)

@@ -5,9 +5,15 @@ Format
     at the front of the frame between two nodes, which also carries the sender's HLC (rule L4).
 """
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from multiraft.ids import Epoch, Timestamp
+
+Microseconds = Annotated[int, Meta(gt=-(1 << 62), lt=1 << 62)]
+"""Of which the difference of any two can be sent again."""
 
 
 class SupportRequest(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -33,8 +39,8 @@ class ClockReading(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False
     None when the sender has not heard of the receiver's clock lately. See offsets.py.
     """
 
-    wall_us: int
-    ahead_us_min: int | None
+    wall_us: Microseconds
+    ahead_us_min: Microseconds | None
 
 
 SupportMessage = SupportRequest | SupportReply
