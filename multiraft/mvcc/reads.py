@@ -199,7 +199,7 @@ def scan(
     bytes_left = limit_bytes or hlc.MAX
     passes_left = limit_passed or -1
     for escaped, value in looked_at(reader, lower, upper, _inverted(timestamp)):
-        key = escaped.replace(b"\x00\xff", b"\x00") if b"\x00" in escaped else escaped
+        key = escaped.replace(b"\x00\xff", b"\x00") if 0 in escaped else escaped
         if value is None:
             passes_left -= 1
         else:
