@@ -15,7 +15,7 @@ from multiraft.storage.engine import Batch, Family
 class PhysicalSpan:
     """The bounds that physical keys of one descriptor must respect, computed once."""
 
-    __slots__ = ("_high", "_low")
+    __slots__ = ("_high", "_low", "versions")
 
     def __init__(self, descriptor: RangeDescriptor) -> None:
         spans = (layout.span(p, descriptor.start, descriptor.end) for p in layout.BY_KEY)
@@ -24,6 +24,8 @@ class PhysicalSpan:
         for low, high in spans:
             self._low[low[0]] = low
             self._high[low[0]] = high
+        self.versions = layout.span(layout.VERSION, descriptor.start, descriptor.end)
+        """The part of it that nearly all effects lie in."""
 
     def contains(self, physical: bytes) -> bool:
         """Return whether a key of the data family belongs to the range."""
@@ -35,11 +37,12 @@ class PhysicalSpan:
 def put_effects(batch: Batch, family: Family, span: PhysicalSpan, puts: tuple[bytes, ...]) -> None:
     """Put a command's alternating keys and values into `batch`."""
     put = batch.put
-    for position in range(0, len(puts), 2):
-        key = puts[position]
-        if not span.contains(key):
+    low, high = span.versions
+    flat = iter(puts)
+    for key, value in zip(flat, flat, strict=True):
+        if not (low <= key < high or span.contains(key)):
             raise errors.StoreFailedError(reason=f"a command writes {key!r}, outside its range")
-        put(key, puts[position + 1], family)
+        put(key, value, family)
 
 
 def delete_effects(
