@@ -176,7 +176,7 @@ class Leaseholder:
         """Serve a valid `request` that is not administrative; `reply` is called once."""
         operations = request.operations
         first = type(operations[0])
-        if first is Put and len(operations) == 1 and request.txn is None:
+        if put_group.is_lone_put(request):
             self._submit_put(request, reply)
             return
         self.begin_puts()

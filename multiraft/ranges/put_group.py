@@ -31,9 +31,15 @@ if TYPE_CHECKING:
     from multiraft.ranges.leaseholder import Leaseholder
 
 Call = tuple[BatchRequest, Reply]
-"""A part that is one put, and who wants the answer."""
+"""A part that `is_lone_put`, and who wants the answer."""
 
 _DONE_ALONE = (DONE,)
+
+
+def is_lone_put(request: BatchRequest) -> bool:
+    """Return whether a part is one put and nothing else, outside of transactions."""
+    operations = request.operations
+    return len(operations) == 1 and type(operations[0]) is Put and request.txn is None
 
 
 class PutGroup:

@@ -15,6 +15,7 @@ from multiraft.model.requests import (
     AdminSplit,
     BatchReply,
     BatchRequest,
+    Delete,
     Get,
     GetResult,
     Operation,
@@ -330,8 +331,11 @@ def serve() -> tuple[StillStore, StillConnection, RequestConnection]:
     return store, connection, handler
 
 
-def frame_of(count: int, size: int = 0) -> bytes:
-    one = request(Put(b"\x10k", bytes(size)))
+A_PUT = Put(b"\x10k", b"")
+
+
+def frame_of(count: int, operation: Operation = A_PUT) -> bytes:
+    one = request(operation)
     return encoding.pack(RequestFrame(tuple((number, one) for number in range(count))))
 
 
@@ -362,7 +366,7 @@ def test_a_client_with_too_many_requests_under_way_is_not_read_until_half_are_an
 def test_a_client_with_too_many_bytes_under_way_is_not_read() -> None:
     async def main() -> None:
         store, connection, handler = serve()
-        frame = frame_of(8, 1 << 20)
+        frame = frame_of(8, Put(b"\x10k", bytes(1 << 20)))
         for _ in range(service.PENDING_BYTES_MAX // len(frame)):
             handler.received(FrameKind.REQUESTS, frame)
         assert not connection.is_paused
@@ -414,20 +418,29 @@ def test_what_is_answered_at_once_leaves_at_once_and_together() -> None:
     assert [len(frame.replies) for frame in connection.frames] == [calls]
 
 
-def test_after_many_requests_of_a_frame_the_loop_gets_to_run() -> None:
+@pytest.mark.parametrize(
+    ("operation", "at_once"),
+    [
+        (Delete(b"\x10k"), service.BEGUN_MAX),
+        (Put(b"\x10k", b""), int(service.BEGUN_MAX / service.LONE_PUT_SHARE)),
+    ],
+)
+def test_after_many_requests_of_a_frame_the_loop_gets_to_run(
+    operation: Operation, at_once: int
+) -> None:
     """So that what they propose does not wait for the evaluation of all."""
 
     async def main(_: VirtualLoop) -> None:
         store, connection, handler = serve_at_once(1)
-        handler.received(FrameKind.REQUESTS, frame_of(2 * service.BEGUN_MAX + 1))
-        assert store.served == service.BEGUN_MAX
-        handler.received(FrameKind.REQUESTS, frame_of(1))
-        assert store.served == service.BEGUN_MAX, "what comes later waits behind it"
+        handler.received(FrameKind.REQUESTS, frame_of(2 * at_once + 1, operation))
+        assert store.served == at_once
+        handler.received(FrameKind.REQUESTS, frame_of(1, operation))
+        assert store.served == at_once, "what comes later waits behind it"
         await asyncio.sleep(0)
-        assert store.served == 2 * service.BEGUN_MAX
+        assert store.served == 2 * at_once
         await asyncio.sleep(0)
         numbers = [number for frame in connection.frames for number, _ in frame.replies]
-        assert numbers == [*range(2 * service.BEGUN_MAX + 1), 0]
+        assert numbers == [*range(2 * at_once + 1), 0]
 
     virtual_loop.run(main)
 
@@ -435,7 +448,7 @@ def test_after_many_requests_of_a_frame_the_loop_gets_to_run() -> None:
 def test_what_was_not_begun_for_a_client_that_is_gone_is_dropped() -> None:
     async def main(_: VirtualLoop) -> None:
         store, _connection, handler = serve_at_once(1)
-        handler.received(FrameKind.REQUESTS, frame_of(service.BEGUN_MAX + 1))
+        handler.received(FrameKind.REQUESTS, frame_of(service.BEGUN_MAX + 1, Delete(b"\x10k")))
         handler.closed("gone")
         await asyncio.sleep(0)
         assert store.served == service.BEGUN_MAX
