@@ -47,7 +47,8 @@ class ClusterClock:
 
     def issued_at(self, now_s: float) -> Timestamp:
         """Return a lower bound of every node's clock; 0 before the first reply."""
-        return hlc.from_us(max(0, self._estimate_us(now_s) - self._margin_us))
+        bound_us = self._estimate_us(now_s) - self._margin_us
+        return hlc.from_us(bound_us) if bound_us > 0 else hlc.ZERO
 
     def estimate(self, now_s: float) -> Timestamp:
         """Return what the most advanced node's clock may show: where to begin looking for a time.

@@ -43,6 +43,7 @@ from multiraft.client.scan import Row
 from multiraft.client.snapshot import Snapshot
 from multiraft.client.transaction import Coordinator, Retries, Transaction, TransactionsStatus
 from multiraft.model.requests import (
+    BatchReply,
     ConditionalPut,
     ConditionalPutResult,
     Delete,
@@ -187,7 +188,8 @@ class Database:
 
     async def get(self, key: bytes, *, deadline_s: float | None = None) -> bytes | None:
         """Return the value of `key`, or None if it is absent. Linearizable."""
-        return (await self._one(Get(self._builder.key(key)), GetResult, deadline_s)).value
+        reply = await self._router.execute((Get(self._builder.key(key)),), deadline_s=deadline_s)
+        return _only(reply, GetResult).value
 
     async def put(
         self,
@@ -204,7 +206,8 @@ class Database:
         """
         operation = self._builder.put(key, value, expected)
         if isinstance(operation, Put):
-            await self._one(operation, PutResult, deadline_s)
+            reply = await self._router.execute((operation,), deadline_s=deadline_s)
+            _only(reply, PutResult)
         else:
             await self._conditional(operation, deadline_s)
 
@@ -217,7 +220,8 @@ class Database:
         """
         operation = self._builder.delete(key, expected)
         if isinstance(operation, Delete):
-            return (await self._one(operation, DeleteResult, deadline_s)).existed
+            reply = await self._router.execute((operation,), deadline_s=deadline_s)
+            return _only(reply, DeleteResult).existed
         await self._conditional(operation, deadline_s)
         return operation.expected is not None
 
@@ -230,7 +234,8 @@ class Database:
         something else, or if the sum does not fit.
         """
         operation = self._builder.increment(key, delta)
-        return (await self._one(operation, IncrementResult, deadline_s)).value
+        reply = await self._router.execute((operation,), deadline_s=deadline_s)
+        return _only(reply, IncrementResult).value
 
     # -- several keys ------------------------------------------------------------------------------
 
@@ -411,15 +416,9 @@ class Database:
             raise errors.StoppedError(what="the database")
         return self._opened
 
-    async def _one(self, operation: Operation, kind: type[R], deadline_s: float | None) -> R:
-        reply = await self._router.execute((operation,), deadline_s=deadline_s)
-        result = reply.results[0]
-        if isinstance(result, kind):
-            return result
-        raise batch.unexpected(result)
-
     async def _conditional(self, operation: ConditionalPut, deadline_s: float | None) -> None:
-        result = await self._one(operation, ConditionalPutResult, deadline_s)
+        reply = await self._router.execute((operation,), deadline_s=deadline_s)
+        result = _only(reply, ConditionalPutResult)
         batch.answer(operation, result)
 
     async def _execute(
@@ -451,6 +450,14 @@ class Database:
             prefetch=self._settings.client.scan_prefetch,
             deadline_s=deadline_s,
         )
+
+
+def _only(reply: BatchReply, kind: type[R]) -> R:
+    """Return the result of the only operation."""
+    result = reply.results[0]
+    if isinstance(result, kind):
+        return result
+    raise batch.unexpected(result)
 
 
 def _report(error: BaseException) -> None:
