@@ -58,7 +58,9 @@ class RaftCore:
         "draw",
         "durable_term",
         "election_elapsed",
+        "election_held",
         "election_timeout",
+        "election_urged",
         "electorate",
         "fortified_epoch",
         "fortified_leader",
@@ -152,6 +154,10 @@ class RaftCore:
 
         self.election_elapsed = 0
         self.election_timeout = 0
+        self.election_held = False
+        """Whether other groups of the store have their elections first; see `hold_election`."""
+        self.election_urged = False
+        """... although somebody who is free asked for votes that only this replica can win."""
         self.restart_election_timer()
         self.could_campaign = election.timer_runs(self) and fortification.has_quorum_support(self)
         if self.fortified_term == self.term and self.fortified_leader != replica_id:
@@ -209,7 +215,13 @@ class RaftCore:
         """Whether this replica waits for time to pass; an idle healthy group does not."""
         if self.role is Role.LEADER:
             return replication.needs_tick(self)
-        return fortification.release_needs_tick(self) or election.timer_runs(self)
+        timer_runs = not self.election_held and election.timer_runs(self)
+        return timer_runs or fortification.release_needs_tick(self)
+
+    @property
+    def waits_for_election(self) -> bool:
+        """Whether this replica does not lead, is free to vote, and campaigns after its timeout."""
+        return self.role is not Role.LEADER and election.timer_runs(self)
 
     def status(self) -> Status:
         """Return what there is to know, for people and metrics."""
@@ -287,6 +299,21 @@ class RaftCore:
         self.log.append(Entry(term, index, kind, payload))
         self.replicate = True
         return index
+
+    def hold_election(self) -> None:
+        """Let other groups go first: the election timer stops, until `resume_election`.
+
+        Messages are answered as ever, so that others may lead this group meanwhile.
+        """
+        self.election_held = True
+
+    def resume_election(self) -> bool:
+        """Let the timer run again, or campaign at once where there is no leader.
+
+        False where no quorum of stores supports this one. Nothing can be won then, and support that
+        comes back wakes the core (`support_changed`).
+        """
+        return election.resume(self)
 
     def campaign(self) -> bool:
         """Ask for votes now instead of after the timeout; False where a rule forbids it."""

@@ -45,7 +45,7 @@ def timer_runs(core: "RaftCore") -> bool:
 
 def tick(core: "RaftCore") -> None:
     """Count one tick of a replica that does not lead; campaign when the time is up."""
-    if not timer_runs(core):
+    if core.election_held or not timer_runs(core):
         return
     core.election_elapsed += 1
     if core.election_elapsed < core.election_timeout:
@@ -68,6 +68,20 @@ def support_changed(core: "RaftCore") -> None:
     )
     if core.could_campaign and not could:
         _shorten_timer(core)
+
+
+def resume(core: "RaftCore") -> bool:
+    """Other groups have had their elections: it is this one's turn, unless nothing can be won.
+
+    A leader that is only remembered from before a restart has had the time to show that it leads.
+    """
+    core.election_held = False
+    core.election_urged = False
+    if not fortification.has_quorum_support(core):
+        return False
+    if core.leader_unheard or has_lost_leader(core):
+        campaign(core)
+    return True
 
 
 def has_lost_leader(core: "RaftCore") -> bool:
@@ -264,6 +278,7 @@ def consider_pre_vote(core: "RaftCore", source: ReplicaId, message: PreVote) -> 
     may_ask = core.role in (Role.FOLLOWER, Role.PRE_CANDIDATE) and has_lost_leader(core)
     if may_ask and not is_up_to_date:
         core.election_timeout = min(core.election_timeout, core.election_elapsed + 1)
+        core.election_urged = core.election_held
 
 
 def learn_commit(core: "RaftCore", source: ReplicaId, message: PreVoteReply) -> None:

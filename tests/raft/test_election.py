@@ -46,6 +46,67 @@ def test_a_follower_without_a_leader_asks_for_pre_votes_after_its_timeout() -> N
     assert replica.core.term == 2
 
 
+def test_a_held_follower_lets_no_time_pass_and_answers_others() -> None:
+    replica = Replica(disk_with(voters(3), (2, 2)))
+    replica.core.hold_election()
+    assert not replica.core.needs_tick
+    assert replica.core.waits_for_election
+    replica.ticks(3 * replica.config.election_timeout_ticks)
+    assert not replica.core.has_ready()
+    replica.step(2, pre_vote(3, 2, 2))
+    assert replica.settle() == [(2, PreVoteReply(Term(3), True, Index(0), Term(0)))]
+    assert not replica.core.election_urged
+
+
+def test_who_is_resumed_campaigns_at_once() -> None:
+    replica = Replica(disk_with(voters(3), (2, 2)))
+    replica.core.hold_election()
+    assert replica.core.resume_election()
+    asked = pre_vote(3, 2, 2)
+    assert replica.settle() == [(2, asked), (3, asked)]
+    assert replica.core.needs_tick
+
+
+def test_who_is_resumed_without_a_quorum_of_stores_says_so_and_is_silent() -> None:
+    replica = Replica(disk_with(voters(3), (2, 2)))
+    replica.core.hold_election()
+    replica.support.lose(2, 3)
+    assert not replica.core.resume_election()
+    assert not replica.core.has_ready()
+
+
+def test_who_is_resumed_leaves_a_leader_that_it_heard_alone() -> None:
+    replica = Replica(disk_with(voters(3), (2, 2)))
+    replica.step(2, AppendEntries(Term(3), Index(2), Term(2), (), Index(0)))
+    replica.settle()
+    replica.core.hold_election()
+    assert replica.core.resume_election()
+    assert not replica.core.has_ready()
+    assert replica.core.needs_tick, "until it fortifies that leader, or is tired of it"
+
+
+def test_who_is_resumed_does_not_wait_for_a_leader_from_before_its_restart() -> None:
+    replica = Replica(disk_with(voters(3), (2, 2)))
+    replica.step(2, Fortify(Term(3), Epoch(1)))
+    replica.settle()
+    replica.crash(survive=9)
+    assert replica.core.leader == 2
+    replica.support.given[2] = 2
+    replica.core.hold_election()
+    assert replica.core.resume_election()
+    asked = pre_vote(4, 2, 2)
+    assert replica.settle() == [(2, asked), (3, asked)]
+
+
+def test_a_held_follower_is_urged_by_a_free_one_that_cannot_win() -> None:
+    replica = Replica(disk_with(voters(3), (2, 2)))
+    replica.core.hold_election()
+    replica.step(2, pre_vote(3, 1, 1))
+    assert replica.core.election_urged
+    replica.core.resume_election()
+    assert not replica.core.election_urged
+
+
 def test_a_pre_candidate_with_a_quorum_asks_for_votes_after_the_sync() -> None:
     replica = Replica(disk_with(voters(3), (2, 2)))
     replica.core.campaign()
