@@ -9,6 +9,8 @@ Invariants
     - Nothing is put off for longer than until the next sync of the store ends.
 """
 
+from itertools import islice
+
 from multiraft.ids import RangeId
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.turn import Turn
@@ -35,10 +37,13 @@ class ApplyQueue:
                 now.append(replica)
         return now
 
-    def take(self) -> dict[RangeId, Replica]:
-        """Remove and return the replicas that apply now that a sync is done."""
-        later, self._later = self._later, {}
-        return later
+    def take(self, count_max: int) -> dict[RangeId, Replica]:
+        """Remove and return so many replicas that apply now that a sync is done."""
+        later = self._later
+        if len(later) <= count_max:
+            self._later = {}
+            return later
+        return {range_id: later.pop(range_id) for range_id in list(islice(later, count_max))}
 
     def forget(self, range_id: RangeId) -> None:
         """The replica is gone."""

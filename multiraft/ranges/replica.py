@@ -219,8 +219,8 @@ class Replica:
         core, nodes = self.core, self._support.nodes
         if node in (nodes.get(core.leader), nodes.get(core.fortified_leader)):
             return True
-        waits_for_all = core.role is Role.LEADER or core.releasing is not None or core.needs_tick
-        return waits_for_all and node in nodes.values()
+        waits_for_all = core.role is Role.LEADER or core.releasing is not None
+        return (waits_for_all or core.waits_for_election) and node in nodes.values()
 
     def submit(self, request: BatchRequest, reply: Reply) -> None:
         """Serve a client's part, or say where it should go. `reply` is called once."""
@@ -316,17 +316,35 @@ class Replica:
         for replica_id, at in self._support.nodes.items():
             if at == node:
                 self.core.report_unreachable(replica_id)
-        self.context.mark_dirty(self)
+        self._note_work()
 
     def tick(self) -> None:
         """One tick passed and the core said that it waits for something."""
         self.core.tick()
-        self.context.mark_dirty(self)
+        if self.core.has_ready() or self._has_lost_role():
+            self.context.mark_dirty(self)
 
     def support_changed(self) -> None:
         """Support between this store and one of the group's stores changed."""
         self.core.support_changed()
-        self.context.mark_dirty(self)
+        self._note_work()
+
+    def resume_election(self) -> bool:
+        """It is this range's turn to elect; see RaftCore.resume_election."""
+        may_win = self.core.resume_election()
+        if may_win:
+            self._note_work()
+        return may_win
+
+    def _note_work(self) -> None:
+        """Have the turn do what the core wants done, if anything, and time pass if it waits."""
+        if self.core.has_ready():
+            self.context.mark_dirty(self)
+        else:
+            self._store.ticking.follow(self)
+
+    def _has_lost_role(self) -> bool:
+        return self.leaseholder is not None and self.core.role is not Role.LEADER
 
     # -- the turn --------------------------------------------------------------------------------
 

@@ -20,8 +20,11 @@ Ownership
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from multiraft import errors, runtime
@@ -45,6 +48,7 @@ from multiraft.ranges.apply_queue import ApplyQueue
 from multiraft.ranges.commands import validation
 from multiraft.ranges.context import StoreContext
 from multiraft.ranges.held import HeldMessages
+from multiraft.ranges.inbox import Inbox
 from multiraft.ranges.messages import GroupEnvelope, PeerFrame, ReplicaRemoved, SplitTrigger
 from multiraft.ranges.outbox import Outbox, SendFrame
 from multiraft.ranges.pending import Reply
@@ -52,10 +56,12 @@ from multiraft.ranges.pushes import Pushes
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.replica_map import ReplicaMap
 from multiraft.ranges.resolver import Resolver
+from multiraft.ranges.slices import SLICE_MAX, Slices, Steps
 from multiraft.ranges.snapshot import SnapshotSender
 from multiraft.ranges.snapshot_intake import SnapshotIntake
 from multiraft.ranges.state import RangeState, Tombstone
 from multiraft.ranges.store_status import StoreStatus
+from multiraft.ranges.ticking import Ticking
 from multiraft.ranges.turn import Turn
 from multiraft.runtime import Clock, Rng
 from multiraft.storage import raft_log
@@ -63,6 +69,7 @@ from multiraft.storage.engine import Engine
 
 ConnectBulk = Callable[[NodeId, Handler], Awaitable[Connection]]
 COMMIT_DELAY_S = 0.005
+HAND_OVERS_CONCURRENT_MAX = 64
 CLOCK_WAIT_S_MIN = 0.001
 """Between two looks at whether the clock has moved on: it may stand still."""
 
@@ -110,21 +117,31 @@ class Store:
         self.map = ReplicaMap()
         self.replicas = self.map.by_id
         self._dirty: dict[RangeId, Replica] = {}
-        self._ticking: dict[RangeId, Replica] = {}
         self._lease_waiters: dict[RangeId, Replica] = {}
         self._turn_scheduled = False
-        self._tick_timer: asyncio.TimerHandle | None = None
+        self.ticking = Ticking(config.raft.tick_ms / 1_000, rng, self._look_again, self.or_fail)
+        self._support_changes: dict[NodeId, None] = {}
+        """With whom support changed, which is still to be told to those that depend on it."""
+        self._sweeps = Slices(self.or_fail)
+        """Over all replicas."""
         self._commits_owed: dict[RangeId, tuple[Replica, Index]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
         """When to look again at those that wait for a time that the clock has yet to reach."""
         self._tell_all_commits = False
         self._applies = ApplyQueue()
+        self._rest_scheduled = False
+        """Whether replicas that put off to apply are about to."""
         self._unsynced: list[Turn] = []
         """Their batches are written, and are to be synced when the turn is over."""
+        self._durable: deque[Turn] = deque()
+        """Their batches are synced, and what waited for that is to be released."""
+        self._released = 0
+        """How many Readys were confirmed since the last turn."""
         self._endings: list[Callable[[], None]] | None = None
         self.outbox = Outbox(hlc, send_frame)
         self._peers = {node_id}
+        self.inbox = Inbox(self._deliver, self.or_fail)
         self._held = HeldMessages(config.ranges, clock)
         self._tasks: dict[asyncio.Task[None], None] = {}
         self.snapshots = SnapshotSender(self)
@@ -189,9 +206,13 @@ class Store:
 
     def peer_unreachable(self, node_id: NodeId) -> None:
         """A connection to `node_id` broke: what was on its way may be lost."""
-        for replica in self.replicas.values():
+        self._sweeps.add(self._tell_unreachable(node_id))
+
+    def _tell_unreachable(self, node_id: NodeId) -> Steps:
+        for replica in list(self.replicas.values()):
             if replica.leaseholder is not None:
                 replica.peer_unreachable(node_id)
+            yield
 
     def add_peer(self, node_id: NodeId) -> None:
         """Another node exists: exchange support with it."""
@@ -201,16 +222,21 @@ class Store:
 
     async def hand_over_all(self, timeout_s: float) -> None:
         """Hand every leadership to another node, as far as that succeeds within `timeout_s`."""
-        led = [r for r in self.replicas.values() if r.leaseholder is not None]
-        jobs = [self.admin.hand_over_to_any(replica) for replica in led]
+        led = iter([r for r in self.replicas.values() if r.leaseholder is not None])
+        jobs = [self._hand_over_each(led) for _ in range(HAND_OVERS_CONCURRENT_MAX)]
         try:
             async with asyncio.timeout(timeout_s):
                 ends = await asyncio.gather(*jobs, return_exceptions=True)
         except TimeoutError:
             return  # The others elect new leaders when support for this node runs out.
         for end in ends:
-            if end is not None and not isinstance(end, errors.MultiraftError):
+            if end is not None:
                 self.fail(end)
+
+    async def _hand_over_each(self, led: Iterator[Replica]) -> None:
+        for replica in led:
+            with contextlib.suppress(errors.MultiraftError):
+                await self.admin.hand_over_to_any(replica)
 
     async def stop(self) -> None:
         """Stop serving and driving replicas; what waits is told so. The engine stays open."""
@@ -222,7 +248,8 @@ class Store:
         """Do nothing any more: no message, no answer, no write."""
         self._failed = True
         self.liveness.stop()
-        for timer in (self._tick_timer, self._commit_timer, self._clock_timer):
+        self.ticking.stop()
+        for timer in (self._commit_timer, self._clock_timer):
             if timer is not None:
                 timer.cancel()
         for task in list(self._tasks):
@@ -270,6 +297,8 @@ class Store:
 
     def _serve(self, request: BatchRequest, reply: Reply) -> None:
         replica = self.replicas.get(request.range_id)
+        if replica is not None and replica.leaseholder is None:
+            self.ticking.elections.ask_for(replica)
         if replica is None or replica.descriptor is None:
             if type(request.operations[0]) in OF_NODES:
                 self.admin.tell_of_node(request.operations[0], reply)
@@ -304,7 +333,10 @@ class Store:
     # -- messages in -----------------------------------------------------------------------------
 
     def receive_frame(self, source: NodeId, payload: bytes) -> None:
-        """Take a frame of another store. Raises ProtocolError if it cannot be understood."""
+        """Take a frame of another store. Raises ProtocolError if it cannot be understood.
+
+        Its heartbeats are taken in at once, its Raft messages behind those that wait.
+        """
         if self._failed or not self._takes_part:
             return
         try:
@@ -317,13 +349,13 @@ class Store:
             for message in frame.liveness:
                 self.liveness.receive_refused(source, message)
             return
-        self.or_fail(partial(self._take, source, frame))
+        self.or_fail(partial(self._take, source, frame, len(payload)))
 
-    def _take(self, source: NodeId, frame: PeerFrame) -> None:
+    def _take(self, source: NodeId, frame: PeerFrame, frame_bytes: int) -> None:
         for message in frame.liveness:
             self.liveness.receive(source, message)
-        for envelope in frame.envelopes:
-            self._deliver(source, envelope)
+        if frame.envelopes:
+            self.inbox.take(source, frame.envelopes, frame_bytes)
         for removal in frame.removals:
             self.removed(removal)
 
@@ -414,7 +446,7 @@ class Store:
         self.map.remove(replica)
         self._dirty.pop(replica.range_id, None)
         self._applies.forget(replica.range_id)
-        self._ticking.pop(replica.range_id, None)
+        self.ticking.forget(replica)
         self._lease_waiters.pop(replica.range_id, None)
 
     def descriptor_changed(self, replica: Replica) -> None:
@@ -520,8 +552,19 @@ class Store:
         self._turn_scheduled = False
         self.or_fail(self._turn)
 
+    def _next_dirty(self) -> dict[RangeId, Replica]:
+        """Remove and return those whose turn it is; if others are left, theirs is the next."""
+        dirty = self._dirty
+        if len(dirty) <= SLICE_MAX:
+            self._dirty = {}
+            return dirty
+        self._schedule_turn()
+        return {range_id: dirty.pop(range_id) for range_id in list(islice(dirty, SLICE_MAX))}
+
     def _turn(self) -> None:
-        dirty, self._dirty = self._dirty, {}
+        self.inbox.handled_at_once = 0
+        self._released = 0
+        dirty = self._next_dirty()
         engine = self.context.engine
         turn = Turn(engine.new_batch())
         for replica in dirty.values():
@@ -550,7 +593,7 @@ class Store:
         self._write(turn)
         self._tell(turn.after_write)
         for replica in concerned.values():
-            self._follow_timer(replica)
+            self.ticking.follow(replica)
         self.outbox.flush()
         if self._unsynced:
             self._ask_for_sync()
@@ -571,9 +614,16 @@ class Store:
         else:
             self._endings.append(action)
 
+    def _apply_rest_soon(self) -> None:
+        if self._applies and not self._rest_scheduled:
+            self._rest_scheduled = True
+            asyncio.get_running_loop().call_soon(self.or_fail, self._apply_rest)
+
     def _apply_rest(self) -> None:
-        rest = self._applies.take()
+        self._rest_scheduled = False
+        rest = self._applies.take(SLICE_MAX)
         self._carry_on(Turn(self.context.engine.new_batch()), rest, rest.values())
+        self._apply_rest_soon()
 
     def _write(self, turn: Turn) -> None:
         if turn.writes:
@@ -621,26 +671,38 @@ class Store:
 
     def _tell_commits(self, turn: Turn) -> None:
         if self._tell_all_commits:
-            self._tell_all_commits = False
-            owed, self._commits_owed = self._commits_owed, {}
-            for replica, _ in owed.values():
+            owed = self._commits_owed
+            for range_id in list(islice(owed, SLICE_MAX)):
+                replica, _ = owed.pop(range_id)
                 if not replica.destroyed:
                     replica.tell_commit(turn)
+            self._tell_all_commits = bool(owed)
+            if owed:
+                self._schedule_turn()
 
     def _synced(self, turns: list[Turn], error: BaseException | None) -> None:
         """The batches of `turns` are durable: what was waiting for that may go."""
         if error is not None:
             self.fail(error)
             return
-        self.or_fail(partial(self._release, turns))
+        under_way = bool(self._durable)
+        self._durable.extend(turns)
+        if not under_way:
+            self.or_fail(self._release)
 
-    def _release(self, turns: list[Turn]) -> None:
-        for turn in turns:
+    def _release(self) -> None:
+        while self._durable and self._released < SLICE_MAX:
+            turn = self._durable.popleft()
             self._confirm(turn)
+            self._released += len(turn.to_sync)
         self.outbox.flush()
-        if self._applies:
-            # Behind what other turns release that the same sync covers.
-            asyncio.get_running_loop().call_soon(self.or_fail, self._apply_rest)
+        if self._durable:
+            asyncio.get_running_loop().call_soon(self.or_fail, self._release_rest)
+        self._apply_rest_soon()  # Behind what other turns release that the same sync covers.
+
+    def _release_rest(self) -> None:
+        self._released = 0
+        self._release()
 
     def _confirm(self, turn: Turn) -> None:
         for replica, core, ready in turn.to_sync:
@@ -684,29 +746,6 @@ class Store:
 
     # -- time and support ------------------------------------------------------------------------
 
-    def _follow_timer(self, replica: Replica) -> None:
-        ticking, range_id = self._ticking, replica.range_id
-        if range_id not in ticking and not replica.destroyed and replica.core.needs_tick:
-            ticking[range_id] = replica
-            self._start_ticking()
-
-    def _start_ticking(self) -> None:
-        if self._tick_timer is None and not self._failed:
-            self._tick_timer = asyncio.get_running_loop().call_later(
-                self.context.config.raft.tick_ms / 1_000, self.or_fail, self._tick
-            )
-
-    def _tick(self) -> None:
-        self._tick_timer = None
-        for range_id, replica in list(self._ticking.items()):
-            if replica.core.needs_tick:
-                replica.tick()
-            else:
-                del self._ticking[range_id]
-        self._look_again()
-        if self._ticking or self._lease_waiters:
-            self._start_ticking()
-
     def _wait_for_lease(self, replica: Replica, clock_s: float) -> None:
         """Have the leaseholder look again at the next tick, or when its clock may have come so far.
 
@@ -715,7 +754,7 @@ class Store:
         self._lease_waiters[replica.range_id] = replica
         if 0 < clock_s < self.context.config.raft.tick_ms / 1_000:
             self._look_again_at(max(clock_s, CLOCK_WAIT_S_MIN))
-        self._start_ticking()
+        self.ticking.start()
 
     def _look_again_at(self, delay_s: float) -> None:
         loop, timer = asyncio.get_running_loop(), self._clock_timer
@@ -739,9 +778,15 @@ class Store:
         self.or_fail(partial(self._follow_support, node, change))
 
     def _follow_support(self, node: NodeId, change: Change) -> None:
-        if change is not Change.SUPPORT_FROM_EXTENDED:
-            for replica in self.replicas.values():
-                if replica.depends_on(node):
-                    replica.support_changed()
+        if change is not Change.SUPPORT_FROM_EXTENDED and node not in self._support_changes:
+            self._support_changes[node] = None
+            self._sweeps.add(self._tell_support(node))
         if self._lease_waiters:
             self._look_again()
+
+    def _tell_support(self, node: NodeId) -> Steps:
+        del self._support_changes[node]  # What changes from now on is to be told again.
+        for replica in list(self.replicas.values()):
+            if not replica.destroyed and replica.depends_on(node):
+                replica.support_changed()
+            yield

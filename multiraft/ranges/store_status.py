@@ -6,7 +6,9 @@ import msgspec
 
 from multiraft.ids import NodeId, Timestamp
 from multiraft.liveness.heartbeats import LivenessStatus
+from multiraft.ranges.elections import ElectionsStatus
 from multiraft.ranges.held import HeldStatus
+from multiraft.ranges.inbox import InboxStatus
 from multiraft.ranges.pushes import PushesStatus
 from multiraft.ranges.resolver import ResolverStatus
 from multiraft.ranges.snapshot import SnapshotSenderStatus
@@ -40,6 +42,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
     """Snapshots on their way in."""
     snapshots: SnapshotSenderStatus
     held: HeldStatus
+    inbox: InboxStatus
+    elections: ElectionsStatus
     liveness: LivenessStatus
     pushes: PushesStatus
     resolver: ResolverStatus
@@ -57,7 +61,7 @@ def status_of(store: "Store") -> StoreStatus:
         clock=context.hlc.last,
         replicas=len(holders),
         leaders=sum(holder is not None and holder.serving for holder in holders),
-        ticking=len(store._ticking),
+        ticking=len(store.ticking),
         requests=store.requests,
         turns=store.turns,
         syncs=store.syncs,
@@ -66,6 +70,8 @@ def status_of(store: "Store") -> StoreStatus:
         receiving=len(store.intake.receiving),
         snapshots=store.snapshots.status(),
         held=store._held.status(),
+        inbox=store.inbox.status(),
+        elections=store.ticking.elections.status(),
         liveness=store.liveness.status(),
         pushes=context.pushes.status(),
         resolver=context.resolver.status(),

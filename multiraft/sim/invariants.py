@@ -94,8 +94,15 @@ class Invariants:
         store = node.store
         inner_turn = store._turn
 
+        next_dirty = store._next_dirty
+        dirty: dict[RangeId, Replica] = {}
+
+        def note_dirty() -> dict[RangeId, Replica]:
+            nonlocal dirty
+            dirty = next_dirty()
+            return dirty
+
         def turn() -> None:
-            dirty = store._dirty
             inner_turn()
             if member.node is not node:
                 return  # A turn that a test's own call led to outlives the node.
@@ -104,6 +111,7 @@ class Invariants:
             if self._now() >= self._sample_at:
                 self._sample()
 
+        store._next_dirty = note_dirty  # type: ignore[method-assign]
         store._turn = turn  # type: ignore[method-assign]
         self.snapshots.watch(store)
         newest_watch.watch(store, self.report)

@@ -53,10 +53,10 @@ async def test_a_thousand_idle_ranges_cost_what_two_cost(cluster: Cluster, db: D
     assert len(cluster.range_ids()) == RANGES + 1
     for member in cluster.running():
         store = member.up.store
-        assert not store._ticking
+        assert not store.ticking
         assert not store._dirty
         assert not store._lease_waiters
-        assert store._tick_timer is None
+        assert not store.ticking.timer_runs
 
     woken: list[Replica] = []
     for member in cluster.running():
