@@ -2,6 +2,7 @@
 # make test    set up, then run every check and test
 # make soak    hurt clusters of real processes for MINUTES, and check every answer
 # make mutants the product with one safety rule disabled at a time: what notices it
+# make bars    what a release must reach, counted in full: crash points, bit flips, full disks, frames
 # make lint    format, lint, types, layers
 # make bench   micro benchmarks, then throughput of a local three-node cluster
 # make compare the product beside etcd and others, those that are installed
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format unit simulation integration soak bench compare mutants clean
+.PHONY: demo test lint format unit simulation integration soak bench compare mutants bars clean
 
 demo: .venv/.installed
 	$(BIN)/multiraft demo
@@ -45,6 +46,9 @@ simulation: .venv/.installed-dev
 
 mutants: .venv/.installed-dev
 	$(BIN)/python -m tests.mutants
+
+bars: .venv/.installed-dev
+	$(BIN)/python -m tests.bars
 
 integration: .venv/.installed-dev
 	$(BIN)/pytest -m integration

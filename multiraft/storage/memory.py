@@ -156,6 +156,11 @@ class MemoryEngine:
         return isinstance(self._error, errors.StoreFailedError)
 
     @property
+    def written_count(self) -> int:
+        """How many batches were written."""
+        return self._written_count
+
+    @property
     def synced_count(self) -> int:
         """How many batches no crash can lose any more."""
         return self._written_count - len(self._unsynced)

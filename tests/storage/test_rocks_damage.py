@@ -13,7 +13,7 @@ import pytest
 from multiraft import errors
 from multiraft.storage.rocks import RocksEngine
 from tests.support import engines
-from tests.support.engines import SMALL
+from tests.support.engines import SMALL, flip
 
 ROWS = 40
 
@@ -86,12 +86,6 @@ def many_logs(module_scratch: Path) -> tuple[Path, int]:
 
 def copy(image: Path, scratch: Path) -> Path:
     return engines.crash_image(image, scratch / "copy")
-
-
-def flip(path: Path, offset: int, mask: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[offset] ^= mask
-    path.write_bytes(content)
 
 
 def refuses(directory: Path) -> bool:

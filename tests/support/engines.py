@@ -54,3 +54,12 @@ def crash_image(directory: Path, image: Path) -> Path:
     shutil.rmtree(image, ignore_errors=True)
     shutil.copytree(directory, image)
     return image
+
+
+def flip(path: Path, offset: int, mask: int) -> None:
+    """Flip the bits of `mask` in one byte of a file."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        found = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([found ^ mask]))

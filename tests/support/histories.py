@@ -5,6 +5,7 @@ Each is started, hurt for a while, stopped, and checked:
     Counters    an increment happens exactly once
     Register    one writer of growing values; a read is never older than what was known before it
     KeySet      what was acknowledged is there, and nothing else is than what was asked for
+    Pairs       two keys that transactions write together are equal, and never go back
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Self
 
 from multiraft import errors
 from multiraft.client.database import Database
+from multiraft.client.transaction import Transaction
 
 REFUSED = (errors.DeadlineExceededError, errors.DiskFullError)
 """Definite: nothing was written."""
@@ -222,3 +224,38 @@ class KeySet(Workload):
         assert not invented, f"keys that nobody put: {min(invented)!r}"
         undead = found & self._refused
         assert not undead, f"a refused write was made: {min(undead)!r}"
+
+
+class Pairs(Workload):
+    """One caller writes growing numbers to two keys in one transaction."""
+
+    def __init__(self, db: Database, one: bytes, other: bytes) -> None:
+        super().__init__(db, "pairs", callers=1)
+        self._keys = (one, other)
+        self._acknowledged = 0
+        self._started = 0
+
+    async def _step(self, number: int) -> None:
+        value = self._started = self._started + 1
+
+        async def write(transaction: Transaction) -> None:
+            for key in self._keys:
+                await transaction.put(key, str(value).encode())
+
+        try:
+            await self.db.run(write)
+        except errors.OutcomeUnknownError:
+            self.unknown += 1
+        except REFUSED:
+            self.refused += 1
+        else:
+            self._acknowledged = value
+            self.done += 1
+
+    async def check(self) -> None:
+        one, other = [await self.db.get(key) for key in self._keys]
+        assert one == other, f"{self._keys} hold {one!r} and {other!r}: half of a transaction"
+        found = int(one or b"0")
+        assert self._acknowledged <= found <= self._started, (
+            f"{self._keys} hold {found}, {self._acknowledged} was acknowledged"
+        )
