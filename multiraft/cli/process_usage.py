@@ -26,3 +26,8 @@ def machine_cpu_seconds() -> float:
 def resident_bytes(pid: int) -> int:
     """Return how much of its memory is in the machine's, pages that it shares included."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def open_files(pid: int) -> int:
+    """Return how many descriptors it has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))

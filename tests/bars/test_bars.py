@@ -25,7 +25,7 @@ def test_the_load_does_all_that_a_crash_may_interrupt() -> None:
         load.begin()
         await load.over.wait()
         assert load.refusals == []
-        assert load.cluster.snapshots_sent() == 2
+        assert load.cluster.snapshots_sent() >= 2
         for range_id in load.cluster.range_ids()[1:]:
             logs = [replica.core.first_index for replica in load.cluster.replicas(range_id)]
             assert min(logs) > state.INITIAL_INDEX + 10, "logs are cut"

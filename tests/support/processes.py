@@ -19,7 +19,7 @@ import orjson
 
 import multiraft
 from multiraft import errors, runtime
-from multiraft.cli import cluster_process
+from multiraft.cli import cluster_process, process_usage
 from multiraft.cli.cluster_process import LocalCluster, NodeProcess
 from multiraft.cli.torture import replicas
 from multiraft.client.database import Database
@@ -164,7 +164,7 @@ def peak_bytes(process: NodeProcess) -> int:
 
 def open_files(process: NodeProcess) -> int:
     """Return how many descriptors the process has open."""
-    return len(os.listdir(f"/proc/{process.pid}/fd"))
+    return process_usage.open_files(process.pid)
 
 
 # -- commands --------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from multiraft import runtime
-from multiraft.cli import tables
+from multiraft.cli import admin, tables
 from multiraft.cli.failure import ExitCode
 from multiraft.cli.session import JsonOption, Session
-from multiraft.cli.torture import evidence
+from multiraft.cli.torture import evidence, usage
 from multiraft.cli.torture import run as torture_run
 from multiraft.cli.torture.run import TortureResult, TortureRun
 from multiraft.testing import spec
@@ -73,6 +73,7 @@ def torture(
         session.write_json([msgspec.to_builtins(result) for result in results])
     else:
         _show_sums(session, results)
+        _show_usage(session, results)
     if not all(result.ok for result in results):
         raise typer.Exit(ExitCode.NEGATIVE)
 
@@ -218,6 +219,28 @@ def _show_sums(session: Session, results: list[TortureResult]) -> None:
     session.out.print(table)
     for name, counts in by_spec.items():
         session.out.print(f"{name}: {counts}", soft_wrap=True)
+
+
+def _show_usage(session: Session, results: list[TortureResult]) -> None:
+    """Of each spec and measure, show the node that grew most in a run."""
+    table = tables.table("What nodes used: the one that grew most between early and end of a run.")
+    for name in ("spec", "of what"):
+        table.add_column(name)
+    for name in ("node", "start", "early", "end", "at most"):
+        table.add_column(name, justify="right")
+    for name in dict.fromkeys(result.spec for result in results):
+        found = [each for result in results if result.spec == name for each in result.usage]
+        for measure in usage.MEASURES if found else ():
+            node = usage.grown_most(found, measure)
+            moments = (node.start, node.early, node.end, node.most)
+            shown = [_show_measure(measure, getattr(each, measure)) for each in moments]
+            what = measure.removesuffix("_bytes").replace("wal", "WAL")
+            table.add_row(name, what, f"n{node.node}", *shown)
+    session.out.print(table)
+
+
+def _show_measure(measure: str, number: int) -> str:
+    return admin.show_size(number) if measure.endswith("_bytes") else f"{number:,}"
 
 
 def _counts(results: list[TortureResult]) -> str:

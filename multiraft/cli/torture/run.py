@@ -26,6 +26,7 @@ from multiraft.cli.cluster_process import LocalCluster, NodeProcess
 from multiraft.cli.torture import proxy, replicas
 from multiraft.cli.torture.cuts import Cuts
 from multiraft.cli.torture.target import ProcessTarget
+from multiraft.cli.torture.usage import NodeUsage, UsageWatch
 from multiraft.client.database import Database
 from multiraft.testing.checkers import Verdict
 from multiraft.testing.faults import Fault
@@ -55,6 +56,8 @@ class TortureResult(msgspec.Struct, frozen=True):
     longest_s: float
     """How long the longest call took that was answered."""
     seconds: float
+    usage: tuple[NodeUsage, ...]
+    """What each node used at first, early in the run, at its end, and at most."""
 
     @property
     def ok(self) -> bool:
@@ -112,6 +115,7 @@ class TortureRun:
         self._is_over = False
         self._ranges = 0
         self._recovered_s = 0.0
+        self._usage: tuple[NodeUsage, ...] = ()
 
     async def execute(self) -> TortureResult:
         """Do all of it."""
@@ -132,14 +136,19 @@ class TortureRun:
         ):
             target = ProcessTarget(cluster, admin, proxies, cuts)
             self.faults = target.faults
+            watch = UsageWatch(cluster.nodes, self.spec.seconds)
+            watching = asyncio.create_task(watch.run())
             try:
                 for key in self.spec.splits:
                     await admin.admin.split(key.encode())
                 await self._work(admin, target, addresses)
                 await self._recover(admin)
                 await self._judge(admin)
+                watch.look()
             finally:
+                watching.cancel()
                 await target.close()
+            self._usage = watch.found()
         self._compare([process.directory for process in cluster.nodes])
         return self._result(asyncio.get_running_loop().time() - began)
 
@@ -283,6 +292,7 @@ class TortureRun:
             recovered_s=self._recovered_s,
             longest_s=max(map(_seconds_of, self._answered()), default=0.0),
             seconds=seconds,
+            usage=self._usage,
         )
 
 
