@@ -60,7 +60,7 @@ class Tally:
 
 
 def count(bar: Bar, wanted: int, seed: int, show: Callable[[Tally], None] | None = None) -> Tally:
-    """Count so many cases; `show` is called after each."""
+    """Count so many cases, or those until it is interrupted; `show` is called after each."""
     tally = Tally()
 
     def tell(case: Case) -> None:
@@ -68,5 +68,8 @@ def count(bar: Bar, wanted: int, seed: int, show: Callable[[Tally], None] | None
         if show is not None:
             show(tally)
 
-    bar.run(wanted, seed, tell)
+    try:
+        bar.run(wanted, seed, tell)
+    except KeyboardInterrupt:
+        tally.problems.append(f"interrupted after {tally.total:,} of {wanted:,} cases")
     return tally
