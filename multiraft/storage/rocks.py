@@ -118,11 +118,12 @@ class RocksEngine:
             try:
                 lock = undo.enter_context(data_directory.lock(directory))
                 complete = data_directory.prepare(directory)
+                logs = rocks_wal.sizes(directory / data_directory.ROCKS)
                 database = _open_database(directory, config, create=not complete)
                 undo.callback(database.close)
                 if not complete:
                     _finish_creation(directory, database)
-                mark = _open_watermark(directory, database)
+                mark = _open_watermark(directory, database, logs)
             except OSError as error:
                 raise errors.StartupError(
                     f"{directory} cannot be used as a data directory: {error}"
@@ -334,14 +335,16 @@ def _finish_creation(directory: Path, database: rocksdict.Rdict) -> None:
     data_directory.finish(directory)
 
 
-def _open_watermark(directory: Path, database: rocksdict.Rdict) -> Watermark:
-    """Return the watermark, having checked that the database reaches it."""
+def _open_watermark(directory: Path, database: rocksdict.Rdict, logs: dict[str, int]) -> Watermark:
+    """Return the watermark, having checked that the database, opened on `logs`, reaches it."""
     mark = watermark.open_file(directory / watermark.NAME)
     reached = database.latest_sequence_number()
     if reached < mark.sequence:
         mark.close()
+        rocks = directory / data_directory.ROCKS
+        why = rocks_wal.dropped(rocks, logs) or f"the log in {rocks} is damaged or incomplete"
         raise errors.CorruptionError(
-            reason=f"the log in {directory / data_directory.ROCKS} is damaged or incomplete: it "
-            f"ends at write {reached}, but up to {mark.sequence} was synced; replace the node"
+            reason=f"{why}: it ends at write {reached}, but up to {mark.sequence} was synced; "
+            "replace the node"
         )
     return mark

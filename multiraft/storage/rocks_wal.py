@@ -1,11 +1,11 @@
-"""RocksDB's write-ahead log, as far as it must be looked at before RocksDB reads it.
+"""RocksDB's write-ahead log, as far as it must be looked at before RocksDB reads it, and after.
 
 Purpose
     A record of a "recyclable" type, in a log that was opened without recycling, makes RocksDB's
     recovery loop for ever instead of calling it damage (9.8.4). We never recycle, so such a record
     is garbage: a flipped bit, or what a crash left behind the end. The log is cut before it, which
     is what recovery does about any other record that it cannot read; whether anything that was
-    synced went with it, the watermark tells.
+    synced went with it, the watermark tells; then people want to know where the damage is.
 Format
     Blocks of 32 KiB, records within them, the last bytes of a block unused if a head does not fit:
 
@@ -20,6 +20,7 @@ Source
 
 import mmap
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _LENGTH_AND_TYPE = struct.Struct("<HB")
 _LENGTH_AT = 4
 _PADDING = 0
 _RECYCLABLE = frozenset({5, 6, 7, 8, 11})
+_DROPPED = re.compile(r"(\d+\.log): dropping (\d+) bytes; (?:Corruption: )?(.*)")
 
 
 def cut_unreadable(rocks: Path) -> None:
@@ -61,3 +63,23 @@ def unreadable_at(path: Path) -> int | None:
             whole = _HEAD_BYTES + length
             position += left if kind == _PADDING or whole > left else whole
     return None
+
+
+def sizes(rocks: Path) -> dict[str, int]:
+    """Return the size of each log by its name."""
+    return {path.name: path.stat().st_size for path in rocks.glob("*.log")}
+
+
+def dropped(rocks: Path, sizes_before: dict[str, int]) -> str:
+    """Return which logs recovery has read in part only, from where on not, and why; or nothing.
+
+    As RocksDB's own diary tells of its latest start. `sizes_before` are those of the logs before
+    it: after it they are gone.
+    """
+    diary = rocks / "LOG"
+    told = diary.read_text(errors="replace") if diary.exists() else ""
+    return "; ".join(
+        f"{rocks / name} is damaged from byte {sizes_before[name] - int(count)} on ({why})"
+        for name, count, why in _DROPPED.findall(told)
+        if name in sizes_before
+    )

@@ -170,6 +170,20 @@ def test_flipped_bit_in_a_synced_log_is_always_noticed(
     assert missed == []
 
 
+def test_refusal_names_the_log_and_the_byte_at_which_its_damage_begins(
+    one_log: tuple[Path, list[int]], scratch: Path
+) -> None:
+    image, sizes = one_log
+    damaged = copy(image, scratch)
+    path = log_files(damaged)[-1]
+    flip(path, sizes[10] + 20, 1)
+    told = (
+        rf"{path} is damaged from byte {sizes[10]} on \(checksum mismatch\): it ends at write \d+"
+    )
+    with pytest.raises(errors.CorruptionError, match=told):
+        found(damaged)
+
+
 @pytest.mark.parametrize("kind", [5, 6, 7, 8, 11])
 def test_type_that_would_hang_rocksdb_is_noticed_in_what_was_synced(
     one_log: tuple[Path, list[int]], scratch: Path, kind: int
