@@ -179,7 +179,7 @@ class Siege:
         ends = await asyncio.gather(*(deliver(self._where, side, each) for each in data))
         brought = Counter((each.name, each.ends) for wave in waves for each in wave)
         for (name, must_end), count in brought.items():
-            outcome = "refused" if must_end else "decoded"
+            outcome = "unreadable" if must_end else "readable"
             self._tell(Case(f"{side.name}: {name}", outcome, count=count))
         for problem in filter(None, ends):
             self._tell(Case(side.name, "FAILED", problem, 0))
