@@ -26,7 +26,7 @@ from multiraft.client.router import Router
 from multiraft.ids import Index, RangeId, Timestamp
 from multiraft.model import hlc
 from multiraft.model.requests import NO_RANGE, Operation, Result
-from multiraft.ranges import protections
+from multiraft.ranges import protections, slices
 from multiraft.ranges.garbage import GarbagePass, Pace
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.replica import Replica
@@ -99,11 +99,11 @@ class GarbageQueue:
 
     async def _look(self) -> None:
         clock = self._store.context.hlc
-        if not self._due(Timestamp(clock.now() - self._ttl)):
+        if not await self._due(Timestamp(clock.now() - self._ttl)):
             return
         at, found = await protections.read(self._router)
         threshold = protections.ceiling(Timestamp(min(at, clock.now())), found, self._ttl)
-        for replica, holder in self._due(threshold):
+        for replica, holder in await self._due(threshold):
             if len(self._under_way) >= PASSES_CONCURRENT_MAX:
                 break
             self._under_way.add(replica.range_id)
@@ -113,11 +113,10 @@ class GarbageQueue:
         self._forget_what_is_gone()
         await protections.forget_expired(self._router, at, found)
 
-    def _due(self, threshold: Timestamp) -> list[tuple[Replica, Leaseholder]]:
+    async def _due(self, threshold: Timestamp) -> list[tuple[Replica, Leaseholder]]:
         """Return the ranges worth going through if their threshold may be raised so far."""
         due = []
-        replicas = self._store.replicas
-        for replica in replicas.values():
+        async for replica in slices.unhurried(self._store.replicas.values()):
             holder = replica.leaseholder
             if holder is None or not holder.serving or not self._may_have_garbage(replica):
                 continue

@@ -18,6 +18,7 @@ from multiraft.client.router import Router
 from multiraft.model import encoding, keys
 from multiraft.model.descriptor import ReplicaKind
 from multiraft.model.requests import Scan, ScanResult
+from multiraft.ranges import slices
 from multiraft.ranges.messages import ReplicaRemoved
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.store import Store
@@ -36,7 +37,7 @@ class ReplicaGc:
         """Look at all replicas here, again and again."""
         while True:
             await asyncio.sleep(INTERVAL_S)
-            for replica in list(self._store.replicas.values()):
+            async for replica in slices.unhurried(self._store.replicas.values()):
                 if _is_suspect(replica) and not replica.destroyed:
                     await self._look_at(replica)
 

@@ -61,6 +61,8 @@ class ReplicateQueue:
         live = self._live_nodes()
         due = []
         for replica in self._store.replicas.values():
+            if not replica.lacks_members:
+                continue
             holder, descriptor = replica.leaseholder, replica.descriptor
             if holder is None or not holder.serving or descriptor is None or descriptor.is_joint:
                 continue

@@ -133,6 +133,7 @@ class Replica:
         "core",
         "descriptor",
         "destroyed",
+        "lacks_members",
         "lease",
         "leaseholder",
         "log",
@@ -168,6 +169,8 @@ class Replica:
         self._applied_key = state.applied_key(range_id)
         self._support = GroupSupport(self.context.liveness)
         self.descriptor: RangeDescriptor | None = None
+        self.lacks_members = False
+        """Whether the range has fewer voters than it should have, or learners."""
         self.applied = UNINITIALISED
         self._span: apply.PhysicalSpan | None = None
         if range_state is not None:
@@ -189,6 +192,9 @@ class Replica:
     def _set_descriptor(self, descriptor: RangeDescriptor) -> None:
         self.descriptor = descriptor
         self._span = apply.PhysicalSpan(descriptor)
+        voters = len(state.voters(descriptor))
+        wanted = self.context.config.ranges.replication_factor
+        self.lacks_members = voters < wanted or voters < len(descriptor.replicas)
         for replica in descriptor.replicas:
             self._support.nodes[replica.replica_id] = replica.node_id
 

@@ -13,14 +13,24 @@ Invariants
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
+from typing import TypeVar
 
 SLICE_MAX = 128
 """Replicas, or messages, each of which takes some 10 to 50 microseconds."""
 
+Item = TypeVar("Item")
 Steps = Iterator[None]
 """Work that makes a step whenever it is asked for the next item."""
+
+
+async def unhurried(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """Yield `items` with the loop in between slices: for who looks at all replicas now and then."""
+    for number, item in enumerate(list(items), start=1):
+        yield item
+        if number % SLICE_MAX == 0:
+            await asyncio.sleep(0)
 
 
 class Slices:

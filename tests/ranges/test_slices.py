@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from multiraft.ranges.slices import SLICE_MAX, Slices, Steps
+from multiraft.ranges.slices import SLICE_MAX, Slices, Steps, unhurried
 from multiraft.sim.loop import VirtualLoop
 from tests.support.virtual_time import on_virtual_time
 
@@ -95,3 +95,20 @@ async def test_an_error_comes_to_who_added_the_work_or_to_the_guard(loop: Virtua
     Slices(guard).add(failing(SLICE_MAX + 3))
     await asyncio.sleep(0)
     assert [error.args for error in caught] == [(SLICE_MAX + 3,)]
+
+
+@on_virtual_time
+async def test_who_looks_at_all_lets_others_run_after_each_slice(loop: VirtualLoop) -> None:
+    looked: list[int] = []
+    seen_by_others: list[int] = []
+
+    async def look() -> None:
+        async for number in unhurried(range(2 * SLICE_MAX + 1)):
+            looked.append(number)
+
+    looking = asyncio.create_task(look())
+    while not looking.done():
+        await asyncio.sleep(0)
+        seen_by_others.append(len(looked))
+    assert looked == list(range(2 * SLICE_MAX + 1))
+    assert seen_by_others[:3] == [SLICE_MAX, 2 * SLICE_MAX, 2 * SLICE_MAX + 1]
