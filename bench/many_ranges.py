@@ -73,8 +73,10 @@ class Round(msgspec.Struct, frozen=True):
     """Of the node that has most, before puts."""
     restart_s: float
     """Of the slowest node."""
+    answer_s: float
+    """From then until a busy range answers."""
     elections_s: float
-    """From then until every range has a leader that serves."""
+    """From then, too, until every range has a leader that serves."""
 
 
 def bisected(count: int) -> Iterator[int]:
@@ -162,7 +164,10 @@ class Side:
         """Start the cluster, measure, and stop it."""
         async with self._running() as (cluster, db):
             restart_s = self._restart_s
-            elections_s = await until_served(db, self._shape.ranges + self._idle)
+            began = time.monotonic()
+            await db.get(PREFIX.encode())
+            answer_s = time.monotonic() - began
+            elections_s = answer_s + await until_served(db, self._shape.ranges + self._idle)
             await asyncio.sleep(QUIET_S)
             idle_cores = await _idle_cores(cluster)
             memory = max(process_usage.resident_bytes(node.pid) for node in cluster.nodes)
@@ -177,6 +182,7 @@ class Side:
             idle_cores=idle_cores,
             memory_bytes=memory,
             restart_s=restart_s,
+            answer_s=answer_s,
             elections_s=elections_s,
         )
 
@@ -243,6 +249,7 @@ def table(settings: Settings, one: Sequence[Round], many: Sequence[Round]) -> Ta
     row("idle, % of a core, busiest node", lambda each: 100 * each.idle_cores, ".1f")
     row("memory MiB, largest node", lambda each: each.memory_bytes / MIB, ",.0f")
     row("all nodes restarted in s", lambda each: each.restart_s, ".1f")
+    row("... a busy range answers after s", lambda each: each.answer_s, ".1f")
     row("... all ranges served after s", lambda each: each.elections_s, ".1f")
     return shown
 

@@ -15,7 +15,9 @@ SETTINGS = Settings(64, 16, spread=False, callers=64, rounds=3, seconds=1.0, key
 
 
 def rounds(*puts_per_second: float) -> list[Round]:
-    return [Round(each, 1.0, 9.0, 80.0, 10.0, 0.02, 64 << 20, 1.5, 0.5) for each in puts_per_second]
+    return [
+        Round(each, 1.0, 9.0, 80.0, 10.0, 0.02, 64 << 20, 1.5, 0.1, 0.5) for each in puts_per_second
+    ]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 64, 1_000])
