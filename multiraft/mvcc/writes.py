@@ -71,12 +71,14 @@ class Written(Counted, Protocol):
 
 
 class PutSet:
-    """The fast path of puts: those of several requests, each of one key and at a time of its own.
+    """The fast path of puts, each of another key, of one request or of several.
 
-    What a WriteSet for each of them comes to, at a fraction of the cost.
+    What WriteSets come to, at a fraction of the cost.
     """
 
     __slots__ = ("_puts", "_reader", "_replaced_bytes", "keys", "written")
+
+    is_empty = False
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -85,7 +87,6 @@ class PutSet:
         """Of the live value that each put replaces; -1 where there is none."""
         self.keys: dict[bytes, None] = {}
         self.written: list[Version] = []
-        """What each put leaves, in their order."""
 
     def put(self, timestamp: Timestamp, write_id: bytes, key: bytes, value: bytes) -> None:
         """Set `key`, which none of the others has set."""
@@ -102,8 +103,12 @@ class PutSet:
         self.keys[key] = None
         self.written.append(version)
 
+    def writes(self, key: bytes) -> bool:
+        """See Written."""
+        return key in self.keys
+
     def effects(self) -> Effects:
-        """Return what is to be replicated."""
+        """See Written."""
         return Effects(tuple(self._puts), self.stats_from(b""))
 
     def stats_from(self, start: bytes) -> RangeStats:

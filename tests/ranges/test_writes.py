@@ -493,6 +493,29 @@ def test_evaluation_does_to_the_table_what_it_does_to_a_dict(
         assert {key: value for key in KEYS if (value := table.get(key)) is not None} == held
 
 
+@given(some_parts, st.lists(st.tuples(some_keys, some_values), min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_the_fast_path_of_puts_comes_to_what_the_others_do(
+    history: list[tuple[list[Operation], int]], pairs: list[tuple[bytes, bytes]]
+) -> None:
+    table = Table()
+    for number, (operations, attempt) in enumerate(history, start=1):
+        if any(type(operation) is not Get for operation in operations):
+            table.apply(part(*operations, number=number, attempt=attempt))
+    puts = part(*(Put(key, value) for key, value in pairs), number=99)
+    arguments = (table.reader, puts, Timestamp(table.now + 10), RESULT_BYTES_MAX)
+    fast, slow = writes.evaluate(*arguments), writes.evaluate_any(*arguments)
+    sets_each_once = len(dict(pairs)) == len(pairs)
+    assert (type(fast.write_set) is not type(slow.write_set)) is sets_each_once
+    assert (fast.results, fast.error) == (slow.results, slow.error)
+    assert fast.write_set.effects() == slow.write_set.effects()
+    assert list(fast.write_set.written) == list(slow.write_set.written)
+    assert fast.write_set.is_empty is slow.write_set.is_empty is False
+    for each in (*KEYS, b"", b"d"):
+        assert fast.write_set.stats_from(each) == slow.write_set.stats_from(each)
+        assert fast.write_set.writes(each) is slow.write_set.writes(each)
+
+
 @given(some_parts, st.sampled_from([b"b", b"c"]))
 @settings(max_examples=200, deadline=None)
 def test_replays_give_first_results_whole_and_in_halves(
