@@ -309,6 +309,7 @@ class RocksBatch:
 
 def _open_database(directory: Path, config: StorageConfig, *, create: bool) -> rocksdict.Rdict:
     rocks = directory / data_directory.ROCKS
+    rocks_wal.check_manifest(rocks)
     rocks_wal.cut_unreadable(rocks)
     options = rocks_options.database(config, directory / data_directory.OPTIONS, create=create)
     if not create and not (rocks / "CURRENT").exists():

@@ -6,6 +6,8 @@ Purpose
     is garbage: a flipped bit, or what a crash left behind the end. The log is cut before it, which
     is what recovery does about any other record that it cannot read; whether anything that was
     synced went with it, the watermark tells; then people want to know where the damage is.
+    RocksDB's MANIFEST has the same format, and reading it loops in the same way. It is never cut,
+    since it says which tables there are: such a record in it is damage.
 Format
     Blocks of 32 KiB, records within them, the last bytes of a block unused if a head does not fit:
 
@@ -23,6 +25,8 @@ import os
 import re
 import struct
 from pathlib import Path
+
+from multiraft import errors
 
 _BLOCK_BYTES = 32 * 1024
 _HEAD_BYTES = 7
@@ -42,6 +46,16 @@ def cut_unreadable(rocks: Path) -> None:
         offset = unreadable_at(path)
         if offset is not None:
             os.truncate(path, offset)
+
+
+def check_manifest(rocks: Path) -> None:
+    """Raise CorruptionError if the MANIFEST in use has a record that RocksDB cannot survive."""
+    current = rocks / "CURRENT"
+    used = current.read_text(errors="replace").strip() if current.exists() else ""
+    for path in rocks.glob("MANIFEST-*"):
+        offset = unreadable_at(path) if path.name == used else None
+        if offset is not None:
+            raise errors.CorruptionError(reason=f"{path} is damaged at byte {offset}")
 
 
 def unreadable_at(path: Path) -> int | None:

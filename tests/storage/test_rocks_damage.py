@@ -300,6 +300,19 @@ def test_damaged_catalogue_never_gives_a_wrong_answer(
             refuses(damaged)
 
 
+@pytest.mark.parametrize("kind", [5, 6, 7, 8, 11])
+def test_type_that_would_hang_rocksdb_is_refused_in_the_manifest(
+    closed: Path, scratch: Path, kind: int
+) -> None:
+    damaged = copy(closed, scratch)
+    path = next(iter((damaged / "rocks").glob("MANIFEST-*")))
+    content = path.read_bytes()
+    second = 7 + int.from_bytes(content[4:6], "little")
+    flip(path, second + 6, content[second + 6] ^ kind)
+    with pytest.raises(errors.CorruptionError, match=f"{path.name} is damaged at byte {second}$"):
+        found(damaged)
+
+
 @pytest.mark.parametrize("name", ["options", "rocks/IDENTITY", "rocks/LOCK"])
 def test_files_that_hold_no_data_may_be_missing(closed: Path, scratch: Path, name: str) -> None:
     damaged = copy(closed, scratch)
