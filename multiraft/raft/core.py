@@ -215,8 +215,10 @@ class RaftCore:
         """Whether this replica waits for time to pass; an idle healthy group does not."""
         if self.role is Role.LEADER:
             return replication.needs_tick(self)
-        timer_runs = not self.election_held and election.timer_runs(self)
-        return timer_runs or fortification.release_needs_tick(self)
+        if fortification.is_bound(self):
+            return False  # Nothing is released, and nobody campaigns, while another leads.
+        may_campaign = membership.is_voter(self) and not self.election_held
+        return may_campaign or fortification.release_needs_tick(self)
 
     @property
     def waits_for_election(self) -> bool:
@@ -415,7 +417,7 @@ class RaftCore:
             or self.handed_index < self.commit_index
             or self.messages
             or self.messages_after_sync
-            or self.log.has_unwritten
+            or self.log.written_index < self.log.last_index
             or self.reads
         )
 
@@ -430,26 +432,24 @@ class RaftCore:
             replication.send_appends(self, tell_commit=tell_commit)
         if self.acknowledge_to:
             replication.acknowledge(self)
-        mark = self.log.take_mark()
+        mark, entries = self.log.take_unwritten()
         committed = self._hand_out() if self.handed_index < self.commit_index else ()
-        entries = self.log.take_unwritten()
-        after_sync = tuple(self.messages_after_sync)
-        must_sync = bool(self.must_sync or entries or after_sync or mark is not None)
+        leadership = self.leadership
+        messages, self.messages = self.messages, []
+        after_sync, self.messages_after_sync = self.messages_after_sync, []
         ready = Ready(
             snapshot=mark,
             entries=entries,
             hard_state=self.hard_state() if self.hard_state_unwritten else None,
-            messages=tuple(self.messages),
-            messages_after_sync=after_sync,
+            messages=tuple(messages),
+            messages_after_sync=tuple(after_sync),
             committed=committed,
-            snapshot_targets=self._take_snapshot_targets(),
+            snapshot_targets=() if leadership is None else leadership.take_snapshot_targets(),
             reads=tuple(self.reads),
-            must_sync=must_sync,
+            must_sync=bool(self.must_sync or entries or after_sync or mark is not None),
         )
         self.must_sync = False
         self.hard_state_unwritten = False
-        self.messages.clear()
-        self.messages_after_sync.clear()
         self.reads.clear()
         return ready
 
@@ -491,13 +491,6 @@ class RaftCore:
             fortified_term=self.fortified_term,
             fortified_epoch=self.fortified_epoch,
         )
-
-    def _take_snapshot_targets(self) -> tuple[ReplicaId, ...]:
-        if self.leadership is None or not self.leadership.snapshot_targets:
-            return ()
-        targets = tuple(self.leadership.snapshot_targets)
-        self.leadership.snapshot_targets.clear()
-        return targets
 
     # --- What the parts use -------------------------------------------------------------------
 

@@ -53,3 +53,8 @@ class Leadership:
         self.reads: dict[int, PendingRead] = {}
         self.read_context_last = -1
         self.snapshot_targets: list[ReplicaId] = []
+
+    def take_snapshot_targets(self) -> tuple[ReplicaId, ...]:
+        """Return whom the host is to send a snapshot, each once."""
+        targets, self.snapshot_targets = self.snapshot_targets, []
+        return tuple(targets)

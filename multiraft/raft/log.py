@@ -118,7 +118,8 @@ class RaftLog:
     def _extend(self, entries: Sequence[Entry]) -> None:
         assert entries[0].index == self.last_index + 1, "a follower appends without a gap"
         self._recent.extend(entries)
-        self._recent_bytes += sum([len(entry.payload) for entry in entries])
+        for entry in entries:
+            self._recent_bytes += len(entry.payload)
         last = entries[-1]
         self.last_index = last.index
         self.last_term = last.term
@@ -163,19 +164,17 @@ class RaftLog:
             size = larger
         return tuple(self._recent[position:end]), size
 
-    def take_unwritten(self) -> tuple[Entry, ...]:
-        """Return what the host must write now; from here on storage shows it."""
+    def take_unwritten(self) -> tuple[SnapshotMark | None, tuple[Entry, ...]]:
+        """Return what the host must write now: a snapshot to install first, and entries, once.
+
+        From here on storage shows them.
+        """
+        mark, self._mark = self._mark, None
         if self.written_index == self.last_index:
-            return ()
+            return mark, ()
         entries = tuple(self._recent[self.written_index + 1 - self._recent_first :])
         self.written_index = self.last_index
-        return entries
-
-    def take_mark(self) -> SnapshotMark | None:
-        """Return the snapshot to install before those entries, once."""
-        mark = self._mark
-        self._mark = None
-        return mark
+        return mark, entries
 
     def synced(self, term: Term, index: Index) -> None:
         """Note that the log up to (term, index), as written then, is durable (rule A1).
@@ -203,15 +202,19 @@ class RaftLog:
         When more than RECENT_BYTES_MAX are held all applied entries go: followers that still need
         them are served from storage.
         """
-        end = applied if self._recent_bytes > RECENT_BYTES_MAX else min(needed_after, applied)
-        count = min(end, self.written_index) - self._recent_first + 1
+        end = applied
+        if needed_after < applied and self._recent_bytes <= RECENT_BYTES_MAX:
+            end = needed_after
+        end = min(end, self.written_index)
+        count = end - self._recent_first + 1
         if count <= 0:
             return
-        dropped = self._recent[:count]
-        self._recent_bytes -= sum([len(entry.payload) for entry in dropped])
-        self._before_recent_term = dropped[-1].term
-        del self._recent[:count]
-        self._recent_first = Index(self._recent_first + count)
+        recent = self._recent
+        for position in range(count):
+            self._recent_bytes -= len(recent[position].payload)
+        self._before_recent_term = recent[count - 1].term
+        del recent[:count]
+        self._recent_first = Index(end + 1)
 
     def last_with_term_at_most(self, index: Index, term: Term) -> tuple[Index, Term]:
         """Return the last entry at or before `index` whose term is at most `term`.

@@ -56,14 +56,14 @@ def _send_appends_to(
     while progress.next_index <= last_index and progress.may_send(config):
         if not _send_append(core, member, progress, slices):
             return
-    if progress.next_index > last_index and progress.may_send(config):
-        if progress.state is ProgressState.PROBE:
+    if progress.next_index <= last_index:
+        return
+    is_probed = progress.state is ProgressState.PROBE
+    if (is_probed or progress.commit_sent < core.commit_index) and progress.may_send(config):
+        if is_probed or tell_commit:
             _send_append(core, member, progress, slices)
-        elif progress.commit_sent < core.commit_index:
-            if not tell_commit:
-                core.commit_untold = True
-                return
-            _send_append(core, member, progress, slices)
+        else:
+            core.commit_untold = True
 
 
 def _send_append(core: "RaftCore", member: ReplicaId, progress: Progress, slices: Slices) -> bool:
@@ -171,7 +171,7 @@ def advance_commit(core: "RaftCore") -> None:
     index = quorum.reached(core.configuration, matches)
     if index > core.commit_index and index >= leadership.noop_index:
         core.commit_to(Index(index))
-        core.replicate = True
+        core.commit_untold = True
 
 
 def trim_log(core: "RaftCore") -> None:

@@ -58,6 +58,7 @@ class RangeLog:
         "_configuration",
         "_engine",
         "_entry_prefix",
+        "_hard_state_key",
         "_last_index",
         "_payload_sizes",
         "_run_starts",
@@ -77,6 +78,7 @@ class RangeLog:
         """Of all payloads: what truncation would win."""
         self._engine = engine
         self._entry_prefix = _prefix(range_id) + ENTRY
+        self._hard_state_key = _prefix(range_id) + HARD_STATE
         self._configuration = NO_CONFIGURATION
         self._applied_index = Index(0)
         self._start_at(Index(0), Term(0))
@@ -187,7 +189,7 @@ class RangeLog:
         """Record what the replica must not forget."""
         assert hard_state.term >= self.hard_state.term, "a term never falls"
         batch.put(
-            _prefix(self.range_id) + HARD_STATE,
+            self._hard_state_key,
             _HARD_STATE_FORMAT.pack(
                 hard_state.term,
                 hard_state.vote,

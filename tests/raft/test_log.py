@@ -19,7 +19,8 @@ def log_with(*terms: int, truncated: tuple[int, int] = (0, 0)) -> tuple[RaftLog,
 
 
 def write(log: RaftLog, disk: Disk) -> tuple[Entry, ...]:
-    taken = log.take_unwritten()
+    mark, taken = log.take_unwritten()
+    assert mark is None
     disk.write_ready(Ready(entries=taken))
     return taken
 
@@ -42,7 +43,7 @@ def test_appended_entries_are_taken_once_and_then_written() -> None:
     log.append(entry(2, 3))
     assert log.has_unwritten
     assert write(log, disk) == entries((2, 2), (2, 3))
-    assert log.take_unwritten() == ()
+    assert log.take_unwritten() == (None, ())
     assert (log.written_index, log.durable_index) == (3, 1)
 
 
@@ -120,7 +121,9 @@ def test_memory_serves_what_storage_has_truncated() -> None:
     log, disk = log_with(1)
     log.append(entry(1, 2))
     log.append(entry(1, 3))
-    disk.write_ready(Ready(entries=log.take_unwritten(), committed=entries((1, 1), (1, 2), (1, 3))))
+    disk.write_ready(
+        Ready(entries=log.take_unwritten()[1], committed=entries((1, 1), (1, 2), (1, 3)))
+    )
     disk.truncate(Index(3))
     assert log.first_index == 4
     assert log.slice(Index(2), Index(4), 100)[0] == entries((1, 2), (1, 3))
@@ -165,9 +168,10 @@ def test_restore_starts_over_behind_the_mark() -> None:
     log.accept(entries((6, 10)), Index(9))
     assert terms_of(log) == [5, 6, None]
     assert log.term(Index(8)) is None
-    assert log.take_mark() == mark
-    disk.write_ready(Ready(snapshot=mark, entries=log.take_unwritten()))
-    assert log.take_mark() is None
+    taken, replacing = log.take_unwritten()
+    assert taken == mark
+    disk.write_ready(Ready(snapshot=taken, entries=replacing))
+    assert log.take_unwritten() == (None, ())
     assert log.first_index == 10
     log.synced(Term(5), Index(9))
     assert log.durable_index == 9
