@@ -7,6 +7,7 @@ Invariants
       were decided on (rule S3).
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 
 from multiraft.ids import NodeId
@@ -26,17 +27,13 @@ class Outbox:
     def __init__(self, clock: HybridClock, send_frame: SendFrame) -> None:
         self._clock = clock
         self.send_frame = send_frame
-        self.envelopes: dict[NodeId, list[GroupEnvelope]] = {}
+        self.envelopes: defaultdict[NodeId, list[GroupEnvelope]] = defaultdict(list)
         self._liveness: dict[NodeId, list[LivenessMessage]] = {}
         self._removals: dict[NodeId, list[ReplicaRemoved]] = {}
 
     def add(self, node: NodeId, envelope: GroupEnvelope) -> None:
         """Queue a Raft message."""
-        queue = self.envelopes.get(node)
-        if queue is None:
-            self.envelopes[node] = [envelope]
-        else:
-            queue.append(envelope)
+        self.envelopes[node].append(envelope)
 
     def add_liveness(self, node: NodeId, message: LivenessMessage) -> None:
         """Queue a heartbeat or its answer."""
@@ -56,7 +53,7 @@ class Outbox:
                 gone = tuple(removals.get(node, ()))
                 self._send(node, PeerFrame(self._clock.now(), said, (), gone))
         if self.envelopes:
-            envelopes, self.envelopes = self.envelopes, {}
+            envelopes, self.envelopes = self.envelopes, defaultdict(list)
             for node, queue in envelopes.items():
                 for part in messages.frames_of(queue):
                     self._send(node, PeerFrame(self._clock.now(), (), part))

@@ -15,6 +15,7 @@ Life of a command on every replica
     the proposer's waiter is told.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ from multiraft.raft.status import MemberStatus
 from multiraft.ranges import apply, messages, state, triggers
 from multiraft.ranges.lease import Lease
 from multiraft.ranges.leaseholder import Leaseholder
-from multiraft.ranges.messages import Command, SplitTrigger
+from multiraft.ranges.messages import Command, GroupEnvelope, SplitTrigger
 from multiraft.ranges.pending import Pending, PendingWrite, Reply
 from multiraft.ranges.proposals import Proposal
 from multiraft.ranges.put_group import PutGroup
@@ -360,16 +361,16 @@ class Replica:
         if self.leaseholder is not None:
             self.leaseholder.begin_puts()
             self.leaseholder.propose_gathered()
-        if core.has_ready():
-            self._carry_out(turn, core.take_ready(tell_commit=False))
+        self._carry_out(turn, core.take_ready(tell_commit=False))
         self.staged = None
         if core.commit_untold:
             self._store.owe_commit(self)
 
     def follow_core(self) -> None:
         """Begin or end to serve as the core begins or ends to lead, what is committed applied."""
-        self._follow_role()
-        self._look_at_log()
+        if self.leaseholder is not None or self.core.role is Role.LEADER:
+            self._follow_role()
+            self._look_at_log()
 
     def tell_commit(self, turn: Turn) -> None:
         """Tell the members the newest commit index, no append having carried it along."""
@@ -390,10 +391,19 @@ class Replica:
             turn.committed.append((self, ready.committed))
         if ready.must_sync or ready.messages_after_sync:
             turn.to_sync.append((self, self.core, ready))
-        for envelope in ready.messages:
-            self._store.post(self, envelope)
+        if ready.messages:
+            self.post(ready.messages)
         for target in ready.snapshot_targets:
             self._store.send_snapshot(self, target)
+
+    def post(self, envelopes: Iterable[Envelope]) -> None:
+        """Queue messages of the core; they leave at the end of the turn."""
+        nodes, post, range_id = self._support.nodes, self._store.outbox.add, self.range_id
+        start = b"" if self.descriptor is None else self.descriptor.start
+        for each in envelopes:
+            node = nodes.get(each.target)
+            if node is not None:
+                post(node, GroupEnvelope(range_id, each.source, each.target, each.message, start))
 
     def _follow_role(self) -> None:
         core, leaseholder = self.core, self.leaseholder
@@ -465,6 +475,7 @@ class Replica:
         self._advance(entry, stats, floor)
         if command.trigger is not None:
             turn.after_write.append(self._store.tell_commits_now)
+            self.context.mark_dirty(self)  # The next turn follows what the core makes of it.
             triggers.PULL[type(command.trigger)](self, turn, entry, command.trigger, live)
 
     def _note_parts(self, proposal: Proposal) -> None:
@@ -519,7 +530,7 @@ class Replica:
     def _look_at_log(self) -> None:
         holder = self.leaseholder
         if holder is not None:
-            holder.truncation.look_at(self, holder, self._store.snapshots.is_sending(self.range_id))
+            holder.truncation.look_at(self, holder, self._store.snapshots)
 
     def set_descriptor(self, turn: Turn, descriptor: RangeDescriptor) -> None:
         """Replace the descriptor as part of applying a command or installing a snapshot."""
@@ -625,9 +636,8 @@ class Replica:
         The releases are sent once; a follower that they do not reach asks, see `_doubt_leader`.
         """
         self.core.step_down(self.context.hlc.now())
-        for envelope in self.core.take_ready().messages:
-            if type(envelope.message) is ReleaseFortification:
-                self._store.post(self, envelope)
+        said = self.core.take_ready().messages
+        self.post([each for each in said if type(each.message) is ReleaseFortification])
 
     def destroy(self, turn: Turn, tombstone: Tombstone) -> None:
         """Remove this replica for ever: only the tombstone stays. One batch."""

@@ -589,9 +589,11 @@ class Store:
         for replica in concerned.values():
             if not replica.destroyed:
                 replica.follow_core()
-        self._tell(turn.before_write)
+        if turn.before_write:
+            self._tell(turn.before_write)
         self._write(turn)
-        self._tell(turn.after_write)
+        if turn.after_write:
+            self._tell(turn.after_write)
         for replica in concerned.values():
             self.ticking.follow(replica)
         self.outbox.flush()
@@ -622,7 +624,9 @@ class Store:
     def _apply_rest(self) -> None:
         self._rest_scheduled = False
         rest = self._applies.take(SLICE_MAX)
-        self._carry_on(Turn(self.context.engine.new_batch()), rest, rest.values())
+        # What a follower is does not change by applying; after a trigger the next turn looks.
+        led = {range_id: each for range_id, each in rest.items() if each.leaseholder is not None}
+        self._carry_on(Turn(self.context.engine.new_batch()), led, rest.values())
         self._apply_rest_soon()
 
     def _write(self, turn: Turn) -> None:
@@ -709,31 +713,13 @@ class Store:
             if replica.destroyed or replica.core is not core:
                 continue
             core.synced(ready)
-            for envelope in ready.messages_after_sync:
-                self.post(replica, envelope)
+            replica.post(ready.messages_after_sync)
             if core.has_ready():
                 self._mark_dirty(replica)
         for action in turn.synced:
             action()
 
     # -- messages out ----------------------------------------------------------------------------
-
-    def post(self, replica: Replica, envelope: Envelope) -> None:
-        """Queue a Raft message; it leaves at the end of the turn."""
-        node = replica.node_of(envelope.target)
-        if node is None:
-            return
-        descriptor = replica.descriptor
-        self.outbox.add(
-            node,
-            GroupEnvelope(
-                replica.range_id,
-                envelope.source,
-                envelope.target,
-                envelope.message,
-                b"" if descriptor is None else descriptor.start,
-            ),
-        )
 
     def post_removal(self, node: NodeId, descriptor: RangeDescriptor) -> None:
         """Tell `node` that its replica is no member any more."""

@@ -21,6 +21,7 @@ from multiraft.ranges.messages import Command, TruncateTrigger
 if TYPE_CHECKING:
     from multiraft.ranges.leaseholder import Leaseholder
     from multiraft.ranges.replica import Replica
+    from multiraft.ranges.snapshot import SnapshotSender
 
 
 class Truncation:
@@ -31,14 +32,16 @@ class Truncation:
     def __init__(self) -> None:
         self._under_way = False
 
-    def look_at(self, replica: "Replica", holder: "Leaseholder", snapshot_under_way: bool) -> None:
+    def look_at(
+        self, replica: "Replica", holder: "Leaseholder", snapshots: "SnapshotSender"
+    ) -> None:
         """Propose a truncation if the log is worth it; cheap when it is not."""
         config = replica.context.config.ranges
         size = replica.log.size_bytes
         if size <= config.log_keep_bytes or self._under_way:
             return
         index = min(replica.core.replicated_index(), replica.applied.index)
-        if size > config.log_bytes_max and not snapshot_under_way:
+        if size > config.log_bytes_max and not snapshots.is_sending(replica.range_id):
             index = replica.applied.index
         if index >= replica.log.first_index():
             command = Command(trigger=TruncateTrigger(Index(index)))

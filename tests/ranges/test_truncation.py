@@ -8,11 +8,12 @@ import msgspec
 from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.config import Config, RangesConfig
-from multiraft.ids import Index
+from multiraft.ids import Index, RangeId
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command, TruncateTrigger
 from multiraft.ranges.proposals import Waiter
 from multiraft.ranges.replica import Replica
+from multiraft.ranges.snapshot import SnapshotSender
 from multiraft.ranges.truncation import Truncation
 from multiraft.sim.cluster import FAST, Cluster
 from multiraft.storage import raft_log
@@ -23,6 +24,8 @@ KEEP, MOST = 1_000, 5_000
 
 class Fake:
     """Replica, core, log, applied state and leaseholder, as far as Truncation looks at them."""
+
+    range_id = RangeId(7)
 
     def __init__(self, *, size: int, first: int, replicated: int, applied: int) -> None:
         self.size_bytes = size
@@ -47,8 +50,21 @@ class Fake:
         return self.accepts
 
 
+class FakeSnapshots:
+    """Sends snapshots of some ranges."""
+
+    def __init__(self, *sent: RangeId) -> None:
+        self._sent = sent
+
+    def is_sending(self, range_id: RangeId) -> bool:
+        return range_id in self._sent
+
+
 def look(truncation: Truncation, fake: Fake, *, sending: bool = False) -> list[int]:
-    truncation.look_at(cast("Replica", fake), cast("Leaseholder", fake), sending)
+    snapshots = FakeSnapshots(fake.range_id) if sending else FakeSnapshots()
+    truncation.look_at(
+        cast("Replica", fake), cast("Leaseholder", fake), cast("SnapshotSender", snapshots)
+    )
     return fake.proposed
 
 
