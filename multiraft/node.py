@@ -260,7 +260,7 @@ class Node:
         """A new node asks for an ID: answer when there is one."""
         try:
             request = registry.unpack_join(payload)
-        except msgspec.MsgspecError as error:
+        except encoding.UNREADABLE as error:
             raise errors.ProtocolError(reason=f"an unreadable Join: {error}") from error
         self.store.spawn(self._answer_join(connection, request), name=f"join {request.address}")
 

@@ -18,6 +18,9 @@ unpack_descriptor = msgspec.msgpack.Decoder(RangeDescriptor).decode
 unpack_request_frame = msgspec.msgpack.Decoder(RequestFrame).decode
 unpack_reply_frame = msgspec.msgpack.Decoder(ReplyFrame).decode
 
+UNREADABLE = (msgspec.MsgspecError, RecursionError)
+"""What decoders raise for bytes that are none of their type; the latter if they nest too deeply."""
+
 COUNTER_BYTES = 8
 COUNTER_MIN = -(1 << 63)
 COUNTER_MAX = (1 << 63) - 1

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import msgspec
 
 from multiraft import errors
+from multiraft.model import encoding
 from multiraft.net.transport import (
     PROTOCOL_VERSION,
     Acceptor,
@@ -72,7 +73,7 @@ def decode_hello(payload: bytes) -> Hello:
     try:
         _check_version(_decode_version(payload).protocol_version)
         return _decode_hello(payload)
-    except msgspec.MsgspecError as error:
+    except encoding.UNREADABLE as error:
         raise errors.ProtocolError(reason=f"the Hello cannot be read: {error}") from error
 
 
@@ -81,7 +82,7 @@ def decode_welcome(payload: bytes) -> Welcome:
     try:
         _check_version(_decode_version(payload).protocol_version)
         return _decode_welcome(payload)
-    except msgspec.MsgspecError as error:
+    except encoding.UNREADABLE as error:
         raise errors.ProtocolError(reason=f"the Welcome cannot be read: {error}") from error
 
 
@@ -89,7 +90,7 @@ def decode_goodbye(payload: bytes) -> Goodbye:
     """Return the Goodbye. Raises ProtocolError if it is not one."""
     try:
         return _decode_goodbye(payload)
-    except msgspec.MsgspecError as error:
+    except encoding.UNREADABLE as error:
         raise errors.ProtocolError(reason=f"the Goodbye cannot be read: {error}") from error
 
 

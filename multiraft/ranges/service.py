@@ -17,8 +17,6 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-import msgspec
-
 from multiraft import errors
 from multiraft.ids import NodeId
 from multiraft.model import encoding
@@ -94,7 +92,7 @@ class RequestConnection:
         if kind is FrameKind.REQUESTS:
             try:
                 frame = encoding.unpack_request_frame(payload)
-            except msgspec.MsgspecError as error:
+            except encoding.UNREADABLE as error:
                 raise errors.ProtocolError(reason=f"an unreadable request: {error}") from error
             calls = len(frame.calls)
             share = len(payload) // (calls or 1)

@@ -24,6 +24,7 @@ import zstandard
 
 from multiraft import errors
 from multiraft.ids import NodeId, RangeId, ReplicaId, Timestamp
+from multiraft.model import encoding
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.net.transport import Connection, FrameKind
 from multiraft.raft.messages import Envelope, InstallSnapshot
@@ -274,7 +275,7 @@ class SnapshotReceiver:
             raise errors.ProtocolError(reason=f"unexpected frame {kind} on a bulk connection")
         try:
             frame = messages.decode_snapshot_frame(payload)
-        except ValueError as error:
+        except encoding.UNREADABLE as error:
             raise errors.ProtocolError(reason=f"an unreadable snapshot frame: {error}") from error
         if isinstance(frame, SnapshotHeader):
             self._begin(frame)

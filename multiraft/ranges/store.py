@@ -341,7 +341,7 @@ class Store:
             return
         try:
             frame = messages.decode_peer_frame(payload)
-        except ValueError as error:
+        except encoding.UNREADABLE as error:
             raise errors.ProtocolError(reason=f"an unreadable peer frame: {error}") from error
         try:
             self.context.hlc.forward_from_peer(frame.clock)

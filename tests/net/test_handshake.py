@@ -146,3 +146,10 @@ def test_a_goodbye_stays_small_and_packable_whatever_the_reason() -> None:
     payload = handshake.encode_goodbye("\udc80 is not UTF-8 " + "\U0001f600" * 100_000)
     assert len(payload) < 4_096
     assert handshake.decode_goodbye(payload).reason.startswith("? is not UTF-8")
+
+
+def test_a_hello_that_nests_too_deeply_is_refused() -> None:
+    packed = handshake.encode_hello(HELLO)
+    longer = bytes([packed[0] + 1]) + packed[1:] + b"\x91" * 100_000 + b"\xc0"
+    with pytest.raises(errors.ProtocolError, match="cannot be read"):
+        handshake.decode_hello(longer)
