@@ -84,6 +84,7 @@ def _installed(wanted: Sequence[Peer], console: Console) -> list[Peer]:
 def _show(found: Sequence[records.Record], directory: Path, console: Console) -> None:
     """Print the report, and write it and the plot to the directory."""
     report.show(found, console)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "report.md").write_text(report.markdown(found))
     missing = plot.missing()
     if missing is None:

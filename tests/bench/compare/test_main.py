@@ -42,6 +42,9 @@ def test_tables_are_made_again_from_the_files_of_several_runs(
         records.append(file, recorded("multiraft", 1, 2_000 * factor))
         records.append(file, recorded("etcd", 1, 1_000 * factor))
     main(["--again", *map(str, files)])
-    for told in (capsys.readouterr().out, (tmp_path / "report.md").read_text()):
+    elsewhere = tmp_path / "not" / "there"
+    main(["--again", *map(str, files), "--output", str(elsewhere)])
+    reports = [(each / "report.md").read_text() for each in (tmp_path, elsewhere)]
+    for told in (capsys.readouterr().out, *reports):
         assert "4,000 (2,000..6,000)" in told
         assert "2.00 (2.00..2.00)" in told
