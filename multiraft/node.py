@@ -305,13 +305,13 @@ class Node:
     def _heard_of(self, nodes: tuple[NodeAddress, ...]) -> None:
         """Others know these nodes; where a node listens, it has the last word itself."""
         for node in nodes:
-            if self.addresses.is_new(node.node_id):
+            if self.addresses.get(node.node_id) is None:
                 self.addresses.learn(node.node_id, node.address)
                 self.store.add_peer(node.node_id)
 
     async def meet(self, node_id: NodeId) -> bool:
         """Return whether the cluster has this node; if so, it is a peer of this one from now on."""
-        if self.addresses.is_new(node_id):
+        if self.addresses.get(node_id) is None:
             registered = await registry.find(self._router, node_id)
             if registered is None:
                 return False

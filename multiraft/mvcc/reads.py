@@ -53,9 +53,11 @@ class ScanPage(msgspec.Struct, frozen=True):
 def newest(reader: Reader, key: bytes) -> Version | None:
     """Return the newest version of `key`, or None; a removed key gives its tombstone."""
     prefix = layout.version_prefix(key)
-    known = reader.known(prefix)
-    if known is not None:
-        return known
+    return reader.known(prefix) or search_newest(reader, prefix)
+
+
+def search_newest(reader: Reader, prefix: bytes) -> Version | None:
+    """Do as `newest` for the key with that version prefix, of which the reader knows nothing."""
     return _first_seen(reader, prefix, prefix + _PAST_ALL_VERSIONS)
 
 

@@ -92,7 +92,7 @@ class PutSet:
         """Set `key`, which none of the others has set."""
         prefix = layout.version_prefix(key)
         reader = self._reader
-        replaced = reader.known(prefix) or reads.newest(reader, key)
+        replaced = reader.known(prefix) or reads.search_newest(reader, prefix)
         assert replaced is None or replaced.timestamp < timestamp, (
             "a write must lie above every version of its key"
         )

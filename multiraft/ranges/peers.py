@@ -47,12 +47,8 @@ class AddressBook:
             self._addresses[node_id] = address
             self._changed()
 
-    def is_new(self, node_id: NodeId) -> bool:
-        """Return whether this node has never heard of that one."""
-        return node_id not in self._addresses
-
     def get(self, node_id: NodeId) -> str | None:
-        """Return the node's address, or None."""
+        """Return the node's address, or None if this node has never heard of it."""
         return self._addresses.get(node_id)
 
     def nodes(self) -> tuple[NodeAddress, ...]:

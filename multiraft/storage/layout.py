@@ -45,10 +45,7 @@ def unescape(escaped: bytes) -> bytes:
 
 def version_key(key: bytes, timestamp: Timestamp) -> bytes:
     """Return where the version of `key` at `timestamp` is kept."""
-    return b"\x04%b\x00\x01%b" % (
-        key.replace(b"\x00", b"\x00\xff"),
-        (_INVERT - timestamp).to_bytes(TIMESTAMP_BYTES, "big"),
-    )
+    return version_of(version_prefix(key), timestamp)
 
 
 def version_of(prefix: bytes, timestamp: Timestamp) -> bytes:
