@@ -97,6 +97,24 @@ def refuses(directory: Path) -> bool:
     return False
 
 
+def test_an_image_is_of_one_moment(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RocksDB flushes by itself while its files are copied one by one."""
+    directory, copied = scratch / "store", shutil.copytree
+    directory.mkdir()
+    growing, going = directory / "growing", directory / "going"
+    growing.write_bytes(b"")
+    going.write_bytes(b"here")
+
+    def copytree(source: Path, target: Path) -> None:
+        copied(source, target)
+        growing.write_bytes(b"whole")
+        going.unlink(missing_ok=True)
+
+    monkeypatch.setattr(shutil, "copytree", copytree)
+    image = engines.crash_image(directory, scratch / "image")
+    assert {path.name: path.read_bytes() for path in image.iterdir()} == {"growing": b"whole"}
+
+
 def test_image_of_a_killed_process_has_everything(one_log: tuple[Path, list[int]]) -> None:
     image, _ = one_log
     assert found(engines.crash_image(image, image.with_name("whole"))) == list(range(ROWS))

@@ -1,6 +1,7 @@
 """Engines for tests: small ones, a way to wait for a sync, and images of a crash."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -50,10 +51,26 @@ def contents(engine: Engine, family: Family) -> list[tuple[bytes, bytes]]:
 
 
 def crash_image(directory: Path, image: Path) -> Path:
-    """Copy the directory of an engine that is open: what SIGKILL would leave."""
-    shutil.rmtree(image, ignore_errors=True)
-    shutil.copytree(directory, image)
-    return image
+    """Copy the directory of an engine that is open: what SIGKILL would leave.
+
+    As of one moment: a copy beside which RocksDB flushed or compacted is none, and made anew.
+    """
+    while True:
+        before = _files(directory)
+        shutil.rmtree(image, ignore_errors=True)
+        with contextlib.suppress(shutil.Error):  # A file that went meanwhile; others are gone too.
+            shutil.copytree(directory, image)
+        if _files(directory) == before:
+            return image
+
+
+def _files(directory: Path) -> dict[Path, int]:
+    """Return the sizes of all files, by which they tell that they changed: they only grow."""
+    sizes = {}
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes[path] = path.stat().st_size
+    return sizes
 
 
 def flip(path: Path, offset: int, mask: int) -> None:
