@@ -8,7 +8,7 @@ Purpose
     and, if wanted, `process` and `realtime`: the one had ended before the other began.
 Invariants
     - Each edge is certain: in every serial order, the one comes before the other.
-    - A committed append that nobody read comes after all that was read.
+    - Whoever is here has committed, in full: an append that nobody read comes after all that was.
 Source
     Adya (1999), section 4.1; Elle (2020), section 4.2.
 """
@@ -147,10 +147,9 @@ def _unread(graph: Dependencies, longest: Mapping[Any, Version]) -> dict[Any, li
     seen = {key: frozenset(version) for key, version in longest.items()}
     unread: dict[Any, list[Any]] = {}
     for transaction in graph.transactions.values():
-        if transaction.operation.outcome == "ok":
-            for key, values in transaction.appends.items():
-                if key in seen and values[0] not in seen[key]:
-                    unread.setdefault(key, []).append(values[0])
+        for key, values in transaction.appends.items():
+            if key in seen and values[0] not in seen[key]:
+                unread.setdefault(key, []).append(values[0])
     return unread
 
 
