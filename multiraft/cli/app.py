@@ -8,6 +8,7 @@ import errno
 import importlib.metadata
 import signal
 from collections.abc import Callable
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -145,6 +146,15 @@ app.add_typer(sim.app, name="sim", rich_help_panel="Prove it")
 
 def main() -> None:
     """Run the command line; this is the entry point of the `multiraft` script."""
-    # SIGTERM ends a command as Ctrl-C does, so that it stops its nodes and removes its files.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A job in the background: Ctrl-C is meant for others, and waits until SIGTERM comes.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
     app()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End a command as Ctrl-C does, so that it stops its nodes and removes its files."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.raise_signal(signal.SIGINT)
