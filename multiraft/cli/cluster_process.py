@@ -91,6 +91,8 @@ class NodeProcess:
         self.advertised = advertise or address
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
+        self.is_told_to_end = False
+        """Whether it was stopped or killed from here since it was last started."""
 
     @property
     def pid(self) -> int:
@@ -110,6 +112,7 @@ class NodeProcess:
         not ready in time.
         """
         assert not self.is_running, "the node runs already"
+        self.is_told_to_end = False
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(),
@@ -201,6 +204,7 @@ class NodeProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None, "the node was never started"
+        self.is_told_to_end = True
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -288,7 +292,8 @@ class LocalCluster:
 
     async def _watch(self, process: NodeProcess) -> None:
         status = await process.wait()
-        if self._on_end is not None:
+        # Who is killed between its last step and the return of its start has a watch nevertheless.
+        if self._on_end is not None and not process.is_told_to_end:
             self._on_end(process, status)
 
 
