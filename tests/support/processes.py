@@ -142,20 +142,6 @@ async def leader_of(db: Database, cluster: LocalCluster, range_id: RangeId) -> N
     return found
 
 
-async def settle(db: Database, cluster: LocalCluster) -> int:
-    """Return, once nobody writes, when all replicas have applied the same; how many ranges."""
-    ranges: int | None = None
-
-    async def agree() -> bool:
-        nonlocal ranges
-        ranges = await replicas.settled(db)
-        return ranges is not None
-
-    await until_async(agree, "all replicas have applied the same")
-    assert ranges is not None
-    return ranges
-
-
 def peak_bytes(process: NodeProcess) -> int:
     """Return the most memory that the process ever held."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -202,7 +188,8 @@ async def check_replicas_agree(db: Database, cluster: LocalCluster) -> int:
 
     Nobody may be writing. Returns how many ranges there are.
     """
-    ranges = await settle(db, cluster)
+    async with asyncio.timeout(PATIENCE_S):
+        ranges = await replicas.come_to_rest(db)
     await kill(cluster, cluster.nodes)
     found = replicas.compare(node.directory for node in cluster.nodes)
     assert not found.differences, found.differences

@@ -6,6 +6,7 @@ Invariants
       byte of their span.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from multiraft.ids import RangeId
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.ranges import snapshot, state
 from multiraft.storage.rocks import RocksEngine
+
+_REST_S = 0.25
 
 
 class StoredRange(NamedTuple):
@@ -41,24 +44,36 @@ class Comparison(msgspec.Struct, frozen=True):
     differences: tuple[str, ...]
 
 
-async def settled(db: Database) -> int | None:
-    """Return how many ranges there are, if all replicas of all have applied the same and all."""
+async def come_to_rest(db: Database) -> int:
+    """Return once all replicas have applied the same and nothing more; how many ranges there are.
+
+    A read may have met what a transaction left behind, which is resolved the moment after.
+    """
+    before = None
+    while (now := await settled(db)) is None or now != before:
+        before = now
+        await asyncio.sleep(_REST_S)
+    return len(now)
+
+
+async def settled(db: Database) -> dict[RangeId, int] | None:
+    """Return the index that each range's replicas have applied, if all have applied all."""
     infos = await db.admin.ranges(with_status=False)
+    applied: dict[RangeId, int] = {}
     for info in infos:
-        if not await _is_settled(db, info.descriptor):
+        index = await _settled_at(db, info.descriptor)
+        if index is None:
             return None
-    return len(infos)
+        applied[info.descriptor.range_id] = index
+    return applied
 
 
-async def _is_settled(db: Database, descriptor: RangeDescriptor) -> bool:
-    found = [
-        await db.admin.replica_status(descriptor.range_id, replica.node_id)
-        for replica in descriptor.replicas
-    ]
-    seen = {
-        (status["applied_index"], status["log_last_index"]) if status else None for status in found
-    }
-    return len(seen) == 1 and None not in seen
+async def _settled_at(db: Database, descriptor: RangeDescriptor) -> int | None:
+    seen: set[int | None] = set()
+    for replica in descriptor.replicas:
+        status = await db.admin.replica_status(descriptor.range_id, replica.node_id)
+        seen |= {status["applied_index"], status["log_last_index"]} if status else {None}
+    return seen.pop() if len(seen) == 1 else None
 
 
 def compare(directories: Iterable[Path]) -> Comparison:

@@ -12,7 +12,7 @@ import contextlib
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,8 @@ class TortureRun:
                 await self._work(admin, target, addresses)
                 await self._recover(admin)
                 await self._judge(admin)
+                async with self._patience():
+                    await replicas.come_to_rest(admin)
                 watch.look()
             finally:
                 watching.cancel()
@@ -231,17 +233,19 @@ class TortureRun:
                 self.problems.append(f"a client failed: {error!r}")
 
     async def _recover(self, admin: Database) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = asyncio.get_running_loop().time()
+        async with self._patience():
+            while await replicas.settled(admin) is None:  # noqa: ASYNC110 - nodes decide it
+                await asyncio.sleep(_POLL_S)
+        self._recovered_s += asyncio.get_running_loop().time() - began
+
+    @contextlib.asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while await replicas.settled(admin) is None:  # noqa: ASYNC110 - nodes decide it
-                    await asyncio.sleep(_POLL_S)
+                yield
         except (TimeoutError, errors.MultiraftError) as error:
-            self.problems.append(
-                f"replicas did not become equal within {PATIENCE_S:g} s of the last fault: {error}"
-            )
-        self._recovered_s += loop.time() - began
+            self.problems.append(f"replicas did not become equal within {PATIENCE_S:g} s: {error}")
 
     async def _judge(self, admin: Database) -> None:
         for clients in self.clients:
