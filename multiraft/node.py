@@ -33,8 +33,10 @@ from multiraft.config import Config, NetConfig
 from multiraft.ids import NodeId
 from multiraft.model import encoding
 from multiraft.model import hlc as timestamps
+from multiraft.model import locality as localities
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.hlc import HybridClock
+from multiraft.model.locality import Locality
 from multiraft.net.tcp import TcpTransport
 from multiraft.net.transport import (
     PROTOCOL_VERSION,
@@ -67,7 +69,8 @@ FILES_OF_THE_STORE = 2_048
 class NodeSettings(msgspec.Struct, frozen=True):
     """What one process is told. `join` names nodes of a running cluster.
 
-    Others reach the node at `advertise`; empty: where it listens.
+    Others reach the node at `advertise`; empty: where it listens. `locality` is where it is; None:
+    where it was when it ran last.
 
     A directory that holds no node yet joins that cluster or, with `join` empty and `bootstrap`, is
     the first of a new one.
@@ -79,6 +82,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
     bootstrap: bool = False
     config: Config = Config()
     advertise: str = ""
+    locality: Locality | None = None
 
     @property
     def told(self) -> str:
@@ -128,22 +132,33 @@ class Node:
         assert self._listener is not None, "the node is started"
         return self._advertised or self._listener.address
 
-    async def start(self, listen: str, *, advertise: str = "") -> None:
+    @property
+    def locality(self) -> Locality:
+        """Where the node is, as others were told last."""
+        entry = self.addresses.get(self.me.node_id)
+        return () if entry is None else entry.locality
+
+    async def start(
+        self, listen: str, *, advertise: str = "", locality: Locality | None = None
+    ) -> None:
         """Listen at `listen` and take part. On return requests are served, or forwarded to be.
 
-        Others are told `advertise`, if that is not where it listens.
+        Others are told `advertise`, if that is not where it listens, and `locality`; None: what
+        they were told last.
 
         Raises StartupError, CorruptionError.
         """
         self._listener = await self._transport.listen(listen, self._accept)
         self._advertised = advertise
-        self.addresses.learn(self.me.node_id, self.address)
+        entry = NodeAddress(
+            self.me.node_id, self.address, self.locality if locality is None else locality
+        )
+        self.addresses.learn(entry)
         self._links = PeerLinks(
             self._transport,
             self.addresses,
-            self.me.node_id,
+            entry,
             self.me.cluster_id,
-            self.address,
             self._clock,
             self._rng,
             self._link_lost,
@@ -196,6 +211,7 @@ class Node:
             node_id=self.me.node_id,
             cluster_id=self.me.cluster_id,
             address=self.address,
+            locality=localities.show(self.locality),
             version=node_status.version(),
             uptime_s=self._clock.monotonic() - self._started_at,
             memory_bytes=runtime.memory_bytes(),
@@ -246,7 +262,7 @@ class Node:
                 "directory copied? Only one of the two may run"
             )
         if hello.node_id and hello.cluster_id:
-            self.addresses.learn(hello.node_id, hello.address)
+            self.addresses.learn(NodeAddress(hello.node_id, hello.address, hello.locality))
             self.store.add_peer(hello.node_id)
             self._links.heard_from(hello.node_id)
         return self.welcome(), self._handlers[hello.connection_class](self, hello)
@@ -266,7 +282,8 @@ class Node:
 
     async def _answer_join(self, connection: Connection, request: registry.Join) -> None:
         try:
-            node_id = await registry.admit(self._router, request.address)
+            localities.check(request.locality)
+            node_id = await registry.admit(self._router, request)
         except errors.MultiraftError as error:
             answer = registry.Joined(refusal=error.message)
         else:
@@ -290,11 +307,11 @@ class Node:
     }
 
     async def _connect_bulk(self, node_id: NodeId, handler: Handler) -> Connection:
-        address = self.addresses.get(node_id)
-        if address is None:
+        entry = self.addresses.get(node_id)
+        if entry is None:
             raise errors.NodeUnavailableError(target=f"n{node_id}", reason="its address is unknown")
         hello = self._links.hello(ConnectionClass.BULK, node_id)
-        return await self._transport.connect(address, hello, lambda _: handler)
+        return await self._transport.connect(entry.address, hello, lambda _: handler)
 
     def _send_frame(self, node_id: NodeId, payload: bytes) -> None:
         self._links.send(node_id, payload)
@@ -303,10 +320,10 @@ class Node:
         self.store.peer_unreachable(node_id)
 
     def _heard_of(self, nodes: tuple[NodeAddress, ...]) -> None:
-        """Others know these nodes; where a node listens, it has the last word itself."""
+        """Others know these nodes; where a node listens and is, it has the last word itself."""
         for node in nodes:
             if self.addresses.get(node.node_id) is None:
-                self.addresses.learn(node.node_id, node.address)
+                self.addresses.learn(node)
                 self.store.add_peer(node.node_id)
 
     async def meet(self, node_id: NodeId) -> bool:
@@ -419,6 +436,7 @@ async def start_node(settings: NodeSettings) -> Node:
     _refuse_optimised_mode()
     config = settings.config
     configuration.check(config)
+    localities.check(settings.locality or ())
     clock, rng = SystemClock(), SystemRng()
     engine = RocksEngine.open(settings.directory, config.storage)
     try:
@@ -427,11 +445,12 @@ async def start_node(settings: NodeSettings) -> Node:
         if me is not None:
             await joining.check_same_cluster(transport, settings.join, me)
         elif settings.join:
-            me = await joining.join(engine, transport, settings.join, settings.told)
+            request = registry.Join(settings.told, settings.locality or ())
+            me = await joining.join(engine, transport, settings.join, request)
         else:
             me = _found_cluster(engine, settings, clock)
         node = Node(me, engine, transport, clock, rng, config)
-        await node.start(settings.listen, advertise=settings.advertise)
+        await node.start(settings.listen, advertise=settings.advertise, locality=settings.locality)
     except BaseException:
         engine.close()
         raise
@@ -463,7 +482,7 @@ def _found_cluster(engine: Engine, settings: NodeSettings, clock: Clock) -> Iden
             f"{settings.directory} holds no node: join a cluster, or start a new one"
         )
     me = Identity(str(uuid.uuid4()), NodeId(1))
-    nodes = (NodeAddress(me.node_id, settings.told),)
+    nodes = (NodeAddress(me.node_id, settings.told, settings.locality or ()),)
     bootstrap.write(engine, me, nodes, timestamps.from_us(clock.wall_us()))
     return me
 

@@ -55,15 +55,16 @@ def _show_status(session: Session, cluster: ClusterStatus) -> None:
     remarks: list[Text] = []
     for each in cluster.nodes:
         name = f"n{each.node_id}"
+        where = f"{each.address}\n{each.locality}".rstrip()
         if each.status is None:
-            table.add_row(name, each.address, Text("down", "red"))
+            table.add_row(name, where, Text("down", "red"))
             remarks.append(Text(f"{name}: {each.reason}"))
             continue
         report = node_view.read(each.status)
         worries = list(node_view.problems(report))
         up_for = f"up {node_view.show_duration(report.uptime_s)}"
         state = Text(f"{up_for} !", "yellow") if worries else Text(up_for, "green")
-        table.add_row(name, each.address, state, *_figures(report))
+        table.add_row(name, where, state, *_figures(report))
         remarks.extend(Text(f"{name}: {worry}") for worry in worries)
     ranges = "ranges unknown" if cluster.ranges is None else f"{cluster.ranges} ranges"
     session.out.print(f"cluster {cluster.cluster_id}, {ranges}")

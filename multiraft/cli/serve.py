@@ -17,6 +17,8 @@ import typer
 
 from multiraft import config, errors, runtime
 from multiraft.cli.session import BASE_PORT, JsonOption, Session, check_address
+from multiraft.model import locality as localities
+from multiraft.model.locality import Locality
 
 DEFAULT_LISTEN = f"127.0.0.1:{BASE_PORT}"
 _KILLED_AFTER_S = 15.0
@@ -34,6 +36,15 @@ AdvertiseOption = Annotated[
         "--advertise",
         metavar="HOST:PORT",
         help="Where they reach it if that is another address: behind NAT, or in a container.",
+    ),
+]
+LocalityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--locality",
+        metavar="KEY=VALUE[,...]",
+        help="Where it is, the largest part first, such as zone=b,host=alpha: replicas of a range "
+        "are kept apart. Default: as it was told last; '' for nowhere.",
     ),
 ]
 ConfigOption = Annotated[
@@ -58,6 +69,7 @@ def start(
     data: DataOption,
     listen: ListenOption = DEFAULT_LISTEN,
     advertise: AdvertiseOption = None,
+    locality: LocalityOption = None,
     config_file: ConfigOption = None,
     unsafe_no_fsync: NoFsyncOption = False,
     stop_when_stdin_closes: StdinOption = False,
@@ -70,7 +82,7 @@ def start(
     Session(context, json=json)
     _watch_parent(stop_when_stdin_closes)
     settings = read_config(config_file, unsafe_no_fsync=unsafe_no_fsync)
-    _run(data, listen, advertise, (), settings)
+    _run(data, listen, advertise, locality, (), settings)
 
 
 def join(
@@ -81,6 +93,7 @@ def join(
     data: DataOption,
     listen: ListenOption = DEFAULT_LISTEN,
     advertise: AdvertiseOption = None,
+    locality: LocalityOption = None,
     config_file: ConfigOption = None,
     unsafe_no_fsync: NoFsyncOption = False,
     stop_when_stdin_closes: StdinOption = False,
@@ -92,7 +105,7 @@ def join(
         check_address(address)
     _watch_parent(stop_when_stdin_closes)
     settings = read_config(config_file, unsafe_no_fsync=unsafe_no_fsync)
-    _run(data, listen, advertise, tuple(existing), settings)
+    _run(data, listen, advertise, locality, tuple(existing), settings)
 
 
 def read_config(path: Path | None, *, unsafe_no_fsync: bool = False) -> config.Config:
@@ -108,6 +121,16 @@ def read_config(path: Path | None, *, unsafe_no_fsync: bool = False) -> config.C
         settings = msgspec.structs.replace(settings, storage=storage)
     config.check(settings)
     return settings
+
+
+def read_locality(text: str) -> Locality:
+    """Return the tiers of an option's text. Raises BadParameter that says what is wrong."""
+    try:
+        locality = localities.parse(text)
+        localities.check(locality)
+    except errors.ConfigError as error:
+        raise typer.BadParameter(error.message) from None
+    return locality
 
 
 def _check_names(given: dict[str, Any]) -> None:
@@ -126,6 +149,7 @@ def _run(
     data: Path,
     listen: str,
     advertise: str | None,
+    locality: str | None,
     existing: tuple[str, ...],
     settings: config.Config,
 ) -> None:
@@ -144,6 +168,7 @@ def _run(
                 bootstrap=not existing,
                 config=settings,
                 advertise=advertise or "",
+                locality=None if locality is None else read_locality(locality),
             )
         )
     )

@@ -15,11 +15,12 @@ import msgspec
 from multiraft import errors
 from multiraft.client import batch, contention
 from multiraft.client.batch import Builder
+from multiraft.client.connections import Peer
 from multiraft.client.contention import RangeLocksInfo, TransactionInfo
 from multiraft.client.protection import Keeper
 from multiraft.client.router import Router
 from multiraft.ids import NO_NODE, NodeId, RangeId, Timestamp
-from multiraft.model import encoding, keys, protection
+from multiraft.model import encoding, keys, locality, protection
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import (
     NO_RANGE,
@@ -64,6 +65,8 @@ class NodeInfo(msgspec.Struct, frozen=True):
     """Why it is not reachable."""
     status: dict[str, Any] | None = None
     """What it tells of itself, as `node_status` returns it."""
+    locality: str = ""
+    """Where it is, such as "zone=b,host=alpha"; empty if nobody has told."""
 
 
 class ProfileInfo(msgspec.Struct, frozen=True):
@@ -192,14 +195,15 @@ class Admin:
         One that does not answer costs up to two seconds.
         """
 
-        async def look_at(node_id: NodeId, address: str) -> NodeInfo:
+        async def look_at(peer: Peer) -> NodeInfo:
+            node_id, address, where = peer.node_id, peer.address, locality.show(peer.locality)
             try:
                 status = await self.node_status(node_id)
             except errors.MultiraftError as error:
-                return NodeInfo(node_id, address, False, error.message)
-            return NodeInfo(node_id, address, True, "", status)
+                return NodeInfo(node_id, address, False, error.message, locality=where)
+            return NodeInfo(node_id, address, True, "", status, where)
 
-        return list(await asyncio.gather(*(look_at(*peer) for peer in await self._peers())))
+        return list(await asyncio.gather(*map(look_at, await self._peers())))
 
     async def profile(self, node_id: NodeId, duration_s: float) -> dict[str, Any]:
         """Return what a node spends the next `duration_s` on, by stages (cluster/profile.py).
@@ -215,11 +219,12 @@ class Admin:
 
         AdminRefusedError if there is no such node.
         """
-        chosen = [peer for peer in await self._peers() if only is None or peer[0] == only]
+        chosen = [peer for peer in await self._peers() if only is None or peer.node_id == only]
         if not chosen:
             raise errors.AdminRefusedError(reason=f"there is no node n{only}")
 
-        async def look_at(node_id: NodeId, address: str) -> ProfileInfo:
+        async def look_at(peer: Peer) -> ProfileInfo:
+            node_id, address = peer.node_id, peer.address
             try:
                 profile = await self.profile(node_id, duration_s)
             except errors.RequestError:
@@ -228,13 +233,13 @@ class Admin:
                 return ProfileInfo(node_id, address, None, error.message)
             return ProfileInfo(node_id, address, profile, "")
 
-        return list(await asyncio.gather(*(look_at(*peer) for peer in chosen)))
+        return list(await asyncio.gather(*map(look_at, chosen)))
 
-    async def _peers(self) -> list[tuple[NodeId, str]]:
-        """Return all nodes and their addresses, as any one tells them now."""
+    async def _peers(self) -> list[Peer]:
+        """Return all nodes by their IDs, as any one tells them now."""
         connections = self._router.connections
         await connections.refresh()
-        return sorted((peer.node_id, peer.address) for peer in connections.peers.values())
+        return sorted(connections.peers.values(), key=lambda peer: peer.node_id)
 
     def protect(self, at: Timestamp, *, owner: str = "an application") -> Keeper:
         """Return what keeps everything readable as of `at`, and later, while its block lasts.

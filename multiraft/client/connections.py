@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 from multiraft import config, errors
 from multiraft.ids import NO_NODE, NodeId, Timestamp
 from multiraft.model import encoding
+from multiraft.model.locality import Locality
 from multiraft.model.requests import BatchReply, BatchRequest, RequestFrame
 from multiraft.net import handshake
 from multiraft.net.transport import (
@@ -197,11 +198,20 @@ class Link:
 class Peer:
     """What is known of one node that is not, or not yet, connected."""
 
-    __slots__ = ("address", "connecting", "failures", "last_error", "node_id", "retry_at_s")
+    __slots__ = (
+        "address",
+        "connecting",
+        "failures",
+        "last_error",
+        "locality",
+        "node_id",
+        "retry_at_s",
+    )
 
-    def __init__(self, node_id: NodeId, address: str) -> None:
+    def __init__(self, node_id: NodeId, address: str, locality: Locality) -> None:
         self.node_id = node_id
         self.address = address
+        self.locality = locality
         self.connecting: asyncio.Task[Link | errors.MultiraftError] | None = None
         self.failures = 0
         self.retry_at_s = 0.0
@@ -290,8 +300,10 @@ class Connections:
         for node in welcome.nodes:
             peer = self.peers.get(node.node_id)
             if peer is None:
-                self.peers[node.node_id] = Peer(node.node_id, node.address)
-            elif peer.address != node.address:
+                self.peers[node.node_id] = Peer(node.node_id, node.address, node.locality)
+                continue
+            peer.locality = node.locality
+            if peer.address != node.address:
                 peer.address = node.address
                 peer.retry_at_s = 0.0
         self._on_welcome(welcome)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from multiraft import errors
 from multiraft.cluster import registry
-from multiraft.cluster.registry import Joined
+from multiraft.cluster.registry import Join, Joined
 from multiraft.model import encoding
 from multiraft.net.transport import (
     PROTOCOL_VERSION,
@@ -33,19 +33,19 @@ ANSWER_TIMEOUT_S = 15.0
 
 
 async def join(
-    engine: Engine, transport: Transport, members: Sequence[str], listen: str
+    engine: Engine, transport: Transport, members: Sequence[str], request: Join
 ) -> Identity:
     """Give the new store in `engine` an identity. Raises StartupError when no member lets it in."""
     problems = []
     for address in members:
         try:
-            joined = await _ask(transport, address, listen)
+            joined = await _ask(transport, address, request)
         except errors.MultiraftError as error:
             said = error.message
             problems.append(said if address in said else f"{address}: {said}")
             continue
         me = Identity(joined.cluster_id, joined.node_id)
-        mine = NodeAddress(joined.node_id, listen)
+        mine = NodeAddress(joined.node_id, request.address, request.locality)
         batch = engine.new_batch()
         identity.create(engine, batch, me)
         bootstrap.write_nodes(batch, engine, (*joined.nodes, mine))
@@ -80,12 +80,12 @@ async def check_same_cluster(transport: Transport, members: Sequence[str], me: I
         return
 
 
-async def _ask(transport: Transport, address: str, listen: str) -> Joined:
+async def _ask(transport: Transport, address: str, request: Join) -> Joined:
     handler = _JoinedHandler(asyncio.get_running_loop().create_future())
     hello = Hello(PROTOCOL_VERSION, ConnectionClass.REQUESTS)
     connection = await transport.connect(address, hello, lambda _: handler)
     try:
-        connection.send(FrameKind.JOIN, encoding.pack(registry.Join(listen)))
+        connection.send(FrameKind.JOIN, encoding.pack(request))
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             joined = await handler.joined
     except TimeoutError:

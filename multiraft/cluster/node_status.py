@@ -39,6 +39,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     router: RouterStatus
     replication: ReplicateQueueStatus
     garbage: GarbageQueueStatus
+    locality: str
+    """Where the node is, as its operator has told; empty if nobody has."""
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 Purpose
     A joining node asks any member; the member takes the next ID from the replicated counter, writes
-    the node's address into the registry, and answers with what the node needs to begin.
+    into the registry where the node listens and is, and answers with what the node needs to begin.
 Invariants
     - An ID is given once, whatever becomes of the asker (rule A7): a lost answer wastes an ID.
 """
@@ -12,14 +12,16 @@ import msgspec
 from multiraft.client.router import Router
 from multiraft.ids import NodeId
 from multiraft.model import encoding, keys
+from multiraft.model.locality import Locality
 from multiraft.model.requests import Get, GetResult, Increment, IncrementResult, Put
 from multiraft.net.transport import NodeAddress
 
 
 class Join(msgspec.Struct, frozen=True, array_like=True):
-    """New node -> any member: I listen at `address`; let me in."""
+    """New node -> any member: I listen at `address`, and am at `locality`; let me in."""
 
     address: str
+    locality: Locality = ()
 
 
 class Joined(msgspec.Struct, frozen=True, array_like=True):
@@ -36,12 +38,12 @@ unpack_joined = msgspec.msgpack.Decoder(Joined).decode
 _unpack_entry = msgspec.msgpack.Decoder(NodeAddress).decode
 
 
-async def admit(router: Router, address: str) -> NodeId:
+async def admit(router: Router, request: Join) -> NodeId:
     """Give a new node an ID and write it down. Raises what the router raises."""
     reply = await router.execute((Increment(keys.NODE_ID_COUNTER, 1),))
     result = reply.results[0]
     assert isinstance(result, IncrementResult), "an increment gives a number"
-    node = NodeAddress(NodeId(result.value), address)
+    node = NodeAddress(NodeId(result.value), request.address, request.locality)
     await router.execute((Put(keys.node_key(node.node_id), encoding.pack(node)),))
     return node.node_id
 

@@ -12,6 +12,7 @@ import msgspec
 
 from multiraft.ids import NO_NODE, NodeId, Timestamp
 from multiraft.model.descriptor import RangeDescriptor
+from multiraft.model.locality import Locality
 
 PROTOCOL_VERSION = 1
 
@@ -47,10 +48,11 @@ class FrameKind(enum.IntEnum):
 
 
 class NodeAddress(msgspec.Struct, frozen=True, array_like=True):
-    """Where a node listens."""
+    """Where a node listens, and where it is."""
 
     node_id: NodeId
     address: str
+    locality: Locality = ()
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
@@ -67,6 +69,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """Where the sender listens, when it is a node."""
     target_node_id: NodeId = NO_NODE
     """Whom the sender believes to be calling; 0 when it does not know."""
+    locality: Locality = ()
+    """Where the sender is, when it is a node."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):

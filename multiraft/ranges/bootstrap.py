@@ -11,7 +11,7 @@ Invariants
 
 import msgspec
 
-from multiraft.ids import RangeId, Timestamp
+from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import encoding, keys
 from multiraft.model.descriptor import RangeDescriptor, initial_descriptor
 from multiraft.mvcc.reader import EngineReader
@@ -33,22 +33,38 @@ _unpack_nodes = msgspec.msgpack.Decoder(tuple[NodeAddress, ...]).decode
 
 
 def write(
-    engine: Engine, me: Identity, nodes: tuple[NodeAddress, ...], timestamp: Timestamp
+    engine: Engine,
+    me: Identity,
+    nodes: tuple[NodeAddress, ...],
+    timestamp: Timestamp,
+    voters: tuple[NodeId, ...] = (),
 ) -> None:
     """Write the initial state of node `me` of a new cluster of `nodes`.
 
-    The caller makes it durable. Every node must be given the same `nodes` and `timestamp`.
+    The ranges are on `voters`; none: on all nodes. The caller makes it durable. Every node must be
+    given the same `nodes`, `timestamp` and `voters`.
     """
     batch = engine.new_batch()
     identity.create(engine, batch, me)
     write_nodes(batch, engine, nodes)
-    node_ids = tuple(node.node_id for node in nodes)
-    first = initial_descriptor(FIRST_RANGE_ID, keys.MIN, keys.FIRST_RANGE_END, node_ids)
-    users = initial_descriptor(USER_RANGE_ID, keys.FIRST_RANGE_END, keys.END, node_ids)
+    voters = voters or tuple(node.node_id for node in nodes)
+    if me.node_id in voters:
+        _write_ranges(batch, engine, nodes, timestamp, voters)
+    engine.write(batch)
+
+
+def _write_ranges(
+    batch: Batch,
+    engine: Engine,
+    nodes: tuple[NodeAddress, ...],
+    timestamp: Timestamp,
+    voters: tuple[NodeId, ...],
+) -> None:
+    first = initial_descriptor(FIRST_RANGE_ID, keys.MIN, keys.FIRST_RANGE_END, voters)
+    users = initial_descriptor(USER_RANGE_ID, keys.FIRST_RANGE_END, keys.END, voters)
     stats = _write_first_data(batch, engine, (first, users), nodes, timestamp)
     _write_range(batch, engine, first, stats, timestamp)
     _write_range(batch, engine, users, RangeStats(), timestamp)
-    engine.write(batch)
 
 
 def _write_first_data(
@@ -90,7 +106,7 @@ def _write_range(
 
 
 def write_nodes(batch: Batch, engine: Engine, nodes: tuple[NodeAddress, ...]) -> None:
-    """Remember where the nodes of the cluster listen, for the next start."""
+    """Remember where the nodes of the cluster listen and are, for the next start."""
     batch.put(NODES_KEY, encoding.pack(nodes), engine.data)
 
 

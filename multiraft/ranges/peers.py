@@ -33,27 +33,27 @@ DIAL_PAUSE_S_MAX = 1.0
 
 
 class AddressBook:
-    """Where the nodes of the cluster listen, as far as this node knows."""
+    """Where the nodes of the cluster listen and are, as far as this node knows."""
 
-    __slots__ = ("_addresses", "_changed")
+    __slots__ = ("_changed", "_entries")
 
     def __init__(self, known: tuple[NodeAddress, ...], changed: Callable[[], None]) -> None:
-        self._addresses = {entry.node_id: entry.address for entry in known}
+        self._entries = {entry.node_id: entry for entry in known}
         self._changed = changed
 
-    def learn(self, node_id: NodeId, address: str) -> None:
-        """A node says, or the registry does, that it listens at `address`."""
-        if address and self._addresses.get(node_id) != address:
-            self._addresses[node_id] = address
+    def learn(self, entry: NodeAddress) -> None:
+        """A node says this of itself, or the registry does."""
+        if entry.address and self._entries.get(entry.node_id) != entry:
+            self._entries[entry.node_id] = entry
             self._changed()
 
-    def get(self, node_id: NodeId) -> str | None:
-        """Return the node's address, or None if this node has never heard of it."""
-        return self._addresses.get(node_id)
+    def get(self, node_id: NodeId) -> NodeAddress | None:
+        """Return the node's entry, or None if this node has never heard of it."""
+        return self._entries.get(node_id)
 
     def nodes(self) -> tuple[NodeAddress, ...]:
         """Return all entries by node ID."""
-        return tuple(NodeAddress(n, a) for n, a in sorted(self._addresses.items()))
+        return tuple(entry for _, entry in sorted(self._entries.items()))
 
 
 class _Link:
@@ -101,9 +101,8 @@ class PeerLinks:
         "_closing",
         "_cluster_id",
         "_links",
-        "_listen_address",
         "_lost",
-        "_node_id",
+        "_me",
         "_on_error",
         "_rng",
         "_transport",
@@ -117,9 +116,8 @@ class PeerLinks:
         self,
         transport: Transport,
         addresses: AddressBook,
-        node_id: NodeId,
+        me: NodeAddress,
         cluster_id: str,
-        listen_address: str,
         clock: Clock,
         rng: Rng,
         lost: Callable[[NodeId], None],
@@ -128,9 +126,8 @@ class PeerLinks:
     ) -> None:
         self._transport = transport
         self.addresses = addresses
-        self._node_id = node_id
+        self._me = me
         self._cluster_id = cluster_id
-        self._listen_address = listen_address
         self._clock = clock
         self._rng = rng
         self._lost = lost
@@ -148,9 +145,10 @@ class PeerLinks:
             PROTOCOL_VERSION,
             connection_class,
             self._cluster_id,
-            self._node_id,
-            self._listen_address,
+            self._me.node_id,
+            self._me.address,
             peer,
+            self._me.locality,
         )
 
     def send(self, peer: NodeId, payload: bytes) -> None:
@@ -199,11 +197,11 @@ class PeerLinks:
     def _dial_soon(self, link: _Link) -> None:
         if link.dialing is not None or self._closing or self._clock.monotonic() < link.retry_at:
             return
-        address = self.addresses.get(link.peer)
-        if address is None:
+        entry = self.addresses.get(link.peer)
+        if entry is None:
             return
         link.dialing = runtime.spawn(
-            self._dial(link, address), name=f"dial n{link.peer}", on_error=self._on_error
+            self._dial(link, entry.address), name=f"dial n{link.peer}", on_error=self._on_error
         )
 
     async def _dial(self, link: _Link, address: str) -> None:

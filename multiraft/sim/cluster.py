@@ -16,7 +16,7 @@ Invariants
 import asyncio
 import contextvars
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -26,7 +26,7 @@ from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.config import ClientConfig, Config, RaftConfig
 from multiraft.ids import RangeId, Timestamp
-from multiraft.model import hlc
+from multiraft.model import hlc, locality
 from multiraft.model.requests import BatchReply, BatchRequest, Operation
 from multiraft.net.inproc import InprocTransport
 from multiraft.net.links import InprocNetwork
@@ -58,13 +58,18 @@ CLUSTER_ID = "test-cluster"
 
 
 class Cluster(Inspection):
-    """See the module. Runs on any loop; `freeze` is weaker on one with real time."""
+    """See the module. Runs on any loop; `freeze` is weaker on one with real time.
+
+    `localities` tells where each node is. Ranges are on all nodes at first, but if that is told on
+    no more than they should be on: the first nodes, wherever these are.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         *,
         nodes: int = 3,
+        localities: Sequence[str] = (),
         config: Config = FAST,
         seed: int = 1,
         trace: Trace | None = None,
@@ -92,7 +97,13 @@ class Cluster(Inspection):
                 self._observer = Observer(trace, self.members)
         self.invariants = Invariants(self.running, loop.time, self._violated)
         self.wiretap.listeners.append(self.invariants.hear)
-        addresses = tuple(NodeAddress(m.node_id, m.address) for m in self.members.values())
+        for number, where in enumerate(localities, start=1):
+            self.members[number].locality = locality.parse(where)
+        addresses = tuple(
+            NodeAddress(m.node_id, m.address, m.locality or ()) for m in self.members.values()
+        )
+        factor = config.ranges.replication_factor
+        voters = tuple(m.node_id for m in self.members.values())[: factor if localities else None]
         # One for all, or replicas would begin with other rows where time passes meanwhile.
         beginning = hlc.from_us(VirtualClock(loop).wall_us() - 1)
         for member in self.members.values():
@@ -101,6 +112,7 @@ class Cluster(Inspection):
                 Identity(CLUSTER_ID, member.node_id),
                 addresses,
                 beginning,
+                voters,
             )
 
     # -- life ------------------------------------------------------------------------------------
@@ -131,7 +143,7 @@ class Cluster(Inspection):
             member.engine.close()
             member.engine = member.engine.reopen()
             return
-        starting = process.spawn(node.start(member.address))
+        starting = process.spawn(node.start(member.address, locality=member.locality))
         if await process.outlives(starting) and starting.exception() is not None:
             await self.crash(number)
             if not member.excuses:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import encoding, keys
 from multiraft.model.descriptor import RangeDescriptor
+from multiraft.model.locality import Locality
 from multiraft.mvcc import reads, statistics
 from multiraft.mvcc.reader import EngineReader
 from multiraft.node import Node
@@ -25,6 +26,8 @@ class Member:
         self.number = number
         self.name = f"n{number}"
         self.address = f"{self.name}:7000"
+        self.locality: Locality | None = ()
+        """Where its operator says that it is when it is started; None: nothing is said."""
         self.clock = VirtualClock(loop)
         self.sync_delay_s = 0.0
         """How long each sync of its disk takes, as long as nothing is wrong with it."""

@@ -1,7 +1,7 @@
 from multiraft.cli import admin, cluster_view
 from multiraft.cli.cluster_view import RangeView, ReplicaReport
 from multiraft.ids import NodeId, RangeId
-from multiraft.model import keys
+from multiraft.model import keys, locality
 from multiraft.model.requests import NodeStatus
 from tests.cli.conftest import Terminal
 from tests.support.fake_cluster import EVALUATE, Plan
@@ -44,6 +44,15 @@ def test_status_shows_a_node_that_is_down_and_ends_with_3(terminal: Terminal) ->
     assert outcome.exit_code == 3
     assert outcome.text.count(" down ") == 1
     assert "n3: " in outcome.text
+
+
+def test_status_shows_where_nodes_are_if_any_has_told(terminal: Terminal) -> None:
+    terminal.cluster.localities[N2] = locality.parse("zone=b,host=alpha")
+    terminal.cluster.stop(N2)
+    outcome = terminal.run("status")
+    assert [line.strip() for line in outcome.text.splitlines()].count("zone=b,host=alpha") == 1
+    told = terminal.run("status", "--json").json["nodes"]
+    assert [node["locality"] for node in told] == ["", "zone=b,host=alpha", ""]
 
 
 def test_status_as_json_holds_all_that_nodes_tell(terminal: Terminal) -> None:

@@ -62,3 +62,14 @@ def test_a_malformed_address_of_its_own_is_refused(
     assert outcome.exit_code == 2
     assert "HOST:PORT" in outcome.notes
     assert not (tmp_path / "n1").exists()
+
+
+@pytest.mark.parametrize("command", [("start",), ("join", "127.0.0.1:7400")])
+def test_a_locality_that_cannot_be_is_refused(
+    terminal: Terminal, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    data = ("--data", str(tmp_path / "n1"), "--locality", "host=alpha,zone=b")
+    outcome = terminal.run(*command, *data)
+    assert outcome.exit_code == 2
+    assert "goes on after 'host'" in " ".join(outcome.notes.split())
+    assert not (tmp_path / "n1").exists()

@@ -5,7 +5,7 @@ import pytest
 
 from multiraft import errors
 from multiraft.ids import NodeId, RangeId
-from multiraft.model import descriptor, hlc
+from multiraft.model import descriptor, hlc, locality
 from multiraft.net import handshake
 from multiraft.net.handshake import Goodbye
 from multiraft.net.transport import (
@@ -17,14 +17,22 @@ from multiraft.net.transport import (
     Welcome,
 )
 
-HELLO = Hello(1, ConnectionClass.RAFT, "cluster-1", NodeId(3), "127.0.0.1:7003", NodeId(2))
+HELLO = Hello(
+    1,
+    ConnectionClass.RAFT,
+    "cluster-1",
+    NodeId(3),
+    "127.0.0.1:7003",
+    NodeId(2),
+    locality.parse("host=b"),
+)
 WELCOME = Welcome(
     1,
     "cluster-1",
     NodeId(2),
     hlc.from_us(5),
     descriptor.initial_descriptor(RangeId(1), b"", b"\xff", (NodeId(2), NodeId(3))),
-    (NodeAddress(NodeId(2), "127.0.0.1:7002"),),
+    (NodeAddress(NodeId(2), "127.0.0.1:7002", locality.parse("host=a")),),
 )
 
 
@@ -50,12 +58,24 @@ def test_goodbye_keeps_its_bytes_for_ever() -> None:
     assert handshake.decode_goodbye(packed) == Goodbye("gone", "stopped")
 
 
-GOLDEN_HELLO = "960101a9636c75737465722d3103ae3132372e302e302e313a3730303302"
+GOLDEN_HELLO = "970101a9636c75737465722d3103ae3132372e302e302e313a37303033029192a4686f7374a162"
 GOLDEN_WELCOME = (
+    "9601a9636c75737465722d3102cd50009601c400c401ff0192930201019303020103919302ae3132"
+    "372e302e302e313a373030329192a4686f7374a161"
+)
+HELLO_WITHOUT_LOCALITY = "960101a9636c75737465722d3103ae3132372e302e302e313a3730303302"
+WELCOME_WITHOUT_LOCALITIES = (
     "9601a9636c75737465722d3102cd50009601c400c401ff0192930201019303020103919202ae3132"
     "372e302e302e313a37303032"
 )
 GOLDEN_GOODBYE = "92a4676f6e65a773746f70706564"
+
+
+def test_what_a_node_says_that_knows_no_localities_is_understood() -> None:
+    hello = handshake.decode_hello(bytes.fromhex(HELLO_WITHOUT_LOCALITY))
+    assert hello == msgspec.structs.replace(HELLO, locality=())
+    welcome = handshake.decode_welcome(bytes.fromhex(WELCOME_WITHOUT_LOCALITIES))
+    assert welcome.nodes == (NodeAddress(NodeId(2), "127.0.0.1:7002"),)
 
 
 def test_fields_that_a_newer_release_appended_are_ignored() -> None:

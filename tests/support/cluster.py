@@ -1,6 +1,6 @@
 """Tests on a simulated cluster, which is started, connected to, and stopped for them."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from multiraft.client.database import Database
@@ -13,13 +13,13 @@ Test = Callable[[Cluster, Database], Coroutine[Any, Any, None]]
 
 
 def cluster_test(
-    *, nodes: int = 3, config: Config = FAST, seed: int = 1
+    *, nodes: int = 3, localities: Sequence[str] = (), config: Config = FAST, seed: int = 1
 ) -> Callable[[Test], Callable[[], None]]:
     """Make a test of an `async def test_...(cluster, db)` on a started cluster."""
 
     def wrap(main: Test) -> Callable[[], None]:
         async def on_loop(loop: VirtualLoop) -> None:
-            cluster = Cluster(loop, nodes=nodes, config=config, seed=seed)
+            cluster = Cluster(loop, nodes=nodes, localities=localities, config=config, seed=seed)
             await cluster.start()
             async with cluster.connect() as db:
                 await main(cluster, db)

@@ -23,6 +23,7 @@ from multiraft.client.calls import WRITES, wrote
 from multiraft.ids import NodeId, RangeId, ReplicaId, Timestamp
 from multiraft.model import encoding, hlc, keys, requests
 from multiraft.model.descriptor import RangeDescriptor, ReplicaDescriptor, initial_descriptor
+from multiraft.model.locality import Locality
 from multiraft.model.lock_status import RangeLocksStatus
 from multiraft.model.requests import (
     BatchReply,
@@ -114,6 +115,7 @@ class FakeCluster:
         self.ranges: dict[RangeId, FakeRange] = {}
         self.transactions = FakeTransactions(self)
         self.node_statuses: dict[NodeId, dict[str, Any]] = {}
+        self.localities: dict[NodeId, Locality] = {}
         """What nodes tell of themselves."""
         self.profiles: dict[NodeId, dict[str, Any]] = {}
         """What nodes tell that they spend their time on."""
@@ -220,7 +222,7 @@ class FakeCluster:
             node_id,
             self.clock_of.get(node_id, self.now()),
             None if node_id in self.newcomers else self.ranges[FIRST_RANGE].descriptor,
-            tuple(NodeAddress(n, address_of(n)) for n in self.node_ids),
+            tuple(NodeAddress(n, address_of(n), self.localities.get(n, ())) for n in self.node_ids),
         )
 
     def evaluate(self, node_id: NodeId, request: BatchRequest) -> BatchReply:
