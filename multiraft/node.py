@@ -173,7 +173,7 @@ class Node:
             self.config.client,
             seeds=[self._listener.address, *(n.address for n in known)],
         )
-        self._replication = ReplicateQueue(self.store)
+        self._replication = ReplicateQueue(self.store, self.addresses)
         self._garbage = GarbageQueue(self.store, self._router)
         self.store.connect(self._router, self._connect_bulk, _Host(self))
         guard = DiskGuard(self.store)

@@ -76,9 +76,10 @@ async def test_a_change_of_replicas_that_fails_is_told(cluster: Cluster, db: Dat
     queue = node._replication
     assert queue.status() == ReplicateQueueStatus(changes=0, last_problem="")
     replica = node.store.replicas[USER_RANGE_ID]
-    await queue._change(replica, (NodeId(9),))
+    assert replica.descriptor is not None
+    await queue._change(replica, replica.descriptor, (NodeId(9),))
     assert queue.status() == ReplicateQueueStatus(0, "r2: this cluster has no node n9")
-    await queue._change(replica, (NodeId(1),))
+    await queue._change(replica, replica.descriptor, (NodeId(1),))
     assert queue.status().changes == 1
 
 

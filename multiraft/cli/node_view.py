@@ -63,10 +63,21 @@ class EngineReport(msgspec.Struct, frozen=True):
     failure: str = ""
 
 
+class SharedHostReport(msgspec.Struct, frozen=True):
+    """See cluster/placement.py."""
+
+    host: str = ""
+    nodes: tuple[int, ...] = ()
+    ranges: int = 0
+    first_range: int = 0
+    reason: str = ""
+
+
 class ReplicationReport(msgspec.Struct, frozen=True):
     """See cluster/replicate_queue.py."""
 
     last_problem: str = ""
+    shared_hosts: tuple[SharedHostReport, ...] = ()
 
 
 class GarbageReport(msgspec.Struct, frozen=True):
@@ -125,12 +136,22 @@ def problems(report: NodeReport) -> Iterator[str]:
         yield f"{store.snapshots.failed} failed snapshots, the last: {store.snapshots.last_failure}"
     if report.replication.last_problem:
         yield f"the last change of replicas to fail: {report.replication.last_problem}"
+    for shared in report.replication.shared_hosts:
+        yield _placement_problem(shared)
     if report.garbage.problem:
         yield f"garbage cannot be collected: {report.garbage.problem}"
 
 
 def _peers(report: NodeReport) -> list[PeerReport]:
     return [peer for peer in report.store.liveness.peers if peer.node_id != report.node_id]
+
+
+def _placement_problem(shared: SharedHostReport) -> str:
+    ranges, has = f"r{shared.first_range}", "has"
+    if shared.ranges > 1:
+        ranges, has = f"{shared.ranges} ranges, such as {ranges},", "have"
+    nodes = ", ".join(f"n{node_id}" for node_id in shared.nodes)
+    return f"{ranges} {has} replicas on {nodes}, all of {shared.host}: {shared.reason}"
 
 
 def _clock_problems(node_id: int, offset: OffsetReport, allowed_us: int) -> Iterator[str]:

@@ -1,35 +1,105 @@
 """Which nodes should keep a range.
 
 Purpose
-    Given who votes now and which nodes live, name the voters that the range should have. Only as
-    many replicas are moved as needed; ranges are spread by their ID, so that no node gets them all.
+    Given who votes now and what is known of the nodes, name the voters that the range should have.
+    Only as many replicas are moved as needed: those that lack are added, and if none lacks, one may
+    be swapped for another. Those nodes are chosen that have least in common with the other voters,
+    so that who loses a host loses one replica of a range; then those that keep the fewest ranges.
 Invariants
-    - The answer never has fewer voters than now unless there are more than wanted.
-    - A live voter stays, unless there are more voters than wanted.
+    - The answer never has fewer voters than now.
+    - A voter goes only if the others have strictly less in common with the one that takes its
+      place; so swaps come to an end, and nothing moves to and fro.
+    - Localities never keep a range from getting its voters: the best of bad places will do.
+    - Two voters stay on one host only if no live node is on a host without any.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
 
+from multiraft.cluster import diversity
+from multiraft.cluster.diversity import Localities, Overlap
 from multiraft.ids import NodeId, RangeId
+
+
+class NodePool(NamedTuple):
+    """What is known of the nodes that may keep ranges."""
+
+    live: tuple[NodeId, ...]
+    localities: Localities
+    replicas: Mapping[NodeId, int]
+    """How many ranges each of them keeps; of those that are known here."""
+
+
+class _Swap(NamedTuple):
+    """One voter for another. The best swap is the least, compared from the left."""
+
+    overlap: Overlap
+    """What the voters have in common then."""
+    goes_alive: bool
+    goes_leading: bool
+    """Then it has to hand over first."""
+    imbalance: int
+    """How many more ranges the new one keeps already than the old one."""
+    position: int
+    """Of the new one among the candidates."""
+    voters: tuple[NodeId, ...]
 
 
 def wanted_voters(
     range_id: RangeId,
     voters: Iterable[NodeId],
-    live: Iterable[NodeId],
+    pool: NodePool,
     replication_factor: int,
+    leader: NodeId,
 ) -> tuple[NodeId, ...]:
     """Return the voters the range should have, sorted; the present ones if nothing can improve.
 
     The number of voters is kept odd, since an even one tolerates no more failures than one less.
     """
-    present = sorted(voters)
-    candidates = sorted(set(live) - set(present))
+    present = tuple(sorted(voters))
+    candidates = _candidates(range_id, present, pool)
     possible = len(present) + len(candidates)
     target = min(replication_factor, possible if possible % 2 else possible - 1)
-    missing = target - len(present)
-    if missing <= 0 or not candidates:
-        return tuple(present)
-    start = range_id % len(candidates)
-    rotated = candidates[start:] + candidates[:start]
-    return tuple(sorted(present + rotated[:missing]))
+    if target <= len(present):
+        return _swapped(present, candidates, pool, leader)
+    while len(present) < target:
+        best = min(
+            (node for node in candidates if node not in present),
+            key=lambda node: (
+                diversity.overlap((*present, node), pool.localities),
+                pool.replicas.get(node, 0),
+            ),
+        )
+        present = (*present, best)
+    return tuple(sorted(present))
+
+
+def can_improve(voters: tuple[NodeId, ...], pool: NodePool) -> bool:
+    """Return whether some voter would be swapped, in whichever range these are the voters of."""
+    candidates = [node for node in pool.live if node not in voters]
+    return _swapped(voters, candidates, pool, leader=voters[0]) != voters
+
+
+def _candidates(range_id: RangeId, present: Iterable[NodeId], pool: NodePool) -> list[NodeId]:
+    """Return the nodes that may be added, from another one on for each range."""
+    candidates = sorted(set(pool.live) - set(present))
+    start = range_id % len(candidates) if candidates else 0
+    return candidates[start:] + candidates[:start]
+
+
+def _swapped(
+    voters: tuple[NodeId, ...], candidates: Sequence[NodeId], pool: NodePool, leader: NodeId
+) -> tuple[NodeId, ...]:
+    """Return the voters after the best swap; the same if none leaves less in common."""
+    now = diversity.overlap(voters, pool.localities)
+    if not candidates or not any(now):
+        return voters
+    swaps = []
+    for old, (position, new) in product(voters, enumerate(candidates)):
+        after = tuple(sorted({*voters, new} - {old}))
+        then = diversity.overlap(after, pool.localities)
+        if then < now:
+            imbalance = pool.replicas.get(new, 0) - pool.replicas.get(old, 0)
+            swaps.append(_Swap(then, old in pool.live, old == leader, imbalance, position, after))
+    return min(swaps).voters if swaps else voters

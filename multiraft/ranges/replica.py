@@ -144,6 +144,7 @@ class Replica:
         "snapshots_sent",
         "staged",
         "unapplied",
+        "voter_nodes",
     )
 
     def __init__(
@@ -170,6 +171,8 @@ class Replica:
         self._applied_key = state.applied_key(range_id)
         self._support = GroupSupport(self.context.liveness)
         self.descriptor: RangeDescriptor | None = None
+        self.voter_nodes: tuple[NodeId, ...] = ()
+        """The nodes that vote once any joint configuration is left, sorted."""
         self.lacks_members = False
         """Whether the range has fewer voters than it should have, or learners."""
         self.applied = UNINITIALISED
@@ -193,7 +196,8 @@ class Replica:
     def _set_descriptor(self, descriptor: RangeDescriptor) -> None:
         self.descriptor = descriptor
         self._span = apply.PhysicalSpan(descriptor)
-        voters = len(state.voters(descriptor))
+        self.voter_nodes = tuple(sorted(r.node_id for r in state.voters(descriptor)))
+        voters = len(self.voter_nodes)
         wanted = self.context.config.ranges.replication_factor
         self.lacks_members = voters < wanted or voters < len(descriptor.replicas)
         for replica in descriptor.replicas:

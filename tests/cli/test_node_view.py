@@ -64,6 +64,16 @@ def test_a_clock_that_is_certainly_off_by_more_than_half_of_what_is_allowed_is_t
     assert problems(status(peer(2, **offset))) == problem
 
 
+def test_ranges_that_share_a_host_are_told_with_the_reason() -> None:
+    one = {"host": "host=a", "nodes": [1, 4], "ranges": 1, "first_range": 5, "reason": "why"}
+    told = status()
+    told["replication"] = {"shared_hosts": [one, one | {"ranges": 3}]}
+    assert problems(told) == [
+        "r5 has replicas on n1, n4, all of host=a: why",
+        "3 ranges, such as r5, have replicas on n1, n4, all of host=a: why",
+    ]
+
+
 def test_the_worst_is_told_first() -> None:
     told = status(
         peer(2, epoch=0),
