@@ -22,6 +22,7 @@ MultiraftError
 │   ├── TransactionTooLargeError, TransactionEndedError
 │   ├── NotAnIntegerError       the value to increment is not one, or would overflow
 │   └── AdminRefusedError       a split, transfer or membership change that makes no sense
+│       └── RangeChangedError   ... any more: the range has changed since it was asked for
 ├── StartupError                this node cannot start as configured
 │   ├── DirectoryInUseError, DirectoryFormatError, AddressInUseError, ConfigError
 │   └── WrongClusterError
@@ -397,6 +398,22 @@ class AdminRefusedError(RequestError):
 
     def __init__(self, *, reason: str) -> None:
         MultiraftError.__init__(self, reason, reason=reason)
+
+
+class RangeChangedError(AdminRefusedError):
+    """The range is no more as it was when the change was asked for. Recovery: look at it again."""
+
+    code = "range_changed"
+
+    def __init__(self, *, range_id: RangeId, seen: int, generation: int) -> None:
+        MultiraftError.__init__(
+            self,
+            f"r{range_id} has generation {generation} by now, not {seen}; look at it again",
+            range_id=range_id,
+            seen=seen,
+            generation=generation,
+        )
+        self.generation = generation
 
 
 class StartupError(MultiraftError):

@@ -34,6 +34,7 @@ SAMPLES: list[MultiraftError] = [
     errors.ConditionFailedError(key="/plain/k", actual=b"\xff"),
     errors.NotAnIntegerError(key="/plain/k", reason="it is text"),
     errors.AdminRefusedError(reason="there is no such node"),
+    errors.RangeChangedError(range_id=RangeId(3), seen=4, generation=6),
     errors.StartupError("the directory is full"),
     errors.ConfigError("support_ms is 5"),
     errors.DirectoryInUseError("another process has it"),

@@ -156,10 +156,22 @@ class Admin:
         *,
         deadline_s: float = CHANGE_REPLICAS_DEADLINE_S,
     ) -> RangeDescriptor:
-        """Give a range exactly these voters; return when they, and nobody else, are in force."""
+        """Give a range exactly these voters; return when they, and nobody else, are in force.
+
+        Also if the range is split or changed by others meanwhile: what is asked for holds whatever
+        it was before. RangeChangedError only if that goes on for all of `deadline_s`.
+        """
+        ends = self._router.now() + deadline_s
         descriptor = await self.find(range_id)
-        change = AdminChangeReplicas(tuple(voters), descriptor.generation)
-        return (await self._change(change, descriptor.start, deadline_s))[0]
+        generation = descriptor.generation
+        while True:
+            change = AdminChangeReplicas(tuple(voters), generation)
+            try:
+                return (await self._change(change, descriptor.start, ends - self._router.now()))[0]
+            except errors.RangeChangedError as error:
+                if self._router.now() >= ends:
+                    raise
+                generation = error.generation
 
     async def find(self, range_id: RangeId) -> RangeDescriptor:
         """Return the descriptor of a range by its ID. Raises AdminRefusedError if there is none."""

@@ -291,9 +291,10 @@ class AdminRequests:
                 range_id=replica.range_id, reason="another membership change is under way"
             )
         if not membership.is_next_for(descriptor, wanted, operation.generation):
-            raise errors.AdminRefusedError(
-                reason=f"r{replica.range_id} has generation {descriptor.generation} by now, not "
-                f"{operation.generation}; look at it again"
+            raise errors.RangeChangedError(
+                range_id=replica.range_id,
+                seen=operation.generation,
+                generation=descriptor.generation,
             )
         self._changing.add(replica.range_id)
         try:

@@ -3,7 +3,13 @@ import pytest
 from multiraft import errors
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import keys
-from multiraft.model.requests import AdminChangeReplicas, NodeProfile, NodeStatus, RangeStatus
+from multiraft.model.requests import (
+    AdminChangeReplicas,
+    BatchRequest,
+    NodeProfile,
+    NodeStatus,
+    RangeStatus,
+)
 from tests.support import clients
 from tests.support.clients import Bench
 from tests.support.fake_cluster import EVALUATE, Plan
@@ -77,6 +83,44 @@ def test_change_replicas_names_the_generation_it_starts_from() -> None:
         assert [r.node_id for r in after.replicas] == [4, 1]
         [change] = {r.operations[0] for _, r in bench.cluster.sent(AdminChangeReplicas)}
         assert change == AdminChangeReplicas((NodeId(4), N1), before)
+
+    clients.run(main, nodes=4)
+
+
+def test_change_replicas_holds_for_a_range_that_has_changed_meanwhile() -> None:
+    async def main(bench: Bench) -> None:
+        before = (await bench.db.admin.find(RangeId(2))).generation
+        changes = 0
+
+        def meddle(_node: NodeId, request: BatchRequest) -> Plan:
+            nonlocal changes
+            if isinstance(request.operations[0], AdminChangeReplicas) and changes < 2:
+                changes += 1
+                bench.cluster.move(RangeId(2), (N1, N2, N3))
+            return EVALUATE
+
+        bench.cluster.intercept = meddle
+        after = await bench.db.admin.change_replicas(RangeId(2), (NodeId(4), N1))
+        assert [r.node_id for r in after.replicas] == [4, 1]
+        asked = [r.operations[0] for _, r in bench.cluster.sent(AdminChangeReplicas)]
+        assert asked == [AdminChangeReplicas((NodeId(4), N1), before + late) for late in range(3)]
+
+    clients.run(main, nodes=4)
+
+
+def test_change_replicas_gives_up_when_others_never_do() -> None:
+    async def main(bench: Bench) -> None:
+        def meddle(_node: NodeId, request: BatchRequest) -> Plan:
+            if isinstance(request.operations[0], AdminChangeReplicas):
+                bench.cluster.move(RangeId(2), (N1, N2, N3))
+            return Plan(reply_delay_s=0.1)
+
+        await bench.db.admin.find(RangeId(2))
+        bench.cluster.intercept = meddle
+        began = bench.loop.time()
+        with pytest.raises((errors.RangeChangedError, errors.DeadlineExceededError)):
+            await bench.db.admin.change_replicas(RangeId(2), (N1,), deadline_s=2.0)
+        assert bench.loop.time() - began < 3.0
 
     clients.run(main, nodes=4)
 

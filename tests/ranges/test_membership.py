@@ -10,6 +10,7 @@ from multiraft.client.database import Database
 from multiraft.ids import NodeId, Timestamp
 from multiraft.model import hlc
 from multiraft.model.descriptor import ReplicaKind
+from multiraft.model.requests import AdminChangeReplicas
 from multiraft.ranges import membership
 from multiraft.ranges.addressing import AddressingWriter
 from multiraft.ranges.bootstrap import USER_RANGE_ID
@@ -50,18 +51,31 @@ async def test_a_range_moves_while_it_is_written_and_nothing_is_lost(
 
     writer = asyncio.create_task(write())
     for voters in (nodes(2, 3, 4), nodes(1, 3, 4), nodes(1, 2, 4)):
-        for _ in range(20):  # Its leader may have changed meanwhile, and the range with it.
-            try:
-                await db.admin.change_replicas(USER_RANGE_ID, voters)
-                break
-            except (errors.RetryableError, errors.AdminRefusedError):
-                await asyncio.sleep(0.1)
+        await db.admin.change_replicas(USER_RANGE_ID, voters)
         await cluster.until(lambda voters=voters: keepers(cluster) == list(voters))  # type: ignore[misc]
     stopping = True
     await writer
     assert await db.increment(b"n", 0) == written
     await cluster.until_applied()
     cluster.check_statistics()
+
+
+@cluster_test(nodes=4)
+async def test_a_change_asked_for_before_a_split_is_refused_until_it_is_asked_for_again(
+    cluster: Cluster, db: Database
+) -> None:
+    before = await db.admin.change_replicas(USER_RANGE_ID, nodes(1, 2, 3))
+    left, _ = await db.admin.split(b"m")
+    stale = AdminChangeReplicas(nodes(2, 3, 4), before.generation)
+    replies = cluster.submit(leader_of(cluster).number, (stale,))
+    await cluster.until(lambda: bool(replies))
+    assert replies[0].error is not None
+    error = errors.from_wire(replies[0].error)
+    assert isinstance(error, errors.RangeChangedError)
+    assert error.generation == left.generation
+    assert keepers(cluster) == [1, 2, 3]
+    await db.admin.change_replicas(USER_RANGE_ID, nodes(2, 3, 4))
+    await cluster.until(lambda: keepers(cluster) == [2, 3, 4])
 
 
 @cluster_test(nodes=4)

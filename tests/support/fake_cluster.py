@@ -373,7 +373,13 @@ class FakeCluster:
             case requests.AdminTransfer(target):
                 found.leader = target
                 return _admin(found.descriptor)
-            case requests.AdminChangeReplicas(voters):
+            case requests.AdminChangeReplicas(voters, generation):
+                if generation != found.descriptor.generation:
+                    raise errors.RangeChangedError(
+                        range_id=found.descriptor.range_id,
+                        seen=generation,
+                        generation=found.descriptor.generation,
+                    )
                 self.move(found.descriptor.range_id, voters)
                 return _admin(found.descriptor)
         raise AssertionError(f"{operation} is not known here")
