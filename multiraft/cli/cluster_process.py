@@ -68,7 +68,7 @@ class NodeProcess:
     """One node. `number` counts from 1 and is the node's place in the cluster, not its ID.
 
     With `join`, the addresses of running nodes, a new directory joins their cluster. It listens at
-    `address`, and tells others `advertise` if that is given.
+    `address`, and tells others `advertise` if that is given, and `locality`.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class NodeProcess:
         *,
         join: Sequence[str] = (),
         advertise: str | None = None,
+        locality: str | None = None,
     ) -> None:
         self.number = number
         self.directory = directory
@@ -89,6 +90,8 @@ class NodeProcess:
         self._config_file = config_file
         self._join = tuple(join)
         self.advertised = advertise or address
+        self.locality = locality
+        """Where it says that it is when it is started; None: as it said last."""
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
         self.is_told_to_end = False
@@ -141,6 +144,7 @@ class NodeProcess:
             *(("join", *self._join) if self._join else ("start",)),
             *("--stop-when-stdin-closes", "--data", str(self.directory), "--listen", self.address),
             *(() if self.advertised == self.address else ("--advertise", self.advertised)),
+            *(() if self.locality is None else ("--locality", self.locality)),
             *("--config", str(self._config_file)),
         )
 

@@ -5,30 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from multiraft.cli import cluster_process
-from multiraft.cli.cluster_process import LocalCluster, NodeProcess
 from multiraft.client.database import Database
 from multiraft.ids import NodeId, RangeId
 from tests.support import processes
 from tests.support.histories import Counters, KeySet
 
 pytestmark = pytest.mark.integration
-
-
-async def join_one(cluster: LocalCluster) -> NodeProcess:
-    """Start a new node that joins the cluster."""
-    number = len(cluster.nodes) + 1
-    node = NodeProcess(
-        number,
-        cluster.directory / f"node{number}",
-        cluster_process.free_addresses(1)[0],
-        cluster.directory / "config.toml",
-        join=cluster.addresses[:2],
-    )
-    cluster.nodes.append(node)
-    await cluster.start_node(node)
-    assert node.node_id == number
-    return node
 
 
 async def move(db: Database, range_id: RangeId, *nodes: int) -> None:
@@ -47,7 +29,7 @@ def test_replicas_move_under_load_and_who_was_away_learns_of_it(tmp_path: Path) 
         ):
             range_id = await processes.user_range(db)
             await keys.more(200)
-            fourth = await join_one(cluster)
+            fourth = await processes.join_one(cluster)
             first = cluster.nodes[0]
 
             # To the new node, and away from one that is dead meanwhile and comes back later.

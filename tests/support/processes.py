@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -46,15 +46,38 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.asynccontextmanager
 async def running(
-    directory: Path, *, nodes: int = 3, settings: str = ""
+    directory: Path, *, nodes: int = 3, settings: str = "", localities: Sequence[str] = ()
 ) -> AsyncIterator[LocalCluster]:
-    """Run a new cluster in `directory`; nothing runs afterwards."""
+    """Run a new cluster in `directory`; nothing runs afterwards.
+
+    `localities` are where the first nodes are, if they are to say so.
+    """
     addresses = cluster_process.free_addresses(nodes)
     cluster_process.create(directory, addresses)
     with (directory / "config.toml").open("a") as file:
         file.write(settings)
-    async with LocalCluster(directory, addresses) as cluster:
+    cluster = LocalCluster(directory, addresses)
+    for node, locality in zip(cluster.nodes, localities, strict=False):
+        node.locality = locality
+    async with cluster:
         yield cluster
+
+
+async def join_one(cluster: LocalCluster, *, locality: str | None = None) -> NodeProcess:
+    """Start a new node that joins the cluster."""
+    number = len(cluster.nodes) + 1
+    node = NodeProcess(
+        number,
+        cluster.directory / f"node{number}",
+        cluster_process.free_addresses(1)[0],
+        cluster.directory / "config.toml",
+        join=cluster.addresses[:2],
+        locality=locality,
+    )
+    cluster.nodes.append(node)
+    await cluster.start_node(node)
+    assert node.node_id == number
+    return node
 
 
 def connect(cluster: LocalCluster, *, deadline_s: float = PATIENCE_S) -> Database:
@@ -74,14 +97,16 @@ def _answer(condition: Callable[[], bool]) -> Callable[[], Coroutine[Any, Any, b
     return ask
 
 
-async def until_async(condition: Callable[[], Coroutine[Any, Any, bool]], what: str) -> None:
+async def until_async(
+    condition: Callable[[], Coroutine[Any, Any, bool]], what: str, *, within_s: float = PATIENCE_S
+) -> None:
     """As `until`, for a condition that has to ask somebody."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(within_s):
             while not await condition():  # noqa: ASYNC110 - others decide when it holds
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise AssertionError(f"not within {PATIENCE_S:g} s: {what}") from None
+        raise AssertionError(f"not within {within_s:g} s: {what}") from None
 
 
 # -- hurting ---------------------------------------------------------------------------------------
