@@ -34,6 +34,7 @@ from multiraft.sim.trace import Trace
 from multiraft.testing import losses, trace_page
 from multiraft.testing.checkers import Verdict
 from multiraft.testing.faults import Fault, victims
+from multiraft.testing.placement import Placement
 from multiraft.testing.recovery import Recovery
 from multiraft.testing.simulated_target import SimulatedTarget
 from multiraft.testing.spec import Spec
@@ -121,6 +122,7 @@ class Run:
         self.cluster = Cluster(
             loop,
             nodes=spec.nodes,
+            localities=spec.localities,
             config=self.config,
             seed=self.random.randrange(1 << 30),
             trace=trace,
@@ -277,6 +279,10 @@ class Run:
                 await Recovery(cluster, self.recovery_bound_s).wait()
             self._recovered_s = max(self._recovered_s, self.loop.time() - began)
             await target.heal_all()
+        if self.spec.localities and not self.problems:
+            with self._noted("placement"):
+                await Placement(cluster, self.recovery_bound_s).wait()
+                await Recovery(cluster, self.recovery_bound_s).wait()
         if self.problems:
             return
         for range_id in cluster.range_ids():

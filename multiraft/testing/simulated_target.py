@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from multiraft.client.database import Database
+from multiraft.model import locality
+from multiraft.model.locality import Locality
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.trace import WORLD
 from multiraft.sim.trace import Fault as FaultNoted
@@ -31,6 +33,19 @@ class SimulatedTarget:
     def numbers(self) -> tuple[int, ...]:
         """See Target."""
         return tuple(self.simulated.members)
+
+    @property
+    def hosts(self) -> tuple[tuple[int, ...], ...]:
+        """See Target."""
+        hosts: dict[Locality, list[int]] = {}
+        alone = []
+        for member in self.simulated.members.values():
+            where = member.locality or ()
+            if locality.is_same_host(where, where):
+                hosts.setdefault(where, []).append(member.number)
+            else:
+                alone.append((member.number,))
+        return (*map(tuple, hosts.values()), *alone)
 
     def is_up(self, n: int) -> bool:
         """See Target."""

@@ -16,6 +16,7 @@ import msgspec
 from multiraft import config as configuration
 from multiraft import errors
 from multiraft.config import Config
+from multiraft.model import locality
 from multiraft.sim.cluster import FAST
 from multiraft.sim.wiretap import HONEST, Tricks
 from multiraft.testing.faults import AnyFault
@@ -33,6 +34,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     workload: tuple[AnyWorkload, ...]
     fault: tuple[AnyFault, ...] = ()
     nodes: int = 3
+    localities: tuple[str, ...] = ()
+    """Where each node is, such as "host=a"; no range may have two voters on one host in the end, if
+    there are hosts enough."""
     seconds: float = 10.0
     """How long clients work under faults; what follows is healed and judged."""
     splits: tuple[str, ...] = ()
@@ -88,4 +92,10 @@ def load(name_or_path: str) -> Spec:
     except OSError as error:
         raise errors.ConfigError(f"{path} cannot be read: {error.strerror}") from None
     spec.base_config()
+    for where in spec.localities:
+        locality.check(locality.parse(where))
+    if spec.localities and len(spec.localities) != spec.nodes:
+        raise errors.ConfigError(
+            f"{spec.name}: {len(spec.localities)} localities are given for {spec.nodes} nodes"
+        )
     return spec

@@ -24,6 +24,11 @@ class Target(Protocol):
         ...
 
     @property
+    def hosts(self) -> tuple[tuple[int, ...], ...]:
+        """The nodes by the machine that they are on, as they say."""
+        ...
+
+    @property
     def simulated(self) -> Cluster | None:
         """The cluster, if it is a simulated one."""
         ...

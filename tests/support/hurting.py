@@ -1,7 +1,7 @@
 """A cluster that is hurt: what tests of faults look at."""
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from multiraft.client.database import Database
@@ -36,14 +36,16 @@ def nobody_is_hurt(cluster: Cluster) -> bool:
     )
 
 
-def hurt_test(*, nodes: int = 3, seed: int = 1) -> Callable[[Hurt], Callable[[], None]]:
+def hurt_test(
+    *, nodes: int = 3, localities: Sequence[str] = (), seed: int = 1
+) -> Callable[[Hurt], Callable[[], None]]:
     """Make a test of an `async def test_...(cluster, target, rng)`, which must leave nobody hurt.
 
     The target's client is `target.db`; a few keys are there.
     """
 
     def wrap(main: Hurt) -> Callable[[], None]:
-        @cluster_test(nodes=nodes, seed=seed)
+        @cluster_test(nodes=nodes, localities=localities, seed=seed)
         async def test(cluster: Cluster, db: Database) -> None:
             cluster.slow_down(sync_s=0.001, link_s=0.0005)
             for number in range(10):

@@ -81,6 +81,10 @@ def refuse_what_needs_simulation(spec: Spec) -> None:
         raise errors.ConfigError(
             f"{spec.name}: [config.liveness] is for simulated clocks; real processes share one"
         )
+    if spec.localities:
+        raise errors.ConfigError(
+            f"{spec.name}: localities are for simulated nodes; real processes share one machine"
+        )
     for fault in spec.fault:
         if fault.needs_simulation:
             raise errors.ConfigError(

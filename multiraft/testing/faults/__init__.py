@@ -42,6 +42,7 @@ from multiraft.testing.faults.kill_at_step import KillAtStep
 from multiraft.testing.faults.kills import (
     KillAfterSplit,
     KillAll,
+    KillHost,
     KillLeader,
     KillMajority,
     KillMinority,
@@ -60,6 +61,7 @@ from multiraft.testing.faults.vanishing import Vanish
 AnyFault = (
     KillOne
     | KillLeader
+    | KillHost
     | KillMinority
     | KillMajority
     | KillAll

@@ -52,6 +52,18 @@ class KillLeader(Fault, frozen=True, tag="kill-leader", kw_only=True):
         await _kill_for(self, target, rng, leader, self.down_s)
 
 
+class KillHost(Fault, frozen=True, tag="kill-host", kw_only=True):
+    """Kills all nodes of one host, at one instant."""
+
+    down_s: Seconds = (0.1, 2.0)
+
+    async def episode(self, target: Target, rng: random.Random) -> None:
+        """See Fault."""
+        host = rng.choice(target.hosts)
+        numbers = [number for number in host if target.is_up(number)]
+        await _kill_for(self, target, rng, numbers, self.down_s)
+
+
 class KillMinority(Fault, frozen=True, tag="kill-minority", kw_only=True):
     """Kills as many as a cluster survives, at one instant."""
 

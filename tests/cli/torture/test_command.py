@@ -24,6 +24,12 @@ def test_a_fault_that_needs_simulation_is_refused(terminal: Terminal, tmp_path: 
     assert not (tmp_path / "data").exists()
 
 
+def test_localities_of_simulated_nodes_are_refused(terminal: Terminal, tmp_path: Path) -> None:
+    outcome = terminal.run("--json", "torture", "hosts", "--data", str(tmp_path / "data"))
+    assert outcome.exit_code == 6
+    assert "real processes share one machine" in outcome.error["problem"]
+
+
 def test_a_spec_that_does_not_exist_is_refused(terminal: Terminal) -> None:
     outcome = terminal.run("--json", "torture", "nothing")
     assert outcome.exit_code == 6

@@ -21,7 +21,7 @@ from multiraft.testing.faults.disks import (
 )
 from multiraft.testing.faults.freezes import Freeze, FreezeTwo
 from multiraft.testing.faults.kill_at_step import KillAtStep, Moment
-from multiraft.testing.faults.kills import KillAll, KillLeader, KillMajority, KillMinority
+from multiraft.testing.faults.kills import KillAll, KillHost, KillLeader, KillMajority, KillMinority
 from multiraft.testing.faults.links import Loss, SlowLinks
 from multiraft.testing.faults.operations import ChangeReplicas, Split, Transfer
 from multiraft.testing.simulated_target import SimulatedTarget
@@ -66,6 +66,17 @@ def test_so_many_die_at_one_instant(fault: Fault, count: int) -> None:
         await episode
 
     killed()
+
+
+@hurt_test(nodes=4, localities=["host=a", "host=b", "host=a", "host=b"])
+async def test_the_nodes_of_a_host_die_at_one_instant(
+    cluster: Cluster, target: SimulatedTarget, rng: random.Random
+) -> None:
+    episode = begin(KillHost(), target, rng)
+    await asyncio.sleep(0)
+    dead = [number for number, member in cluster.members.items() if member.node is None]
+    assert dead in ([1, 3], [2, 4])
+    await episode
 
 
 @hurt_test()
