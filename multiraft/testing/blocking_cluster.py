@@ -11,7 +11,7 @@ Invariants
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -26,8 +26,15 @@ T = TypeVar("T")
 class BlockingCluster:
     """See the module; the arguments are those of `Cluster`. A cluster starts with `with`, once."""
 
-    def __init__(self, nodes: int = 3, *, seed: int = 1, config: Config = SETTINGS) -> None:
-        self._inner = Cluster(nodes, seed=seed, config=config)
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        seed: int = 1,
+        config: Config = SETTINGS,
+        localities: Sequence[str] = (),
+    ) -> None:
+        self._inner = Cluster(nodes, seed=seed, config=config, localities=localities)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.random = self._inner.random
         """As Cluster.random."""

@@ -19,7 +19,7 @@ Invariants
 import asyncio
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import permutations
 from types import TracebackType
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 from multiraft import config as configuration
 from multiraft.client.database import Database
 from multiraft.config import ClientConfig, Config, RaftConfig
+from multiraft.model import locality
 from multiraft.sim.cluster import STEP_S
 from multiraft.sim.cluster import Cluster as SimulatedCluster
 from multiraft.sim.inspection import Member
@@ -54,13 +55,29 @@ class Cluster:
     with virtual time (`run_simulated`, `simulated`) it decides the whole run. `config` replaces the
     nodes' settings. A cluster starts with `async with`, once; that takes about a quarter of a
     second of the loop's time, nearly all of it the first election.
+
+    All nodes have replicas of all ranges, unless `localities` tells where each node is, such as
+    "host=a": then as many of the first nodes as `replication_factor` says, and those that share a
+    host give replicas to others within a few seconds, if there are hosts enough.
     """
 
-    def __init__(self, nodes: int = 3, *, seed: int = 1, config: Config = SETTINGS) -> None:
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        seed: int = 1,
+        config: Config = SETTINGS,
+        localities: Sequence[str] = (),
+    ) -> None:
         if nodes < 1:
             raise MisuseError(f"a cluster has at least 1 node, not {nodes}")
+        if localities and len(localities) != nodes:
+            raise MisuseError(f"{len(localities)} localities are given for {nodes} nodes")
+        for where in localities:
+            locality.check(locality.parse(where))
         configuration.check(config)
         self._nodes = nodes
+        self._localities = localities
         self._seed = seed
         self._config = config
         self._simulated: SimulatedCluster | None = None
@@ -75,7 +92,11 @@ class Cluster:
         if self._simulated is not None:
             raise MisuseError("this cluster was started before; make another one")
         self._simulated = SimulatedCluster(
-            asyncio.get_running_loop(), nodes=self._nodes, config=self._config, seed=self._seed
+            asyncio.get_running_loop(),
+            nodes=self._nodes,
+            localities=self._localities,
+            config=self._config,
+            seed=self._seed,
         )
         try:
             await self._simulated.start()
@@ -150,6 +171,7 @@ class Cluster:
             NodeStatus(
                 number=member.number,
                 address=member.address,
+                locality=locality.show(member.locality or ()),
                 state=self._state(member),
                 clock_offset_s=member.clock.offset_s(),
                 leads=tuple(r for r, leader in leaders.items() if leader is member),
@@ -162,7 +184,8 @@ class Cluster:
             if known:
                 newest = max(known, key=lambda descriptor: descriptor.generation)
                 number = None if leader is None else leader.number
-                ranges.append(RangeStatus(range_id, newest.start, newest.end, number))
+                on_nodes = tuple(replica.node_id for replica in newest.replicas)
+                ranges.append(RangeStatus(range_id, newest.start, newest.end, number, on_nodes))
         return ClusterStatus(nodes, tuple(ranges), tuple(self._cuts), running.loop.time())
 
     async def until_served(self, *, within_s: float = 30.0) -> None:

@@ -23,6 +23,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """How far its wall clock is ahead of the true time, negative if behind."""
     leads: tuple[RangeId, ...]
     """The ranges it serves."""
+    locality: str = ""
+    """Where it is; empty if nobody has told."""
 
 
 class RangeStatus(msgspec.Struct, frozen=True):
@@ -34,6 +36,8 @@ class RangeStatus(msgspec.Struct, frozen=True):
     end: bytes
     leader: int | None
     """The number of the node that serves it."""
+    replicas: tuple[int, ...] = ()
+    """The numbers of the nodes that keep it."""
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):

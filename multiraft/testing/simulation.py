@@ -20,7 +20,7 @@ import functools
 import inspect
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from multiraft.config import Config
@@ -46,6 +46,7 @@ def run_simulated(
     seed: int = 1,
     nodes: int = 3,
     config: Config = SETTINGS,
+    localities: Sequence[str] = (),
     limit_s: float = LIMIT_S,
 ) -> T:
     """Start a cluster on virtual time, run `main(cluster)` to its end, and return what it returns.
@@ -61,7 +62,8 @@ def run_simulated(
 
     async def on_loop(loop: VirtualLoop) -> T:
         loop_of_the_run.append(loop)
-        async with Cluster(nodes, seed=seed, config=config) as cluster:
+        made = Cluster(nodes, seed=seed, config=config, localities=localities)
+        async with made as cluster:
             cluster.simulated.conditions.delay = LAN
             for member in cluster.simulated.members.values():
                 member.sync_delay_s = SYNC_S
@@ -82,6 +84,7 @@ def simulated(
     seeds: int = 1,
     nodes: int = 3,
     config: Config = SETTINGS,
+    localities: Sequence[str] = (),
     limit_s: float = LIMIT_S,
 ) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
     """Make a plain test function of an `async def` test that asks for `cluster`, `db`, or both.
@@ -112,7 +115,14 @@ def simulated(
 
             for number in _seeds(seed, seeds):
                 try:
-                    run_simulated(run, seed=number, nodes=nodes, config=config, limit_s=limit_s)
+                    run_simulated(
+                        run,
+                        seed=number,
+                        nodes=nodes,
+                        config=config,
+                        localities=localities,
+                        limit_s=limit_s,
+                    )
                 except BaseException as error:
                     error.add_note(f"to repeat: {SEED_VARIABLE}={number} {_command(main)}")
                     raise

@@ -28,7 +28,7 @@ def test_a_crash_loses_nothing_that_was_acknowledged() -> None:
 
 
 def test_the_other_methods_pass_on_what_they_are_given() -> None:
-    with BlockingCluster(3, seed=7) as cluster:
+    with BlockingCluster(3, seed=7, localities=("", "", "host=c")) as cluster:
         cluster.split(b"m")
         cluster.transfer(b"z", 2)
         assert cluster.leader(b"z") == 2
@@ -38,6 +38,7 @@ def test_the_other_methods_pass_on_what_they_are_given() -> None:
         cluster.slow_down(link_s=0.001, sync_s=0.001)
         status = cluster.status()
         assert [node.state for node in status.nodes] == ["paused", "up", "up"]
+        assert [node.locality for node in status.nodes] == ["", "", "host=c"]
         assert status.nodes[2].clock_offset_s == pytest.approx(0.1, abs=0.01)
         assert len(status.cuts) == 4
         cluster.heal()

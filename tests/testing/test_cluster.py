@@ -275,6 +275,23 @@ async def test_slow_links_and_disks_cost_time() -> None:
 
 
 @virtual
+async def test_a_whole_host_may_crash_once_replicas_are_on_hosts_of_their_own() -> None:
+    localities = ("host=a", "host=a", "host=b", "host=c")
+    async with Cluster(4, localities=localities) as cluster, cluster.connect() as db:
+        assert tuple(node.locality for node in cluster.status().nodes) == localities
+        assert {each.replicas for each in cluster.status().ranges} == {(1, 2, 3)}
+        await db.put(b"k", b"before")
+        apart = ({1, 3, 4}, {2, 3, 4})
+        await cluster.simulated.until(
+            lambda: all({*each.replicas} in apart for each in cluster.status().ranges)
+        )
+        await cluster.crash(1)
+        await cluster.crash(2)
+        await db.put(b"k", b"after")
+        assert await db.get(b"k") == b"after"
+
+
+@virtual
 async def test_misuse_is_answered_with_what_to_do() -> None:
     async with Cluster() as cluster:
         for misuse, hint in (
@@ -315,6 +332,10 @@ async def test_a_cluster_that_does_not_run_says_so() -> None:
         cluster.connect()
     with pytest.raises(MisuseError, match="at least 1 node"):
         Cluster(0)
+    with pytest.raises(MisuseError, match="2 localities are given for 3 nodes"):
+        Cluster(localities=("host=a", "host=b"))
+    with pytest.raises(errors.ConfigError, match="is not KEY=VALUE"):
+        Cluster(localities=("a", "b", "c"))
 
 
 @virtual

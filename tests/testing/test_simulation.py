@@ -45,6 +45,14 @@ def test_sleeps_and_timeouts_are_virtual() -> None:
     assert run_simulated(main, nodes=1, limit_s=4000.0) == "done"
 
 
+def test_nodes_are_where_they_are_told_to_be() -> None:
+    async def main(cluster: Cluster) -> list[str]:
+        return [node.locality for node in cluster.status().nodes]
+
+    localities = ["host=a", "host=b", "host=c"]
+    assert run_simulated(main, localities=localities) == localities
+
+
 def test_a_failure_names_its_seed_and_moment() -> None:
     async def main(cluster: Cluster) -> None:
         await asyncio.sleep(2.5)
