@@ -75,6 +75,7 @@ async def read(
             try:
                 return await _read(attempt, operations, is_locking=is_locking)
             except errors.TransactionAbortedError as error:
+                attempt.check()  # What has been rolled back must not lock anything anew.
                 if not attempt.is_renewable:
                     raise attempt.fail(error) from error
                 attempt.renew(used)
@@ -110,6 +111,7 @@ async def _read(
             reads.end(token)
         await move_to(attempt, Timestamp(uncertain))
     if len(first) < len(operations):
+        attempt.check()
         others = [place for place in range(len(operations)) if place not in first]
         rest = tuple(operations[place] for place in others)
         results = await _read(attempt, rest, is_locking=is_locking)

@@ -239,3 +239,23 @@ async def test_a_transaction_of_many_megabytes(cluster: Cluster, db: multiraft.D
     assert len([key async for key, _ in db.scan(prefix=b"big/")]) == 50
     assert await db.delete_range(prefix=b"big/") == 50
     assert [key async for key, _ in db.scan()] == []
+
+
+@simulated(seeds=1)
+async def test_a_read_that_goes_on_when_its_transaction_has_ended_locks_nothing(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    """As what is left of an `asyncio.gather` of which another part has failed."""
+    async with db.transaction() as holder:
+        await holder.get(b"k", for_update=True)
+        txn = db.transaction()
+        await txn.get(b"a", for_update=True)
+        waiting = asyncio.create_task(txn.get(b"k", for_update=True))
+        await asyncio.sleep(0.3)
+        await txn.rollback()
+        await asyncio.sleep(0.3)
+    with pytest.raises(errors.TransactionEndedError):
+        await waiting
+    await asyncio.sleep(1.0)
+    assert await locks(db) == 0
+    assert db.transactions_status().with_locks == 0
