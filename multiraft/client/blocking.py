@@ -227,8 +227,7 @@ class Database:
             txn = self._wait(begin())
             try:
                 result = function(txn)
-                if not txn.has_ended:
-                    txn.commit()
+                self._wait(retries.finish())
             except Exception as error:
                 try:
                     self._wait(retries.prepare(error))

@@ -358,8 +358,7 @@ class Database:
             txn = retries.begin()
             try:
                 result = await function(txn)
-                if not txn.has_ended:
-                    await txn.commit()
+                await retries.finish()
             except Exception as error:
                 await retries.prepare(error)
             except BaseException:

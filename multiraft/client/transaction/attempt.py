@@ -143,6 +143,11 @@ class Attempt:
 
     # -- what it is --------------------------------------------------------------------------------
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the application has committed it or rolled it back."""
+        return self.state in (State.COMMITTED, State.ROLLED_BACK)
+
     def check(self) -> None:
         """Raise what keeps the application from going on, if anything does."""
         if self.state is State.ACTIVE:

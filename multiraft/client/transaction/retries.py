@@ -16,7 +16,7 @@ import asyncio
 
 from multiraft import errors
 from multiraft.client.batch import Builder
-from multiraft.client.transaction import ending
+from multiraft.client.transaction import commit, ending
 from multiraft.client.transaction.attempt import Attempt
 from multiraft.client.transaction.coordinator import Coordinator
 from multiraft.client.transaction.transaction import Transaction
@@ -70,6 +70,18 @@ class Retries:
             is_renewable=is_renewable,
         )
         return Transaction(self._attempt, self._builder)
+
+    async def finish(self) -> None:
+        """Commit, unless the function has ended the transaction itself.
+
+        A failure that the function has kept to itself is raised here: nothing was committed.
+        """
+        attempt = self._attempt
+        assert attempt is not None, "an attempt was made"
+        if not attempt.has_ended:
+            await commit.commit(attempt)
+        elif attempt.failure is not None:
+            raise attempt.failure
 
     async def prepare(self, error: Exception) -> None:
         """Return when the function may run again; raise `error` if it must not."""

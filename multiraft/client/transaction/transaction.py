@@ -29,7 +29,7 @@ from multiraft import errors
 from multiraft.client.batch import ANY, Builder, Expected
 from multiraft.client.scan import Row
 from multiraft.client.transaction import commit, ending, reading, scanning
-from multiraft.client.transaction.attempt import Attempt, State
+from multiraft.client.transaction.attempt import Attempt
 from multiraft.ids import Timestamp
 from multiraft.model import encoding, keys
 from multiraft.model.requests import ConditionalPut
@@ -73,7 +73,7 @@ class Transaction:
     @property
     def has_ended(self) -> bool:
         """Whether the application has committed it or rolled it back."""
-        return self._attempt.state in (State.COMMITTED, State.ROLLED_BACK)
+        return self._attempt.has_ended
 
     # -- single keys -------------------------------------------------------------------------------
 

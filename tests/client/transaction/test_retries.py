@@ -103,6 +103,28 @@ def test_a_retry_that_the_function_swallows_is_retried_all_the_same() -> None:
     clients.run(main)
 
 
+def test_a_function_that_swallows_why_its_own_commit_failed_runs_again() -> None:
+    async def main(bench: Bench) -> None:
+        runs: list[bytes] = []
+
+        async def work(txn: Transaction) -> int:
+            runs.append(txn.id)
+            await txn.get(b"a")
+            if len(runs) == 1:
+                bench.cluster.put(b"a", b"changed")
+            await txn.put(b"a", b"%d" % len(runs))
+            try:
+                await txn.commit()
+            except errors.RetryableError:
+                await txn.rollback()
+            return len(runs)
+
+        assert await bench.db.run(work) == 2
+        assert bench.cluster.value(b"a") == b"2"
+
+    clients.run(main)
+
+
 def test_the_functions_own_errors_are_not_retried() -> None:
     async def main(bench: Bench) -> None:
         runs: list[bytes] = []
