@@ -57,7 +57,8 @@ async def commit(attempt: Attempt) -> Timestamp:
                 "await them before it ends"
             )
     except errors.MultiraftError as error:
-        ending.roll_back(attempt, f"it could not commit: {error}")
+        if attempt.state is not State.COMMITTING:  # Else another task does, undisturbed.
+            ending.roll_back(attempt, f"it could not commit: {error}")
         raise
     attempt.state = State.COMMITTING
     left_s = attempt.deadline - attempt.coordinator.router.now()

@@ -278,6 +278,20 @@ def test_operations_that_are_under_way_at_the_end_are_refused() -> None:
     clients.run(main)
 
 
+def test_a_second_commit_does_not_disturb_the_one_under_way() -> None:
+    async def main(bench: Bench) -> None:
+        txn = bench.db.transaction()
+        await txn.put(b"a", b"1")
+        await txn.put(b"q", b"1")
+        first, second = await asyncio.gather(txn.commit(), txn.commit(), return_exceptions=True)
+        assert isinstance(first, int), first
+        assert isinstance(second, errors.TransactionEndedError)
+        await asyncio.sleep(0.1)
+        assert (bench.cluster.value(b"a"), bench.cluster.value(b"q")) == (b"1", b"1")
+
+    clients.run(main)
+
+
 def test_several_tasks_may_use_one_transaction() -> None:
     async def main(bench: Bench) -> None:
         async with bench.db.transaction() as txn:
