@@ -98,11 +98,10 @@ def span_cursor(
 ) -> Cursor:
     """Return where a scan begins that an application asks for.
 
-    Raises InvalidSpanError, and RequestError for a negative limit.
+    Raises InvalidSpanError, and RequestError for a limit that is none.
     """
     first, last = builder.span(start, end, prefix)
-    if limit is not None and limit < 0:
-        raise errors.RequestError(f"limit is {limit}, but must be 0 or more")
+    batch.check_limit(limit)
     return Cursor(first, last, reverse=reverse, limit=limit, limits=limits)
 
 

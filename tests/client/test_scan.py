@@ -237,6 +237,8 @@ def test_a_span_that_ends_before_it_starts_is_refused() -> None:
             bench.db.scan(b"b", b"a")
         with pytest.raises(errors.RequestError, match="limit is -1"):
             bench.db.scan(limit=-1)
+        with pytest.raises(errors.RequestError, match="limit must be an int, not float"):
+            bench.db.scan(limit=1.5)  # type: ignore[arg-type]
         assert [row async for row in bench.db.scan(b"b", b"b")] == []
 
     clients.run(main)

@@ -15,7 +15,7 @@ Invariants
 import asyncio
 
 from multiraft import errors
-from multiraft.client.batch import Builder
+from multiraft.client.batch import Builder, check_int64
 from multiraft.client.transaction import commit, ending
 from multiraft.client.transaction.attempt import Attempt
 from multiraft.client.transaction.coordinator import Coordinator
@@ -48,6 +48,7 @@ class Retries:
     ) -> None:
         self._coordinator = coordinator
         self._builder = builder
+        check_int64("priority", priority)
         if deadline_s is None:
             deadline_s = coordinator.settings.deadline_s
         self._priority = priority

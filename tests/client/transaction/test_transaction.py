@@ -307,6 +307,22 @@ def test_several_tasks_may_use_one_transaction() -> None:
     clients.run(main)
 
 
+@pytest.mark.parametrize(
+    ("priority", "reason"),
+    [(1.5, "must be an int"), (True, "must be an int"), (1 << 63, "64 signed")],
+)
+def test_what_no_request_can_carry_is_refused_at_once(priority: int, reason: str) -> None:
+    async def main(bench: Bench) -> None:
+        with pytest.raises(errors.RequestError, match=reason):
+            bench.db.transaction(priority=priority)
+        async with bench.db.transaction() as txn:
+            with pytest.raises(errors.RequestError, match="limit must be an int"):
+                await anext(txn.scan(limit=1.5))  # type: ignore[arg-type]
+        assert not bench.cluster.requests
+
+    clients.run(main)
+
+
 def test_limits_are_refused_with_their_numbers() -> None:
     async def main(bench: Bench) -> None:
         async with bench.db.transaction() as txn:
