@@ -27,12 +27,21 @@ from multiraft.raft import (
     read_index,
     replication,
     snapshot,
+    steady,
     transfer,
 )
 from multiraft.raft.leadership import Leadership
 from multiraft.raft.log import RaftLog
 from multiraft.raft.membership import Refusal
-from multiraft.raft.messages import Configuration, Entry, EntryKind, Envelope, Message, Release
+from multiraft.raft.messages import (
+    AppendEntries,
+    Configuration,
+    Entry,
+    EntryKind,
+    Envelope,
+    Message,
+    Release,
+)
 from multiraft.raft.ready import HardState, ReadState, Ready, SnapshotMark
 from multiraft.raft.role import Role
 from multiraft.raft.status import Status, status_of
@@ -243,6 +252,16 @@ class RaftCore:
                 return
         dispatch.HANDLERS[self.role, message_type](self, envelope.source, message)
 
+    def step_at_once(self, envelope: Envelope) -> Ready | None:
+        """Feed one message in and take the Ready, if both are of the common kind; see steady.py.
+
+        None, and nothing has changed, if they are not: then it is for `step`.
+        """
+        message = envelope.message
+        if type(message) is AppendEntries:
+            return steady.follow(self, envelope.source, message)
+        return None
+
     def tick(self) -> None:
         """Let one tick pass. To be called while `needs_tick`, and harmless otherwise."""
         fortification.release_tick(self)
@@ -433,10 +452,15 @@ class RaftCore:
         if self.acknowledge_to:
             replication.acknowledge(self)
         mark, entries = self.log.take_unwritten()
-        committed = self._hand_out() if self.handed_index < self.commit_index else ()
-        leadership = self.leadership
-        messages, self.messages = self.messages, []
-        after_sync, self.messages_after_sync = self.messages_after_sync, []
+        committed = self.hand_out() if self.handed_index < self.commit_index else ()
+        messages, after_sync = self.messages, self.messages_after_sync
+        if messages:
+            self.messages = []
+        if after_sync:
+            self.messages_after_sync = []
+        snapshot_targets: tuple[ReplicaId, ...] = ()
+        if self.leadership is not None and self.leadership.snapshot_targets:
+            snapshot_targets = self.leadership.take_snapshot_targets()
         ready = Ready(
             snapshot=mark,
             entries=entries,
@@ -444,7 +468,7 @@ class RaftCore:
             messages=tuple(messages),
             messages_after_sync=tuple(after_sync),
             committed=committed,
-            snapshot_targets=() if leadership is None else leadership.take_snapshot_targets(),
+            snapshot_targets=snapshot_targets,
             reads=tuple(self.reads),
             must_sync=bool(self.must_sync or entries or after_sync or mark is not None),
         )
@@ -463,12 +487,14 @@ class RaftCore:
         hard_state = ready.hard_state
         if hard_state is not None:
             self.durable_term = max(self.durable_term, hard_state.term)
-            election.vote_synced(self, hard_state.term, hard_state.vote)
-            fortification.own_synced(self, hard_state)
+            if self.role is not Role.FOLLOWER:  # Which waits for no vote or promise of its own.
+                election.vote_synced(self, hard_state.term, hard_state.vote)
+                fortification.own_synced(self, hard_state)
         if self.leadership is not None:
             replication.own_sync(self)
 
-    def _hand_out(self) -> tuple[Entry, ...]:
+    def hand_out(self) -> tuple[Entry, ...]:
+        """Return what is committed and was not handed out yet, as much of it as one Ready takes."""
         low = Index(self.handed_index + 1)
         high = Index(self.commit_index + 1)
         committed, size = self.log.slice(low, high, self.config.committed_bytes_max)

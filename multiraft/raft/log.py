@@ -107,15 +107,16 @@ class RaftLog:
         """
         for position, entry in enumerate(entries):
             if entry.index > self.last_index:
-                self._extend(entries[position:] if position else entries)
+                self.extend(entries[position:] if position else entries)
                 return
             if self.term(entry.index) != entry.term:
                 assert entry.index > committed, "a committed entry is never overwritten"
                 self._truncate_from(entry.index)
-                self._extend(entries[position:])
+                self.extend(entries[position:])
                 return
 
-    def _extend(self, entries: Sequence[Entry]) -> None:
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Take a leader's entries that follow the last one here."""
         assert entries[0].index == self.last_index + 1, "a follower appends without a gap"
         self._recent.extend(entries)
         for entry in entries:

@@ -23,7 +23,8 @@ from multiraft.raft.progress import Progress, ProgressState
 if TYPE_CHECKING:
     from multiraft.raft.core import RaftCore
 
-Slices = dict[Index, tuple[tuple[Entry, ...], int]]
+Appends = dict[Index, tuple[AppendEntries, int]]
+"""What was made for one Ready, by the first index in it, and its payload bytes."""
 
 
 # --- The leader sends --------------------------------------------------------------------------
@@ -37,56 +38,63 @@ def send_appends(core: "RaftCore", *, tell_commit: bool) -> None:
     assert core.leadership is not None
     core.replicate = False
     core.commit_untold = False
-    slices: Slices = {}
+    made: Appends = {}
     for member, progress in core.leadership.progress.items():
         if member != core.replica_id:
-            _send_appends_to(core, member, progress, slices, tell_commit=tell_commit)
+            _send_appends_to(core, member, progress, made, tell_commit=tell_commit)
 
 
 def _send_appends_to(
     core: "RaftCore",
     member: ReplicaId,
     progress: Progress,
-    slices: Slices,
+    made: Appends,
     *,
     tell_commit: bool,
 ) -> None:
     last_index = core.log.last_index
     config = core.config
     while progress.next_index <= last_index and progress.may_send(config):
-        if not _send_append(core, member, progress, slices):
+        if not _send_append(core, member, progress, made):
             return
     if progress.next_index <= last_index:
         return
     is_probed = progress.state is ProgressState.PROBE
     if (is_probed or progress.commit_sent < core.commit_index) and progress.may_send(config):
         if is_probed or tell_commit:
-            _send_append(core, member, progress, slices)
+            _send_append(core, member, progress, made)
         else:
             core.commit_untold = True
 
 
-def _send_append(core: "RaftCore", member: ReplicaId, progress: Progress, slices: Slices) -> bool:
+def _send_append(core: "RaftCore", member: ReplicaId, progress: Progress, made: Appends) -> bool:
     """Send one append, or ask the host for a snapshot when the log begins too late."""
     low = progress.next_index
-    prev_index = Index(low - 1)
-    prev_term = core.log.term(prev_index)
-    if prev_term is None:
-        _request_snapshot(core, member, progress)
-        return False
-    if low > core.log.last_index:
-        entries: tuple[Entry, ...] = ()
-        size = 0
-    else:
-        found = slices.get(low)
-        if found is None:
-            high = Index(core.log.last_index + 1)
-            found = slices[low] = core.log.slice(low, high, core.config.append_bytes_max)
-        entries, size = found
-    commit_index = core.commit_index
-    core.send(member, AppendEntries(core.term, prev_index, prev_term, entries, commit_index))
-    progress.sent(Index(prev_index + len(entries)), size, commit_index)
+    append = made.get(low)
+    if append is None:
+        append = _append_from(core, low)
+        if append is None:
+            _request_snapshot(core, member, progress)
+            return False
+        made[low] = append
+    message, size = append
+    core.send(member, message)
+    progress.sent(Index(message.prev_index + len(message.entries)), size, message.commit_index)
     return True
+
+
+def _append_from(core: "RaftCore", low: Index) -> tuple[AppendEntries, int] | None:
+    """Return an append that begins at `low`, and its payload bytes; None if the log does not."""
+    log = core.log
+    prev_index = Index(low - 1)
+    prev_term = log.term(prev_index)
+    if prev_term is None:
+        return None
+    entries: tuple[Entry, ...] = ()
+    size = 0
+    if low <= log.last_index:
+        entries, size = log.slice(low, Index(log.last_index + 1), core.config.append_bytes_max)
+    return AppendEntries(core.term, prev_index, prev_term, entries, core.commit_index), size
 
 
 def _request_snapshot(core: "RaftCore", member: ReplicaId, progress: Progress) -> None:
@@ -167,6 +175,12 @@ def advance_commit(core: "RaftCore") -> None:
     """Commit what a quorum has durably, if it is of this term (Figure 8)."""
     leadership = core.leadership
     assert leadership is not None
+    ahead = 0
+    for progress in leadership.progress.values():
+        if progress.match_index > core.commit_index:
+            ahead += 1
+    if ahead <= len(core.configuration.voters) // 2:
+        return  # Most answers come before there can be a quorum: no need to ask which index it has.
     matches = {member: progress.match_index for member, progress in leadership.progress.items()}
     index = quorum.reached(core.configuration, matches)
     if index > core.commit_index and index >= leadership.noop_index:

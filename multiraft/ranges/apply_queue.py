@@ -29,8 +29,7 @@ class ApplyQueue:
         later = self._later
         put_off = turn.is_to_be_synced or bool(later)
         now: list[Replica] = []
-        for replica, entries in turn.committed:
-            replica.unapplied += entries
+        for replica in turn.committed:
             if put_off and replica.leaseholder is None:
                 later[replica.range_id] = replica
             else:

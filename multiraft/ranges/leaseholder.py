@@ -266,17 +266,14 @@ class Leaseholder:
             and self.context.write_refusal is None
         )
 
-    def has_room_for(self, command: Command) -> bool:
-        """Return whether a plain command can be gathered, and no limit is reached with it."""
+    def gather_within_limits(self, command: Command, waiter: Waiter) -> bool:
+        """Hand a plain command to the turn; False if a limit would be reached with it."""
         config = self.context.config.ranges
-        proposals = self.proposals
         size_bytes = joining.size_of(command)
         return (
-            proposals.size_bytes + size_bytes <= config.inflight_bytes_per_range_max
+            self.proposals.size_bytes + size_bytes <= config.inflight_bytes_per_range_max
             and self.context.inflight_bytes + size_bytes <= config.inflight_bytes_per_store_max
-            and self._replica.core.accepts(
-                size_bytes, self.term, ahead_bytes=proposals.gathered_bytes
-            )
+            and self._gather(command, size_bytes, waiter)
         )
 
     @property
@@ -463,15 +460,14 @@ class Leaseholder:
         return True
 
     def _propose_plain(self, command: Command, waiter: Waiter) -> bool:
-        if not self.gather(command, waiter):
+        if not self._gather(command, joining.size_of(command), waiter):
             return False
         self.context.mark_dirty(self._replica)
         return True
 
-    def gather(self, command: Command, waiter: Waiter) -> bool:
+    def _gather(self, command: Command, size_bytes: int, waiter: Waiter) -> bool:
         """Hand a plain command to the next turn, which must be due; False if the core refuses."""
         proposals = self.proposals
-        size_bytes = joining.size_of(command)
         ahead_bytes = proposals.gathered_bytes
         if not self._replica.core.accepts(size_bytes, self.term, ahead_bytes=ahead_bytes):
             return False
@@ -480,6 +476,13 @@ class Leaseholder:
         if proposals.gathered_bytes > GATHERED_BYTES_MAX:
             self.propose_gathered()
         return True
+
+    def propose_all(self) -> None:
+        """Put into the log whatever has come and can be now: it is the range's turn."""
+        if self._puts:
+            self.begin_puts()
+        if self.proposals.gathered_bytes:
+            self.propose_gathered()
 
     def propose_gathered(self) -> None:
         """Put what this turn's requests have to be logged into the log, as one command.

@@ -28,12 +28,9 @@ class Outbox:
         self._clock = clock
         self.send_frame = send_frame
         self.envelopes: defaultdict[NodeId, list[GroupEnvelope]] = defaultdict(list)
+        """Raft messages queued, by the node to send to."""
         self._liveness: dict[NodeId, list[LivenessMessage]] = {}
         self._removals: dict[NodeId, list[ReplicaRemoved]] = {}
-
-    def add(self, node: NodeId, envelope: GroupEnvelope) -> None:
-        """Queue a Raft message."""
-        self.envelopes[node].append(envelope)
 
     def add_liveness(self, node: NodeId, message: LivenessMessage) -> None:
         """Queue a heartbeat or its answer."""

@@ -63,15 +63,16 @@ class PutGroup:
         left, timestamp = self._evaluate(calls, floor)
         effects = self._set.effects()
         command = Command(b"", timestamp, effects.puts, effects.stats)
-        if not self._replies or not holder.has_room_for(command):
+        if not self._replies:
             return calls
-        clock.forward(timestamp)
-        holder.requests_served += len(self._replies)
         self._latch = Latch(write_points=tuple(self._set.keys))
         held = holder.latches.acquire(self._latch, _never)
         assert held, "nobody else uses these keys"
-        gathered = holder.gather(command, self)
-        assert gathered, "there is room for it"
+        clock.forward(timestamp)
+        if not holder.gather_within_limits(command, self):
+            holder.latches.release(self._latch)
+            return calls
+        holder.requests_served += len(self._replies)
         return left
 
     def _evaluate(self, calls: Sequence[Call], floor: Timestamp) -> tuple[list[Call], Timestamp]:

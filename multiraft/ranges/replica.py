@@ -15,7 +15,7 @@ Life of a command on every replica
     the proposer's waiter is told.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from multiraft.model import encoding, hlc
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import BatchRequest
 from multiraft.mvcc.statistics import RangeStats
+from multiraft.mvcc.versions import Version
 from multiraft.raft.core import RaftCore
 from multiraft.raft.messages import (
     Entry,
@@ -62,6 +63,9 @@ DOUBT_MEMORY_S = 5.0
 
 _ASKED_IN_VAIN = (PreVote, StillLeading)
 """What a replica says that was removed and does not know it."""
+
+_ANSWERED_BEFORE_WRITE = (PendingWrite, PutGroup)
+"""Who waits for a command that nobody waits for once it is certain to be written."""
 
 UNINITIALISED = AppliedState(Index(0), Term(0), RangeStats(), Timestamp(0))
 
@@ -164,7 +168,7 @@ class Replica:
         self.leaseholder: Leaseholder | None = None
         self.staged: StagedSnapshot | None = None
         self.unapplied: list[Entry] = []
-        """Committed entries that the store has not told to apply yet, in the log's order."""
+        """Committed entries of Readys that were carried out, until they are applied, in order."""
         self.snapshots_sent = 0
         self.snapshots_installed = 0
         self._redirected_at = -DOUBT_MEMORY_S
@@ -307,8 +311,13 @@ class Replica:
         self._support.nodes[envelope.source] = source_node
         if type(envelope.message) in _ASKED_IN_VAIN:
             self._tell_if_removed(source_node, envelope.source)
-        self.core.step(envelope)
-        if self.core.has_ready():
+        core = self.core
+        ready = core.step_at_once(envelope)
+        if ready is not None:
+            self._store.carry_out_soon(self, ready)
+            return
+        core.step(envelope)
+        if core.has_ready():
             self.context.mark_dirty(self)
 
     def _tell_if_removed(self, node: NodeId, replica_id: ReplicaId) -> None:
@@ -363,25 +372,30 @@ class Replica:
         """Put what the core wants done into the turn; what is committed, for `apply`."""
         core = self.core
         if self.leaseholder is not None:
-            self.leaseholder.begin_puts()
-            self.leaseholder.propose_gathered()
-        self._carry_out(turn, core.take_ready(tell_commit=False))
+            self.leaseholder.propose_all()
+        self.carry_out(turn, core.take_ready(tell_commit=False))
         self.staged = None
         if core.commit_untold:
             self._store.owe_commit(self)
 
     def follow_core(self) -> None:
         """Begin or end to serve as the core begins or ends to lead, what is committed applied."""
-        if self.leaseholder is not None or self.core.role is Role.LEADER:
-            self._follow_role()
-            self._look_at_log()
+        core, leaseholder = self.core, self.leaseholder
+        leads = core.role is Role.LEADER
+        if leaseholder is not None and not (leads and leaseholder.term == core.term):
+            self.leaseholder = None
+            leaseholder.end(self.leader_node)
+        if leads and self.leaseholder is None and not self.destroyed:
+            self.leaseholder = Leaseholder(self, core.term)
+            self._begin_serving()
 
     def tell_commit(self, turn: Turn) -> None:
         """Tell the members the newest commit index, no append having carried it along."""
         if self.core.commit_untold:
-            self._carry_out(turn, self.core.take_ready())
+            self.carry_out(turn, self.core.take_ready())
 
-    def _carry_out(self, turn: Turn, ready: Ready) -> None:
+    def carry_out(self, turn: Turn, ready: Ready) -> None:
+        """Do what the core wants done as part of `turn`."""
         batch = turn.batch
         if ready.snapshot is not None:
             self._install(turn, ready.snapshot)
@@ -392,7 +406,8 @@ class Replica:
             self.log.set_hard_state(batch, ready.hard_state)
             turn.writes = True
         if ready.committed:
-            turn.committed.append((self, ready.committed))
+            self.unapplied += ready.committed
+            turn.committed.append(self)
         if ready.must_sync or ready.messages_after_sync:
             turn.to_sync.append((self, self.core, ready))
         if ready.messages:
@@ -402,22 +417,14 @@ class Replica:
 
     def post(self, envelopes: Iterable[Envelope]) -> None:
         """Queue messages of the core; they leave at the end of the turn."""
-        nodes, post, range_id = self._support.nodes, self._store.outbox.add, self.range_id
+        nodes, queues, range_id = self._support.nodes, self._store.outbox.envelopes, self.range_id
         start = b"" if self.descriptor is None else self.descriptor.start
         for each in envelopes:
             node = nodes.get(each.target)
             if node is not None:
-                post(node, GroupEnvelope(range_id, each.source, each.target, each.message, start))
-
-    def _follow_role(self) -> None:
-        core, leaseholder = self.core, self.leaseholder
-        leads = core.role is Role.LEADER
-        if leaseholder is not None and not (leads and leaseholder.term == core.term):
-            self.leaseholder = None
-            leaseholder.end(self.leader_node)
-        if leads and self.leaseholder is None and not self.destroyed:
-            self.leaseholder = Leaseholder(self, core.term)
-            self._begin_serving()
+                queues[node].append(
+                    GroupEnvelope(range_id, each.source, each.target, each.message, start)
+                )
 
     def _begin_serving(self) -> None:
         leaseholder = self.leaseholder
@@ -461,7 +468,7 @@ class Replica:
                 return
         state.write_applied(turn.batch, self.context.engine, self._applied_key, self.applied)
         turn.writes = True
-        turn.after_write.append(partial(self._applied, self.applied.index))
+        turn.after_write.append(self._applied)
 
     def _apply_command(self, turn: Turn, entry: Entry, command: Command, *, live: bool) -> None:
         stats = self.applied.stats
@@ -491,10 +498,13 @@ class Replica:
                     note(command.id, command.timestamp)
                 for write_id, timestamp in command.also:
                     note(write_id, timestamp)
-                newest = waiter.newest if isinstance(waiter, Pending | PutGroup) else ()
+                newest: Collection[Version] = ()
                 if isinstance(waiter, PutGroup):
+                    newest = waiter.newest
                     for version in newest:
                         note(version.id, version.timestamp)
+                elif isinstance(waiter, Pending):
+                    newest = waiter.newest
                 if newest:
                     reader.wrote(command.puts, newest)
                 else:
@@ -517,23 +527,21 @@ class Replica:
     def _settle(self, turn: Turn, proposal: Proposal, *, applied: bool) -> None:
         if applied:
             for _, waiter in proposal.parts:
-                if isinstance(waiter, PendingWrite | PutGroup):
+                if isinstance(waiter, _ANSWERED_BEFORE_WRITE):
                     turn.before_write.append(waiter.committed)
                 turn.after_write.append(waiter.applied)
         else:
             error = errors.NotLeaseholderError(range_id=self.range_id, leaseholder=None)
             turn.after_write.append(partial(proposal.fail, error))
 
-    def _applied(self, index: Index) -> None:
-        self.core.applied(index)
-        if self.core.has_ready():
+    def _applied(self) -> None:
+        core, holder = self.core, self.leaseholder
+        core.applied(self.applied.index)
+        if core.has_ready():
             self.context.mark_dirty(self)
-        self._begin_serving()
-        self._look_at_log()
-
-    def _look_at_log(self) -> None:
-        holder = self.leaseholder
         if holder is not None:
+            if not holder.serving:
+                self._begin_serving()
             holder.truncation.look_at(self, holder, self._store.snapshots)
 
     def set_descriptor(self, turn: Turn, descriptor: RangeDescriptor) -> None:

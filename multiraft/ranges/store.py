@@ -39,7 +39,9 @@ from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.hlc import HybridClock
 from multiraft.model.requests import ADMIN, OF_NODES, BatchRequest, Scan
 from multiraft.net.transport import Connection, Handler
+from multiraft.raft.core import RaftCore
 from multiraft.raft.messages import Envelope, Release, ReleaseFortification, StillLeading
+from multiraft.raft.ready import Ready
 from multiraft.raft.role import Role
 from multiraft.ranges import membership, messages, split, state, store_status
 from multiraft.ranges.addressing import AddressingWriter
@@ -118,6 +120,8 @@ class Store:
         self.replicas = self.map.by_id
         self._dirty: dict[RangeId, Replica] = {}
         self._lease_waiters: dict[RangeId, Replica] = {}
+        self._taken: list[tuple[Replica, RaftCore, Ready]] = []
+        """Readys that came with messages, for the next turn: their replicas need nothing else."""
         self._turn_scheduled = False
         self.ticking = Ticking(config.raft.tick_ms / 1_000, rng, self._look_again, self.or_fail)
         self._support_changes: dict[NodeId, None] = {}
@@ -394,7 +398,7 @@ class Store:
             ReleaseFortification(term, release),
             envelope.start,
         )
-        self.outbox.add(source, answer)
+        self.outbox.envelopes[source].append(answer)
         self._schedule_turn()
 
     def _make_way(self, source: NodeId, envelope: GroupEnvelope) -> Replica | None:
@@ -543,6 +547,12 @@ class Store:
         if not self._turn_scheduled:
             self._schedule_turn()
 
+    def carry_out_soon(self, replica: Replica, ready: Ready) -> None:
+        """Have the next turn carry out a Ready that was taken from the replica's core just now."""
+        self._taken.append((replica, replica.core, ready))
+        if not self._turn_scheduled:
+            self._schedule_turn()
+
     def _schedule_turn(self) -> None:
         if not self._turn_scheduled:
             self._turn_scheduled = True
@@ -567,6 +577,10 @@ class Store:
         dirty = self._next_dirty()
         engine = self.context.engine
         turn = Turn(engine.new_batch())
+        taken, self._taken = self._taken, []
+        for replica, core, ready in taken:
+            if not replica.destroyed and replica.core is core:
+                replica.carry_out(turn, ready)
         for replica in dirty.values():
             if not replica.destroyed:
                 replica.collect(turn)
@@ -714,7 +728,7 @@ class Store:
                 continue
             core.synced(ready)
             replica.post(ready.messages_after_sync)
-            if core.has_ready():
+            if core.role is not Role.FOLLOWER and core.has_ready():
                 self._mark_dirty(replica)
         for action in turn.synced:
             action()

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from multiraft.raft.core import RaftCore
-from multiraft.raft.messages import Entry
 from multiraft.raft.ready import Ready
 from multiraft.storage.engine import Batch
 
@@ -32,8 +31,8 @@ class Turn:
         """Whether anything was put into `batch`."""
         self.to_sync: list[tuple[Replica, RaftCore, Ready]] = []
         """Readys to confirm to their cores once the batch is durable."""
-        self.committed: list[tuple[Replica, tuple[Entry, ...]]] = []
-        """To be applied in the batch behind this one, in order."""
+        self.committed: list[Replica] = []
+        """Those with entries to be applied in the batch behind this one, or later."""
         self.before_write: list[Callable[[], None]] = []
         """To be called once it is certain that this is going to be written."""
         self.after_write: list[Callable[[], None]] = []

@@ -38,6 +38,8 @@ class Operation(msgspec.Struct, frozen=True):
     in_round: int = 1
     rounds: int = 50
     client_only: bool = False
+    ranges: int = 1
+    """Over which the first so many keys spread, one in each."""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -117,6 +119,13 @@ async def _update(db: Database) -> None:
 OPERATIONS = {
     "put": Operation("one put, one caller", _put),
     "put_of_64": Operation("a put of 64 callers", _puts_together, CALLERS, 10),
+    "put_to_64_ranges": Operation(
+        "a put of 64 callers, each to a range of its own",
+        _puts_together,
+        CALLERS,
+        10,
+        ranges=CALLERS,
+    ),
     "put_in_batch": Operation("a put in a batch of 64", _batch, CALLERS, 10),
     "get": Operation("one get, one caller", _get),
     "get_of_64": Operation("a get of 64 callers", _gets_together, CALLERS, 10),
@@ -152,6 +161,8 @@ async def _of_client(loop: VirtualLoop, operation: Operation) -> Measured:
 async def _of_cluster(loop: VirtualLoop, operation: Operation) -> Measured:
     async with bare_cluster.running(loop) as (cluster, db):
         await db.put_many((_key(number), VALUE) for number in range(ROWS))
+        for number in range(1, operation.ranges):
+            await db.admin.split(_key(number))
         await operation.round(db)  # The first one fills caches.
         await asyncio.sleep(1.0)  # Nobody is busy with anything else any more.
         before = _work_of(cluster)

@@ -53,5 +53,6 @@ def test_the_simulation_reaches_what_it_is_for() -> None:
     for seed in range(60):
         for what, count in run(seed).counts.items():
             counts[what] = counts.get(what, 0) + count
-    assert set(counts) == {"configuration", "served", "transfer", "snapshot", "crash"}
+    expected = {"configuration", "served", "transfer", "snapshot", "crash", "at once"}
+    assert set(counts) == expected
     assert min(counts.values()) >= 20

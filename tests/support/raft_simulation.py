@@ -110,10 +110,14 @@ class Store:
         self.disk.crash(survive)
 
     def turn(self) -> None:
-        """Take one Ready, write it, apply, and send what may go now."""
+        """Take one Ready, and carry it out."""
+        assert self.core is not None
+        self.carry_out(self.core.take_ready())
+
+    def carry_out(self, ready: Ready) -> None:
+        """Write a Ready, apply, and send what may go now."""
         core = self.core
         assert core is not None
-        ready = core.take_ready()
         self.world.checker.saw_ready(self.id, core, ready, self.disk)
         restored = None
         if ready.snapshot is not None:
@@ -225,7 +229,12 @@ class World:
         if store.core is None or (envelope.source, envelope.target) in self.cut:
             return
         store.forward(flight.clock)
-        store.core.step(envelope)
+        ready = store.core.step_at_once(envelope) if self.random.random() < 0.5 else None
+        if ready is None:
+            store.core.step(envelope)
+        else:
+            self.count("at once")
+            store.carry_out(ready)
 
     # --- Events -------------------------------------------------------------------------------
 

@@ -1,0 +1,119 @@
+"""What is done at once is what the general way does: compared at each message of random runs."""
+
+import copy
+
+import pytest
+
+from multiraft.ids import Epoch, Index, ReplicaId, Term
+from multiraft.raft.core import RaftCore
+from multiraft.raft.fortification import Releasing
+from multiraft.raft.leadership import Leadership, PendingRead
+from multiraft.raft.log import RaftLog
+from multiraft.raft.messages import AppendEntries, AppendEntriesReply, Envelope
+from multiraft.raft.progress import Progress
+from multiraft.raft.ready import Ready
+from tests.support.raft_disk import disk_with, entry
+from tests.support.raft_replica import Replica, envelopes, hard_state, voters
+from tests.support.raft_simulation import Flight, Store, World
+
+FOLLOWER, LEADER = ReplicaId(2), ReplicaId(1)
+
+
+class ComparingWorld(World):
+    """Delivers each message to a copy of its receiver too, which takes it the general way."""
+
+    def deliver(self, flight: Flight) -> None:
+        store = self.stores[flight.envelope.target]
+        core = store.core
+        if core is not None:
+            copied = self._copy(store, core)
+            at_once = self._copy(store, core)
+            ready = at_once.step_at_once(flight.envelope)
+            if ready is not None:
+                self.count("compared")
+                copied.step(flight.envelope)
+                assert ready == copied.take_ready()
+            assert state_of(at_once) == state_of(copied)
+        super().deliver(flight)
+
+    def _copy(self, store: Store, core: RaftCore) -> RaftCore:
+        shared = (store, store.disk, self, self.random, self.config)
+        return copy.deepcopy(core, {id(each): each for each in shared})
+
+
+def state_of(part: object) -> object:
+    """Return all that a core, or a part of one, keeps, to be compared."""
+    if isinstance(part, dict):
+        return {key: state_of(value) for key, value in part.items()}
+    if isinstance(part, RaftCore | RaftLog | Leadership | Progress | PendingRead | Releasing):
+        return {name: state_of(getattr(part, name)) for name in type(part).__slots__}
+    return part
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_what_is_done_at_once_is_what_the_general_way_does(seed: int) -> None:
+    world = ComparingWorld(seed, voters=3 + 2 * (seed % 2), stores=5)
+    world.run(150)
+    assert world.counts["compared"] >= 3
+
+
+def follower() -> Replica:
+    """Return a follower of replica 1 in term 1, fortified to it, with one entry, committed."""
+    disk = disk_with(voters(3), (1,), commit_index=1, applied_index=1, fortified=(1, 1, 1))
+    replica = Replica(disk, FOLLOWER)
+    replica.step(LEADER, AppendEntries(Term(1), Index(1), Term(1), (), Index(1)))
+    replica.settle()
+    return replica
+
+
+def append(
+    term: int, prev_index: int, *indexes: int, commit: int = 1, prev_term: int = 1
+) -> Envelope:
+    entries = tuple(entry(term, index) for index in indexes)
+    message = AppendEntries(Term(term), Index(prev_index), Term(prev_term), entries, Index(commit))
+    return Envelope(LEADER, FOLLOWER, message)
+
+
+def acknowledgement(match: int, commit: int) -> tuple[Envelope, ...]:
+    reply = AppendEntriesReply(Term(1), True, Index(match), Index(commit), epoch=Epoch(1))
+    return envelopes(FOLLOWER, (LEADER, reply))
+
+
+def test_the_next_entries_are_written_and_acknowledged_after_the_sync() -> None:
+    replica = follower()
+    assert replica.core.step_at_once(append(1, 1, 2, 3)) == Ready(
+        entries=(entry(1, 2), entry(1, 3)),
+        messages_after_sync=acknowledgement(3, 1),
+        must_sync=True,
+    )
+    assert replica.core.step_at_once(append(1, 3, 4, commit=2)) == Ready(
+        entries=(entry(1, 4),),
+        hard_state=hard_state(1, commit=2, fortified=(1, 1, 1)),
+        messages_after_sync=acknowledgement(4, 2),
+        committed=(entry(1, 2),),
+        must_sync=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        pytest.param(append(1, 1), id="it carries only a commit index"),
+        pytest.param(append(1, 2, 3), id="it comes too early"),
+        pytest.param(append(1, 0, 1, 2), id="it comes again"),
+        pytest.param(append(1, 1, 2, prev_term=0), id="what it follows is another entry"),
+        pytest.param(append(2, 1, 2), id="it is of a newer term"),
+        pytest.param(append(0, 1, 2), id="it is of an older term"),
+    ],
+)
+def test_another_append_is_left_to_the_general_way(envelope: Envelope) -> None:
+    replica = follower()
+    before = state_of(replica.core)
+    assert replica.core.step_at_once(envelope) is None
+    assert state_of(replica.core) == before
+
+
+def test_nothing_is_done_at_once_while_something_else_is_to_be_done() -> None:
+    replica = follower()
+    replica.core.step(append(1, 1, 2))
+    assert replica.core.step_at_once(append(1, 2, 3)) is None
