@@ -13,12 +13,10 @@ Invariants
     - Two voters stay on one host only if no live node is on a host without any.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from multiraft.cluster import diversity
-from multiraft.cluster.diversity import Localities, Overlap
+from multiraft.cluster.diversity import Overlap, Topology
 from multiraft.ids import NodeId, RangeId
 
 
@@ -26,24 +24,18 @@ class NodePool(NamedTuple):
     """What is known of the nodes that may keep ranges."""
 
     live: tuple[NodeId, ...]
-    localities: Localities
+    topology: Topology
     replicas: Mapping[NodeId, int]
     """How many ranges each of them keeps; of those that are known here."""
 
 
 class _Swap(NamedTuple):
-    """One voter for another. The best swap is the least, compared from the left."""
+    """One voter for another."""
 
-    overlap: Overlap
-    """What the voters have in common then."""
-    goes_alive: bool
-    goes_leading: bool
-    """Then it has to hand over first."""
-    imbalance: int
-    """How many more ranges the new one keeps already than the old one."""
-    position: int
-    """Of the new one among the candidates."""
-    voters: tuple[NodeId, ...]
+    old: NodeId
+    new: NodeId
+    change: Overlap
+    """How much more all voters have in common then."""
 
 
 def wanted_voters(
@@ -67,7 +59,7 @@ def wanted_voters(
         best = min(
             (node for node in candidates if node not in present),
             key=lambda node: (
-                diversity.overlap((*present, node), pool.localities),
+                pool.topology.overlap((*present, node)),
                 pool.replicas.get(node, 0),
             ),
         )
@@ -75,10 +67,10 @@ def wanted_voters(
     return tuple(sorted(present))
 
 
-def can_improve(voters: tuple[NodeId, ...], pool: NodePool) -> bool:
+def can_improve(voters: Sequence[NodeId], pool: NodePool) -> bool:
     """Return whether some voter would be swapped, in whichever range these are the voters of."""
     candidates = [node for node in pool.live if node not in voters]
-    return _swapped(voters, candidates, pool, leader=voters[0]) != voters
+    return any(_improvements(voters, candidates, pool.topology))
 
 
 def _candidates(range_id: RangeId, present: Iterable[NodeId], pool: NodePool) -> list[NodeId]:
@@ -92,14 +84,26 @@ def _swapped(
     voters: tuple[NodeId, ...], candidates: Sequence[NodeId], pool: NodePool, leader: NodeId
 ) -> tuple[NodeId, ...]:
     """Return the voters after the best swap; the same if none leaves less in common."""
-    now = diversity.overlap(voters, pool.localities)
-    if not candidates or not any(now):
-        return voters
-    swaps = []
-    for old, (position, new) in product(voters, enumerate(candidates)):
-        after = tuple(sorted({*voters, new} - {old}))
-        then = diversity.overlap(after, pool.localities)
-        if then < now:
-            imbalance = pool.replicas.get(new, 0) - pool.replicas.get(old, 0)
-            swaps.append(_Swap(then, old in pool.live, old == leader, imbalance, position, after))
-    return min(swaps).voters if swaps else voters
+
+    def rank(swap: _Swap) -> tuple[Overlap, bool, bool, int]:
+        """The dead go first, and last the leader, who would have to hand over before."""
+        imbalance = pool.replicas.get(swap.new, 0) - pool.replicas.get(swap.old, 0)
+        return swap.change, swap.old in pool.live, swap.old == leader, imbalance
+
+    best = min(_improvements(voters, candidates, pool.topology), key=rank, default=None)
+    return voters if best is None else tuple(sorted({*voters, best.new} - {best.old}))
+
+
+def _improvements(
+    voters: Sequence[NodeId], candidates: Sequence[NodeId], topology: Topology
+) -> Iterator[_Swap]:
+    """Yield the swaps after which the voters have strictly less in common."""
+    nearness = topology.nearness
+    for old in voters:
+        others = [voter for voter in voters if voter != old]
+        now = sum(nearness(old, other) for other in others)
+        if now:
+            for new in candidates:
+                change = sum(nearness(new, other) for other in others) - now
+                if change < 0:
+                    yield _Swap(old, new, change)

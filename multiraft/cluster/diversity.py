@@ -7,8 +7,7 @@ Source
     counted are pairs, so a set that is better in one tier and worse in a larger one is worse.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from multiraft.ids import NodeId
@@ -18,31 +17,52 @@ from multiraft.model.locality import TIERS_MAX, Locality
 Localities = Mapping[NodeId, Locality]
 """Where nodes are. One that is not named is a host of its own, as one without tiers is."""
 
-Overlap = tuple[int, ...]
-"""How many pairs of nodes are on one host, then how many share the largest tier, the two largest,
-and so on. Less is better, compared from the left; with nothing but zeros no two share anything."""
+Overlap = int
+"""How many pairs of nodes are on one host, how many share the largest tier, the two largest, and so
+on: one number with a digit for each, the first one the highest. Less is better, 0 is nothing."""
+
+_DIGIT_BITS = 16
+"""More pairs than any range has."""
+_ON_ONE_HOST = 1 << _DIGIT_BITS * TIERS_MAX
 
 
-def overlap(nodes: Iterable[NodeId], localities: Localities) -> Overlap:
-    """Return how near these nodes are to each other."""
-    pairs = list(combinations([localities.get(node, ()) for node in nodes], 2))
-    shared = Counter(locality.tiers_shared(*pair) for pair in pairs)
-    on_one_host = sum(locality.is_same_host(*pair) for pair in pairs)
-    at_least = (sum(shared[n] for n in range(d, TIERS_MAX + 1)) for d in range(1, TIERS_MAX + 1))
-    return (on_one_host, *at_least)
+class Topology:
+    """Where all nodes are. Each pair is compared once."""
 
+    __slots__ = ("_pairs", "localities")
 
-def may_overlap(localities: Localities) -> bool:
-    """Return whether any two nodes share anything: if not, all sets of nodes are equally good."""
-    largest = [tiers[0] for tiers in localities.values() if tiers]
-    return len(set(largest)) < len(largest)
+    def __init__(self, localities: Localities) -> None:
+        self.localities = localities
+        self._pairs: dict[tuple[NodeId, NodeId], Overlap] = {}
 
+    def overlap(self, nodes: Sequence[NodeId]) -> Overlap:
+        """Return how near these nodes are to each other."""
+        return sum(self.nearness(*pair) for pair in combinations(nodes, 2))
 
-def shared_hosts(nodes: Sequence[NodeId], localities: Localities) -> dict[str, tuple[NodeId, ...]]:
-    """Return the hosts that two or more of these nodes are on, with those nodes."""
-    found: dict[str, list[NodeId]] = {}
-    for node in nodes:
-        where = localities.get(node, ())
-        if locality.is_same_host(where, where):
-            found.setdefault(locality.show(where), []).append(node)
-    return {host: tuple(on_it) for host, on_it in found.items() if len(on_it) > 1}
+    def nearness(self, one: NodeId, other: NodeId) -> Overlap:
+        """Return the overlap of these two."""
+        known = self._pairs.get((one, other))
+        if known is None:
+            known = self._pairs[one, other] = self._compare(one, other)
+        return known
+
+    def _compare(self, one: NodeId, other: NodeId) -> Overlap:
+        pair = self.localities.get(one, ()), self.localities.get(other, ())
+        shared = range(locality.tiers_shared(*pair))
+        tiers = sum(1 << _DIGIT_BITS * (TIERS_MAX - 1 - tier) for tier in shared)
+        return tiers + (_ON_ONE_HOST if locality.is_same_host(*pair) else 0)
+
+    def may_overlap(self) -> bool:
+        """Return whether any two nodes share anything: if not, all sets of nodes are as good."""
+        largest = [tiers[0] for tiers in self.localities.values() if tiers]
+        return len(set(largest)) < len(largest)
+
+    def shared_hosts(self, nodes: Sequence[NodeId]) -> dict[str, tuple[NodeId, ...]]:
+        """Return the hosts that two or more of these nodes are on, with those nodes."""
+        found: dict[str, list[NodeId]] = {}
+        for one, other in combinations(nodes, 2):
+            if self.nearness(one, other) >= _ON_ONE_HOST:
+                on_it = found.setdefault(locality.show(self.localities[one]), [one])
+                if other not in on_it:
+                    on_it.append(other)
+        return {host: tuple(on_it) for host, on_it in found.items()}

@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from multiraft.cluster import allocator, diversity
+from multiraft.cluster import allocator
 from multiraft.cluster.allocator import NodePool
-from multiraft.cluster.diversity import Localities
+from multiraft.cluster.diversity import Localities, Topology
 from multiraft.ids import NodeId, RangeId
 
 Voters = tuple[NodeId, ...]
+
+JUDGED_PER_LOOK_MAX = 256
+"""So many sets take a few milliseconds; those of more are judged in the next looks."""
 
 NO_OTHER_HOST = "no live node is on a host without one of them"
 UNDER_WAY = "one of them is to move"
@@ -46,29 +49,43 @@ class _Judgement(NamedTuple):
 class PlacementReview:
     """See the module. Each look at the ranges begins with `begin`."""
 
-    __slots__ = ("_is_needed", "_judgements", "_pool", "_ranges")
+    __slots__ = ("_is_needed", "_judgements", "_left", "_pool", "_ranges")
 
     def __init__(self) -> None:
-        self._pool = NodePool((), {}, {})
+        self._pool = NodePool((), Topology({}), {})
         self._is_needed = False
         self._judgements: dict[Voters, _Judgement] = {}
+        self._left = 0
+        """How many sets of voters may still be judged in this look."""
         self._ranges: dict[Voters, list[RangeId]] = {}
         """Those of the last look that have several voters on one host."""
 
-    def begin(self, live: tuple[NodeId, ...], localities: Localities) -> bool:
-        """Forget the ranges, and return whether any can be badly placed with these nodes at all."""
-        pool = NodePool(live, localities, {})
-        if pool != self._pool:
-            self._pool = pool
-            self._is_needed = diversity.may_overlap(localities)
+    def begin(self, live: tuple[NodeId, ...], localities: Localities) -> NodePool:
+        """Forget the ranges; return the nodes as they are now."""
+        if localities != self._pool.topology.localities:
+            topology = Topology(localities)
+            self._is_needed = topology.may_overlap()
+            self._pool = NodePool(live, topology, {})
             self._judgements.clear()
+        elif live != self._pool.live:
+            self._pool = self._pool._replace(live=live)
+            self._judgements.clear()
+        self._left = JUDGED_PER_LOOK_MAX
         self._ranges.clear()
+        return self._pool
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether any voters can be badly placed with these nodes at all."""
         return self._is_needed
 
     def can_improve(self, range_id: RangeId, voters: Voters) -> bool:
-        """Return whether a voter of this range is to be swapped."""
+        """Return whether a voter of this range is known to be better swapped."""
         judgement = self._judgements.get(voters)
         if judgement is None:
+            if not self._left:
+                return False  # Another look will tell.
+            self._left -= 1
             judgement = self._judgements[voters] = self._judge(voters)
         if judgement.hosts:
             self._ranges.setdefault(voters, []).append(range_id)
@@ -88,12 +105,11 @@ class PlacementReview:
 
     def _judge(self, voters: Voters) -> _Judgement:
         pool = self._pool
-        others_overlap = (
-            diversity.shared_hosts((*voters, node), pool.localities)
+        hosts = pool.topology.shared_hosts(voters)
+        has_place = any(
+            pool.topology.shared_hosts((*voters, node)) == hosts
             for node in pool.live
-            if node not in voters
+            if hosts and node not in voters
         )
-        hosts = diversity.shared_hosts(voters, pool.localities)
-        has_place = any(overlap == hosts for overlap in others_overlap)
         reason = UNDER_WAY if has_place else NO_OTHER_HOST
         return _Judgement(allocator.can_improve(voters, pool), hosts, reason)

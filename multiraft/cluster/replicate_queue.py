@@ -73,11 +73,12 @@ class ReplicateQueue:
         """Return ranges that are to change, as they are, with the voters they should have."""
         live = self._live_nodes()
         localities = {entry.node_id: entry.locality for entry in self._addresses.nodes()}
-        faulty = self._faulty(self._review.begin(live, localities))
+        nodes = self._review.begin(live, localities)
+        faulty = self._faulty()
         if not faulty:
             return []
         load = Counter(chain.from_iterable(r.voter_nodes for r in self._store.replicas.values()))
-        pool = NodePool(live, localities, load)
+        pool = nodes._replace(replicas=load)
         due = []
         for replica, descriptor in faulty:
             wanted = self._wanted(replica, descriptor, pool)
@@ -90,9 +91,10 @@ class ReplicateQueue:
                 break
         return due
 
-    def _faulty(self, review_is_needed: bool) -> list[tuple[Replica, RangeDescriptor]]:
+    def _faulty(self) -> list[tuple[Replica, RangeDescriptor]]:
         """Return the ranges led here that lack members, or have them in places that can improve."""
         faulty = []
+        review_is_needed = self._review.is_needed
         for replica in self._store.replicas.values():
             if not (replica.lacks_members or review_is_needed):
                 continue

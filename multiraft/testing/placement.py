@@ -9,7 +9,7 @@ Invariants
       faults may have left.
 """
 
-from multiraft.cluster import diversity
+from multiraft.cluster.diversity import Localities, Topology
 from multiraft.cluster.replicate_queue import INTERVAL_S, LEARNERS_PATIENCE_S
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import locality
@@ -41,12 +41,12 @@ class Placement:
 
     def misplaced(self) -> dict[RangeId, dict[str, tuple[NodeId, ...]]]:
         """Return the voters that share a host, by range, though there are hosts enough."""
-        localities = {m.node_id: m.up.locality for m in self._cluster.running()}
-        hosts = _number_of_hosts(localities)
+        topology = Topology({m.node_id: m.up.locality for m in self._cluster.running()})
+        hosts = _number_of_hosts(topology.localities)
         found = {}
         for range_id in self._cluster.range_ids():
             voters = self._voters(range_id)
-            shared = diversity.shared_hosts(voters, localities)
+            shared = topology.shared_hosts(voters)
             if shared and len(voters) <= hosts:
                 found[range_id] = shared
         return found
@@ -61,7 +61,7 @@ class Placement:
         return max(descriptors)[1] if descriptors else ()
 
 
-def _number_of_hosts(localities: diversity.Localities) -> int:
+def _number_of_hosts(localities: Localities) -> int:
     """Return how many hosts there are; a node that names none is one of its own."""
     named = {where for where in localities.values() if locality.is_same_host(where, where)}
     alone = sum(not locality.is_same_host(where, where) for where in localities.values())

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiraft.cluster import allocator, diversity
+from multiraft.cluster import allocator
 from multiraft.cluster.allocator import NodePool
+from multiraft.cluster.diversity import Topology
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import locality
 
@@ -25,10 +26,12 @@ def pool(
     numbers = range(1, len(hosts) + 1)
     return NodePool(
         ids(*(n for n in numbers if n not in dead)),
-        {
-            NodeId(n): () if host == "-" else locality.parse(f"host={host}")
-            for n, host in zip(numbers, hosts, strict=True)
-        },
+        Topology(
+            {
+                NodeId(n): () if host == "-" else locality.parse(f"host={host}")
+                for n, host in zip(numbers, hosts, strict=True)
+            }
+        ),
         {NodeId(n): count for n, count in (replicas or {}).items()},
     )
 
@@ -89,7 +92,7 @@ def test_without_localities_ranges_are_spread_by_their_ids() -> None:
     ("voters", "hosts", "expected"),
     [
         ((1, 2, 3), "aabc", (1, 3, 4)),
-        ((1, 2, 3), "aaabc", (1, 2, 4)),
+        ((1, 2, 3), "aaabc", (1, 3, 4)),
         ((1, 2, 3), "abc", (1, 2, 3)),
         ((1, 2, 3), "aab", (1, 2, 3)),
         ((1, 2, 3), "aabbb", (1, 2, 3)),
@@ -128,9 +131,9 @@ def test_of_those_that_may_go_it_is_the_one_with_most_replicas() -> None:
 def test_zones_are_spread_as_hosts_are_but_hosts_come_first() -> None:
     zones = ("zone=x,host=1", "zone=x,host=2", "zone=x,host=3", "zone=y,host=4", "zone=y,host=4")
     places = {NodeId(n): locality.parse(text) for n, text in enumerate(zones, start=1)}
-    nodes = NodePool(ids(1, 2, 3, 4, 5), places, {})
-    assert wanted((1, 2, 3), nodes, range_id=RangeId(0)) == (1, 2, 4)
-    assert wanted((3, 4, 5), nodes, range_id=RangeId(0)) == (1, 3, 4)
+    nodes = NodePool(ids(1, 2, 3, 4, 5), Topology(places), {})
+    assert wanted((1, 2, 3), nodes, range_id=RangeId(0)) == (1, 3, 4)
+    assert wanted((3, 4, 5), nodes, range_id=RangeId(0)) == (1, 3, 5)
     assert wanted((1, 3, 4), nodes) == (1, 3, 4), "one host of zone y is all there is"
 
 
@@ -148,13 +151,13 @@ def test_swaps_come_to_an_end_with_enough_voters_on_hosts_of_their_own(
     where: list[str], data: st.DataObject
 ) -> None:
     numbers = ids(*range(1, len(where) + 1))
-    localities = {n: locality.parse(text) for n, text in zip(numbers, where, strict=True)}
+    topology = Topology({n: locality.parse(text) for n, text in zip(numbers, where, strict=True)})
     live = data.draw(st.lists(st.sampled_from(numbers), unique=True, min_size=1))
     some = st.lists(st.sampled_from(numbers), unique=True, min_size=1, max_size=5)
     voters = tuple(sorted(data.draw(some)))
     factor = data.draw(st.sampled_from((1, 3, 5)))
     replicas = {n: data.draw(st.integers(0, 3)) for n in numbers}
-    nodes = NodePool(tuple(sorted(live)), localities, replicas)
+    nodes = NodePool(tuple(sorted(live)), topology, replicas)
     range_id = RangeId(data.draw(st.integers(0, 9)))
     leader = voters[0]
     reach = {*voters, *live}
@@ -163,8 +166,7 @@ def test_swaps_come_to_an_end_with_enough_voters_on_hosts_of_their_own(
         assert list(then) == sorted(set(then))
         if len(then) == len(voters):
             assert len({*then} - {*voters}) == 1
-            before, after = (diversity.overlap(each, localities) for each in (voters, then))
-            assert after < before, "so this ends"
+            assert topology.overlap(then) < topology.overlap(voters), "so this ends"
             assert allocator.can_improve(voters, nodes)
         else:
             assert {*then} > {*voters}, "nobody goes as long as somebody lacks"
@@ -172,6 +174,6 @@ def test_swaps_come_to_an_end_with_enough_voters_on_hosts_of_their_own(
     assert len(voters) >= min(factor, len(reach) - (len(reach) + 1) % 2)
     assert not allocator.can_improve(voters, nodes)
     for node in {*live} - {*voters}:
-        shared = diversity.shared_hosts(voters, localities)
-        if diversity.shared_hosts((*voters, node), localities) == shared:
+        shared = topology.shared_hosts(voters)
+        if topology.shared_hosts((*voters, node)) == shared:
             assert shared == {}, f"n{node} would have a host of its own"

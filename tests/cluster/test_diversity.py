@@ -1,48 +1,51 @@
 """Sets of nodes are ranked by what they would lose together."""
 
-from multiraft.cluster import diversity
+from multiraft.cluster.diversity import Topology
 from multiraft.ids import NodeId
 from multiraft.model import locality
-from multiraft.model.locality import TIERS_MAX
 
 
-def named(*texts: str) -> diversity.Localities:
-    return {NodeId(n): locality.parse(text) for n, text in enumerate(texts, start=1)}
+def of(*texts: str) -> Topology:
+    """Nodes from n1 on at these places."""
+    return Topology({NodeId(n): locality.parse(text) for n, text in enumerate(texts, start=1)})
 
 
-def overlap(*texts: str) -> tuple[int, ...]:
-    """How near nodes at these places are to each other, without the zeros at the end."""
-    counted = diversity.overlap(named(*texts), named(*texts))
-    assert len(counted) == 1 + TIERS_MAX, "all can be compared"
-    return tuple(counted[: max((n + 1 for n, pairs in enumerate(counted) if pairs), default=0)])
+def overlap(*texts: str) -> int:
+    """How near nodes at these places are to each other."""
+    topology = of(*texts)
+    return topology.overlap(tuple(topology.localities))
 
 
 def test_nodes_that_share_nothing_have_nothing_to_lose_together() -> None:
-    assert overlap() == overlap("host=a") == overlap("host=a", "host=b", "", "") == ()
+    assert overlap() == overlap("host=a") == overlap("host=a", "host=b", "", "") == 0
+    assert Topology({}).overlap((NodeId(1), NodeId(2))) == 0, "of whom nothing is known"
 
 
-def test_pairs_on_one_host_are_counted_first_then_pairs_in_each_tier() -> None:
-    assert overlap("host=a", "host=a", "host=b") == (1, 1)
-    assert overlap("host=a", "host=a", "host=a") == (3, 3)
-    assert overlap("zone=x,host=a", "zone=x,host=a", "zone=x,host=b") == (1, 3, 1)
-    assert overlap("zone=x,host=a", "zone=x,host=b", "zone=y,host=a") == (0, 1)
-    assert overlap("zone=x", "zone=x") == (0, 1)
+def test_sets_are_ranked_by_pairs_on_one_host_then_by_pairs_in_each_tier() -> None:
+    apart = ("region=1,zone=x,host=a", "region=2,zone=x,host=b", "region=3,zone=x,host=c")
+    region = ("region=1,zone=x,host=a", "region=1,zone=y,host=b", "region=3,zone=x,host=c")
+    zone = ("region=1,zone=x,host=a", "region=1,zone=x,host=b", "region=3,zone=x,host=c")
+    all_regions = ("region=1,zone=x,host=a", "region=1,zone=y,host=b", "region=1,zone=z,host=c")
+    host = ("region=1,zone=x,host=a", "region=1,zone=x,host=a", "region=3,zone=x,host=c")
+    ranked = [overlap(*each) for each in (apart, region, zone, all_regions, host)]
+    assert ranked == sorted(set(ranked)), "the worst last"
+    assert ranked[0] == 0
 
 
-def test_a_host_weighs_more_than_any_number_of_zones() -> None:
-    one_zone = overlap("zone=x,host=a", "zone=x,host=b", "zone=x,host=c")
-    one_host = overlap("zone=x,host=a", "zone=x,host=a", "zone=y,host=c")
-    assert one_zone < one_host
+def test_a_pair_counts_whichever_comes_first() -> None:
+    texts = ("zone=x,host=a", "zone=x,host=a", "zone=x,host=b", "zone=y,host=b")
+    assert overlap(*texts) == overlap(*reversed(texts))
 
 
 def test_nothing_can_overlap_as_long_as_no_two_nodes_share_their_largest_tier() -> None:
-    assert not diversity.may_overlap(named())
-    assert not diversity.may_overlap(named("", "", "host=a", "host=b"))
-    assert diversity.may_overlap(named("", "host=a", "host=a"))
-    assert diversity.may_overlap(named("zone=x,host=a", "zone=x,host=b"))
+    assert not of().may_overlap()
+    assert not of("", "", "host=a", "host=b").may_overlap()
+    assert of("", "host=a", "host=a").may_overlap()
+    assert of("zone=x,host=a", "zone=x,host=b").may_overlap()
 
 
 def test_hosts_are_shared_by_two_or_more() -> None:
-    where = named("zone=x,host=a", "zone=x,host=a", "zone=y,host=a", "zone=x", "zone=x", "")
-    assert diversity.shared_hosts(sorted(where), where) == {"zone=x,host=a": (1, 2)}
-    assert diversity.shared_hosts(tuple(map(NodeId, (1, 3, 4, 5, 6, 9))), where) == {}
+    where = of("zone=x,host=a", "zone=x,host=a", "zone=y,host=a", "zone=x", "zone=x", "")
+    assert where.shared_hosts(tuple(where.localities)) == {"zone=x,host=a": (1, 2)}
+    assert where.shared_hosts(tuple(map(NodeId, (1, 3, 4, 5, 6, 9)))) == {}
+    assert of(*["host=a"] * 3).shared_hosts(tuple(map(NodeId, (1, 2, 3)))) == {"host=a": (1, 2, 3)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from multiraft.cluster import allocator
+from multiraft.cluster import allocator, placement
 from multiraft.cluster.placement import NO_OTHER_HOST, UNDER_WAY, PlacementReview, SharedHost
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import locality
@@ -19,9 +19,10 @@ def on(hosts: str) -> dict[NodeId, Locality]:
 
 def test_nothing_need_be_reviewed_where_nodes_share_nothing() -> None:
     review = PlacementReview()
-    assert not review.begin(ids(1, 2, 3), {})
-    assert not review.begin(ids(1, 2, 3), on("abc"))
-    assert review.begin(ids(1, 2, 3), on("aab"))
+    for hosts, is_needed in (("", False), ("abc", False), ("aab", True), ("abc", False)):
+        nodes = review.begin(ids(1, 2, 3), on(hosts))
+        assert (nodes.live, nodes.topology.localities) == (ids(1, 2, 3), on(hosts))
+        assert review.is_needed is is_needed
     assert review.shared_hosts() == ()
 
 
@@ -62,3 +63,16 @@ def test_a_set_of_voters_is_judged_once_as_long_as_the_nodes_are_the_same(
     review.begin(ids(1, 2, 3), on("abbc"))
     review.can_improve(RangeId(1), ids(1, 2, 3))
     assert judged == [ids(1, 2, 3)] * 2
+
+
+def test_of_many_sets_of_voters_some_are_left_to_the_next_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placement, "JUDGED_PER_LOOK_MAX", 1)
+    review = PlacementReview()
+    found = []
+    for _ in range(2):
+        review.begin(ids(1, 2, 3, 4, 5), on("aabbc"))
+        voters = (ids(1, 2, 3), ids(1, 3, 4))
+        found.append([review.can_improve(RangeId(7), each) for each in voters])
+    assert found == [[True, False], [True, True]]
