@@ -9,6 +9,7 @@ Invariants
     - After the faults stop, all pending calls must end within `recovery_bound_s`, and the cluster
       must recover (recovery.py). Some nodes are not there then, as many as every group can do
       without; they return afterwards.
+    - Of the clients of a round, what is left behind it are counts: no history, and no key.
 Source
     FoundationDB's and TigerBeetle's simulators; the liveness phase is the VOPR's.
 """
@@ -48,6 +49,10 @@ LINKS = {
 }
 DEADLINES_S = (1.0, 3.0, 10.0)
 """What clients wait for an answer; the short ones make outcomes unknown."""
+REMOVED_AT_ONCE = 1_000
+"""How many keys of an earlier round one transaction removes."""
+LIMIT_S = 10_000.0
+"""A run is stuck if it takes so much longer than its clients are to work."""
 RETRY_S = 0.2
 """How long to wait before a client that could not reach the cluster tries again."""
 SYNC_DELAYS_S = (0.0, 0.000_3, 0.003, 0.02)
@@ -128,6 +133,7 @@ class Run:
             trace=trace,
         )
         self.problems: list[str] = []
+        self._outcomes: Counter[str] = Counter()
         self._groups: list[_Clients] = []
         self._clients_started = 0
         self._is_over = False
@@ -148,18 +154,47 @@ class Run:
             target = SimulatedTarget(cluster, admin)
             for key in spec.splits:
                 await admin.admin.split(key.encode())
-            await self._work(admin, target)
-            await self._recover(target)
-            await self._judge(admin)
+            for number in range(spec.rounds):
+                if number:
+                    await self._forget_round(admin)
+                await self._work(admin, target, self._workloads(number))
+                await self._recover(target)
+                await self._judge(admin)
+                if self.problems:
+                    break
         with self._noted("at the end"):
             await cluster.stop()
         return self._result(target)
 
     # -- the phases ------------------------------------------------------------------------------
 
-    async def _work(self, admin: Database, target: SimulatedTarget) -> None:
+    def _workloads(self, number: int) -> list[Workload]:
+        """Return the workloads of a round: of several, each has keys of its own."""
+        if self.spec.rounds == 1:
+            return list(self.spec.workload)
+        return [
+            msgspec.structs.replace(workload, space=f"{workload.key()}.{number:04}")
+            for workload in self.spec.workload
+        ]
+
+    async def _forget_round(self, admin: Database) -> None:
+        """Keep nothing of the round before: no history, no garbage, no keys."""
+        for clients in self._groups:
+            prefix = clients.workload.key("").encode()
+            while keys := [
+                key async for key, _ in admin.scan(prefix=prefix, limit=REMOVED_AT_ONCE)
+            ]:
+                await admin.delete_range(keys[0], keys[-1] + b"\0")
+        self._groups.clear()
+        self.cluster.mortals.clear()
+        gc.collect()
+        self._is_over = False
+
+    async def _work(
+        self, admin: Database, target: SimulatedTarget, workloads: list[Workload]
+    ) -> None:
         async with contextlib.AsyncExitStack() as connections:
-            for workload in self.spec.workload:
+            for workload in workloads:
                 history = TracedHistory(self.loop.time, self.trace, workload.name)
                 clients = _Clients(workload, history)
                 self._groups.append(clients)
@@ -315,6 +350,7 @@ class Run:
             for verdict in clients.verdicts:
                 if not verdict.ok:
                     self.problems.append(str(verdict))
+            self._outcomes.update(operation.outcome for operation in clients.history)
 
     def marks(self) -> tuple[trace_page.Mark, ...]:
         """Return the anomalies found, for the page of the trace."""
@@ -338,17 +374,13 @@ class Run:
             self.problems.append(f"{when}: {error}")
 
     def _result(self, target: SimulatedTarget) -> RunResult:
-        outcomes: Counter[str] = Counter()
-        for clients in self._groups:
-            for operation in clients.history:
-                outcomes[operation.outcome] += 1
         return RunResult(
             spec=self.spec.name,
             seed=self.seed,
             problems=tuple(self.problems),
             verdicts=tuple(v for clients in self._groups for v in clients.verdicts),
-            operations=sum(outcomes.values()),
-            outcomes=dict(sorted(outcomes.items())),
+            operations=sum(self._outcomes.values()),
+            outcomes=dict(sorted(self._outcomes.items())),
             faults=dict(sorted(target.faults.items())),
             drawn=self.drawn,
             virtual_s=self.loop.time(),
@@ -377,7 +409,8 @@ def run(spec: Spec, seed: int, page: Path | None = None) -> RunResult:
 
 def _run(spec: Spec, seed: int, page: Path | None) -> RunResult:
     trace = Trace(keep=page is not None)
-    loop = VirtualLoop(limit_s=10_000, scheduling=random.Random(f"scheduling/{seed}"))
+    limit_s = LIMIT_S + 2 * spec.rounds * spec.seconds
+    loop = VirtualLoop(limit_s=limit_s, scheduling=random.Random(f"scheduling/{seed}"))
     started: list[Run] = []
 
     async def main() -> RunResult:

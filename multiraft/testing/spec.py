@@ -39,6 +39,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     there are hosts enough."""
     seconds: float = 10.0
     """How long clients work under faults; what follows is healed and judged."""
+    rounds: int = 1
+    """How often that happens, in one cluster, with keys that are removed after each round."""
     splits: tuple[str, ...] = ()
     """Where ranges begin from the start."""
     link: str = "lan"

@@ -5,14 +5,18 @@ import gc
 import os
 import subprocess
 import sys
+from typing import Any
 
 import msgspec
 import pytest
 
+from multiraft.client.database import Database
 from multiraft.ranges.commands import writes
 from multiraft.sim.loop import VirtualLoop
 from multiraft.testing import runner, spec
+from multiraft.testing.checkers import Anomaly, Verdict
 from multiraft.testing.faults import AnyFault
+from multiraft.testing.history import History
 from multiraft.testing.recovery import Recovery
 from multiraft.testing.spec import Spec
 from multiraft.testing.workloads import AnyWorkload, ClientRun
@@ -92,8 +96,42 @@ def _kinds() -> tuple[type, ...]:
 
 
 CALM = Spec(name="calm", about="Nothing goes wrong.", workload=SMALL.workload, seconds=1.0)
+REGISTER = (RegisterWorkload(),)
 FAR = 40
 """Entries."""
+
+
+def test_a_round_leaves_no_key_and_no_call_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[tuple[list[str], int]] = []
+    check = RegisterWorkload.check
+
+    def noted(self: RegisterWorkload, history: History) -> tuple[Verdict, ...]:
+        judged.append((list(dict.fromkeys(o.key.split("/")[0] for o in history)), len(history)))
+        return check(self, history)
+
+    stored: list[set[bytes]] = []
+    work = runner.Run._work
+
+    async def looking(self: runner.Run, admin: Database, *others: Any) -> None:  # noqa: ANN401
+        stored.append({key async for key, _ in admin.scan()})
+        await work(self, admin, *others)
+
+    monkeypatch.setattr(RegisterWorkload, "check", noted)
+    monkeypatch.setattr(runner.Run, "_work", looking)
+    result = runner.run(msgspec.structs.replace(CALM, workload=REGISTER, rounds=3), 1)
+    assert result.ok, result.problems
+    assert stored == [set(), set(), set()]
+    assert [spaces for spaces, _ in judged] == [[f"register.000{n}"] for n in range(3)]
+    assert result.operations == sum(calls for _, calls in judged) > 0
+    assert result.faults == {"lost": 3}
+
+
+def test_a_round_in_which_something_was_wrong_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = Verdict("register", 1, (Anomaly("nonlinearizable", "told"),))
+    monkeypatch.setattr(RegisterWorkload, "check", lambda *_: (wrong,))
+    result = runner.run(msgspec.structs.replace(CALM, workload=REGISTER, rounds=3), 1)
+    assert result.problems == (str(wrong),)
+    assert result.faults == {"lost": 1}
 
 
 def test_a_seed_that_starts_with_no_fault_still_ends() -> None:
