@@ -444,6 +444,8 @@ async def start_node(settings: NodeSettings) -> Node:
         transport = TcpTransport(_that_fits_open_files(config.net), _report)
         if me is not None:
             await joining.check_same_cluster(transport, settings.join, me)
+            known = bootstrap.read_nodes(engine)
+            await joining.check_moved(transport, known, me, settings.told)
         elif settings.join:
             request = registry.Join(settings.told, settings.locality or ())
             me = await joining.join(engine, transport, settings.join, request)

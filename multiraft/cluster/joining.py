@@ -3,7 +3,8 @@
 Purpose
     A new store asks the nodes it was told of, one after the other, to let it in, and makes the ID
     that it is given durable before it says anything under it. A store that has an identity keeps
-    it, whatever it is told; it only makes sure that it was told of nodes of its own cluster.
+    it, whatever it is told; it only makes sure that it was told of nodes of its own cluster, and
+    that nobody runs a copy of it.
 Invariants
     - An ID that was given is written down and synced before this returns (rule A7). If the process
       dies before, the ID is lost and the next attempt gets another.
@@ -78,6 +79,34 @@ async def check_same_cluster(transport: Transport, members: Sequence[str], me: I
             continue
         connection.close("only looked who is there")
         return
+
+
+async def check_moved(
+    transport: Transport, nodes: Sequence[NodeAddress], me: Identity, listen: str
+) -> None:
+    """Make sure that the store of `me` does not run where it was reached last; `nodes` tell where.
+
+    Otherwise this is a copy of its directory, and the other nodes would take it for the original
+    from now on. Raises WrongClusterError.
+    """
+    hello = Hello(
+        PROTOCOL_VERSION,
+        ConnectionClass.REQUESTS,
+        me.cluster_id,
+        target_node_id=me.node_id,
+    )
+    for node in nodes:
+        if node.node_id != me.node_id or node.address == listen:
+            continue
+        try:
+            connection = await transport.connect(node.address, hello, lambda _: _Closing())
+        except errors.MultiraftError:
+            continue  # Nobody is there, or somebody else: the store has moved.
+        connection.close("only looked who is there")
+        raise errors.WrongClusterError(
+            f"n{me.node_id} of cluster {me.cluster_id} runs already, at {node.address}: was the "
+            "directory copied? Stop that one first, or join as a new node with an empty directory"
+        )
 
 
 async def _ask(transport: Transport, address: str, request: Join) -> Joined:

@@ -1,6 +1,7 @@
 """Nodes that cannot start as they were told: one line says what is wrong, with which value."""
 
 import asyncio
+import shutil
 import socket
 from pathlib import Path
 
@@ -148,6 +149,48 @@ def test_a_start_that_was_killed_half_way_can_be_repeated(tmp_path: Path) -> Non
             await node.kill()
         await node.start()
         await node.stop()
+
+    processes.run(main())
+
+
+def test_a_copy_of_a_directory_does_not_start_beside_the_original(tmp_path: Path) -> None:
+    """Others would send to the copy's address what is meant for the original (rule A7)."""
+
+    async def main() -> None:
+        async with processes.running(tmp_path / "a") as ours, processes.connect(ours) as db:
+            await db.put(b"k", b"v")
+            original = ours.nodes[0]
+            await ours.kill_node(original)
+            copy = tmp_path / "copy"
+            shutil.copytree(original.directory, copy)
+            await ours.start_node(original)
+            told = ("start", "--data", str(copy), "--listen", free_address())
+            failure = await asyncio.to_thread(failure_of, *told)
+            assert (failure.status, failure.error["code"]) == (
+                ExitCode.STARTUP,
+                errors.WrongClusterError.code,
+            )
+            assert original.address in failure.error["problem"]
+            for node in ours.nodes:
+                async with multiraft.connect(node.address) as through:
+                    assert await through.get(b"k") == b"v"
+                    assert {each.address for each in await through.admin.nodes()} == {
+                        each.address for each in ours.nodes
+                    }
+
+    processes.run(main())
+
+
+def test_a_node_may_move_to_another_address(tmp_path: Path) -> None:
+    async def main() -> None:
+        for value in (b"1", b"2"):
+            node = node_at(tmp_path / "n1", free_address())
+            await node.start()
+            async with multiraft.connect(node.address) as db:
+                before = await db.get(b"k")
+                assert before == (None if value == b"1" else b"1")
+                await db.put(b"k", value)
+            await node.stop()
 
     processes.run(main())
 
