@@ -76,6 +76,12 @@ def test_nothing_that_is_divided_by_or_waited_for_may_be_zero() -> None:
     assert possible == config._MAY_BE_ZERO
 
 
+def test_a_number_must_be_one() -> None:
+    impossible = config.Config(ranges=config.RangesConfig(gc_ttl_s=float("nan")))
+    with pytest.raises(errors.ConfigError, match=r"\[ranges\] gc_ttl_s is nan"):
+        config.check(impossible)
+
+
 def test_a_frame_must_not_be_longer_than_its_header_can_say() -> None:
     config.check(config_with("net", "frame_bytes_max", (1 << 32) - 1))
     with pytest.raises(errors.ConfigError, match="must be at most 4294967295"):

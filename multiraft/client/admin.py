@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from multiraft import errors
-from multiraft.client import batch, contention
+from multiraft.client import arguments, batch, contention
 from multiraft.client.batch import Builder
 from multiraft.client.connections import Peer
 from multiraft.client.contention import RangeLocksInfo, TransactionInfo
@@ -146,6 +146,7 @@ class Admin:
         self, range_id: RangeId, target: NodeId, *, deadline_s: float | None = None
     ) -> RangeDescriptor:
         """Hand the leadership of a range to the replica on `target`; return once it has left."""
+        arguments.check_id("target", target)
         descriptor = await self.find(range_id)
         return (await self._change(AdminTransfer(target), descriptor.start, deadline_s))[0]
 
@@ -162,6 +163,8 @@ class Admin:
         it was before. RangeChangedError only if that goes on for all of `deadline_s`.
         """
         ends = self._router.now() + deadline_s
+        for voter in voters:
+            arguments.check_id("a voter", voter)
         descriptor = await self.find(range_id)
         generation = descriptor.generation
         while True:
@@ -183,6 +186,7 @@ class Admin:
 
     async def replica_status(self, range_id: RangeId, node_id: NodeId) -> dict[str, Any] | None:
         """Return what the replica on one node reports of itself; None if it does not answer."""
+        arguments.check_id("range_id", range_id)
         try:
             return await self._ask(node_id, range_id, RangeStatus())
         except errors.MultiraftError:

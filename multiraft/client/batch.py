@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from multiraft import config, errors
-from multiraft.model import encoding, keys
+from multiraft.client import arguments
+from multiraft.model import keys
 from multiraft.model.requests import (
     ConditionalPut,
     ConditionalPutResult,
@@ -103,7 +104,7 @@ class Builder:
 
     def increment(self, key: bytes, delta: int) -> Increment:
         """Return the operation that adds `delta` to the counter at `key`."""
-        check_int64("delta", delta)
+        arguments.check_int64("delta", delta)
         return Increment(self.key(key), delta)
 
     def _expected(self, expected: Expected) -> bytes | None:
@@ -225,27 +226,6 @@ def check_bytes(size: int, limits: config.LimitsConfig) -> None:
     """Raise BatchTooLargeError if a batch has too many bytes."""
     if size > limits.batch_bytes_max:
         raise errors.BatchTooLargeError(what="bytes", size=size, limit=limits.batch_bytes_max)
-
-
-def check_int64(what: str, given: int) -> None:
-    """Raise RequestError for what no request can carry as a number."""
-    check_int(what, given)
-    if not encoding.COUNTER_MIN <= given <= encoding.COUNTER_MAX:
-        raise errors.RequestError(f"{what} {given} does not fit in 64 signed bits")
-
-
-def check_int(what: str, given: int) -> None:
-    """Raise RequestError for anything but an int, True and False included."""
-    if type(given) is not int:
-        raise errors.RequestError(f"{what} must be an int, not {type(given).__name__}")
-
-
-def check_limit(limit: int | None) -> None:
-    """Raise RequestError if a scan cannot have this limit."""
-    if limit is not None:
-        check_int("limit", limit)
-        if limit < 0:
-            raise errors.RequestError(f"limit is {limit}, but must be 0 or more")
 
 
 def _not_bytes(what: str, given: object) -> errors.RequestError:

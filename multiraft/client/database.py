@@ -85,6 +85,8 @@ def connect(
     made = settings or config.Config()
     client, net = made.client, made.net
     if deadline_s is not None:
+        if not deadline_s > 0:
+            raise errors.ConfigError(f"deadline_s is {deadline_s}, but must be above 0")
         client = msgspec.structs.replace(client, deadline_s=deadline_s)
     if tls_ca_file or tls_certificate_file or tls_key_file:
         net = msgspec.structs.replace(

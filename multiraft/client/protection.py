@@ -13,7 +13,7 @@ import asyncio
 from types import TracebackType
 
 from multiraft import errors, runtime
-from multiraft.client import batch
+from multiraft.client import arguments, batch
 from multiraft.client.router import Router
 from multiraft.ids import Timestamp
 from multiraft.model import keys
@@ -29,6 +29,8 @@ class Keeper:
     __slots__ = ("_id", "_is_asked", "_owner", "_router", "_task", "_timer", "timestamp")
 
     def __init__(self, router: Router, timestamp: Timestamp, owner: str) -> None:
+        arguments.check_text("owner", owner)
+        arguments.check_timestamp("timestamp", timestamp)
         self._router = router
         self._id = router.rng.unique_id()
         self._owner = owner

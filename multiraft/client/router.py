@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import msgspec
 
 from multiraft import config, errors, runtime
-from multiraft.client import calls, routing
+from multiraft.client import arguments, calls, routing
 from multiraft.client.addressing import Addressing
 from multiraft.client.calls import Call, Part
 from multiraft.client.cluster_clock import ClusterClock
@@ -166,6 +166,8 @@ class Router:
             raise errors.StoppedError(what="the client")
         if deadline_s is None:
             deadline_s = self.settings.deadline_s
+        else:
+            arguments.check_deadline(deadline_s)
         now = self._monotonic()
         call = Call(
             self,

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from multiraft import config, errors
-from multiraft.client import batch
+from multiraft.client import arguments, batch
 from multiraft.client.batch import Builder
 from multiraft.client.calls import Call
 from multiraft.client.protection import Keeper
@@ -101,7 +101,7 @@ def span_cursor(
     Raises InvalidSpanError, and RequestError for a limit that is none.
     """
     first, last = builder.span(start, end, prefix)
-    batch.check_limit(limit)
+    arguments.check_limit(limit)
     return Cursor(first, last, reverse=reverse, limit=limit, limits=limits)
 
 

@@ -16,7 +16,7 @@ from contextlib import aclosing
 from types import TracebackType
 
 from multiraft import config, errors
-from multiraft.client import batch, many, moment, scan
+from multiraft.client import arguments, batch, many, moment, scan
 from multiraft.client.batch import Answer, Builder
 from multiraft.client.moment import Moment
 from multiraft.client.protection import Keeper
@@ -43,6 +43,7 @@ class Snapshot:
         at: Moment | None,
         owner: str,
     ) -> None:
+        arguments.check_text("owner", owner)
         self._router = router
         self._builder = builder
         self._settings = settings

@@ -15,7 +15,8 @@ Invariants
 import asyncio
 
 from multiraft import errors
-from multiraft.client.batch import Builder, check_int64
+from multiraft.client import arguments
+from multiraft.client.batch import Builder
 from multiraft.client.transaction import commit, ending
 from multiraft.client.transaction.attempt import Attempt
 from multiraft.client.transaction.coordinator import Coordinator
@@ -48,9 +49,11 @@ class Retries:
     ) -> None:
         self._coordinator = coordinator
         self._builder = builder
-        check_int64("priority", priority)
+        arguments.check_int64("priority", priority)
         if deadline_s is None:
             deadline_s = coordinator.settings.deadline_s
+        else:
+            arguments.check_deadline(deadline_s)
         self._priority = priority
         self._deadline_s = deadline_s
         self._deadline = coordinator.deadline(deadline_s)

@@ -26,7 +26,8 @@ from contextlib import aclosing
 from types import TracebackType
 
 from multiraft import errors
-from multiraft.client.batch import ANY, Builder, Expected, check_limit
+from multiraft.client import arguments
+from multiraft.client.batch import ANY, Builder, Expected
 from multiraft.client.scan import Row
 from multiraft.client.transaction import commit, ending, reading, scanning
 from multiraft.client.transaction.attempt import Attempt
@@ -189,7 +190,7 @@ class Transaction:
     ) -> AsyncGenerator[list[Row], None]:
         """Like `scan`, but yield lists of rows as they arrive."""
         first, last = self._builder.span(start, end, prefix)
-        check_limit(limit)
+        arguments.check_limit(limit)
         pages = scanning.pages(
             self._attempt, first, last, reverse=reverse, limit=limit, for_update=for_update
         )
