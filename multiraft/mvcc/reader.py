@@ -4,8 +4,8 @@ Purpose
     Functions of this package take a `Reader` and need not know which of the two it is. An engine
     shows the newest state at each call; a view shows one state for as long as it is kept.
 Invariants
-    - A reader has at most one scan in progress (a view can do no more), and never calls `first`
-      during it.
+    - A reader has at most one scan in progress (a view can do no more), and gives it up when it
+      calls `first`.
 """
 
 from collections.abc import Iterator
@@ -35,6 +35,10 @@ class Reader(Protocol):
         """Yield physical keys and values of `[start, end)` in order, as of this call."""
         ...
 
+    def scan_unchecked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Do the same at less cost, as Engine.scan_unchecked: neither end is certain."""
+        ...
+
 
 class EngineReader:
     """The newest state of an engine."""
@@ -59,6 +63,10 @@ class EngineReader:
         """See Reader."""
         return self._engine.scan(start, end, self._family, reverse=reverse)
 
+    def scan_unchecked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See Reader."""
+        return self._engine.scan_unchecked(start, end, self._family)
+
 
 class ViewReader:
     """A view; `family` is the `data` of the engine that it was taken of."""
@@ -82,3 +90,7 @@ class ViewReader:
     ) -> Iterator[tuple[bytes, bytes]]:
         """See Reader."""
         return self._view.scan(start, end, self._family, reverse=reverse)
+
+    def scan_unchecked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See Reader."""
+        return self._view.scan(start, end, self._family)

@@ -194,24 +194,30 @@ def scan(
     no limit.
     """
     lower, upper = layout.span(layout.VERSION, start, end)
-    looked_at = _descending if reverse else _ascending
-    rows: list[bytes] = []
-    append = rows.append
-    keys_left = limit_keys or -1
-    bytes_left = limit_bytes or hlc.MAX
-    passes_left = limit_passed or -1
-    for escaped, value in looked_at(reader, lower, upper, _inverted(timestamp)):
-        key = escaped.replace(b"\x00\xff", b"\x00") if 0 in escaped else escaped
-        if value is None:
-            passes_left -= 1
-        else:
-            append(key)
-            append(value)
-            keys_left -= 1
-            bytes_left -= len(key) + len(value)
-        if keys_left == 0 or bytes_left <= 0 or passes_left == 0:
-            return ScanPage(tuple(rows), _resume(key, start, end, reverse=reverse))
-    return ScanPage(tuple(rows), None)
+    limits = _Limits(limit_keys or hlc.MAX, limit_bytes or hlc.MAX, limit_passed or hlc.MAX)
+    look = _descending if reverse else _ascending
+    rows, last = look(reader, lower, upper, _inverted(timestamp), limits)
+    if 0 in b"".join(rows[0::2]):
+        rows[0::2] = [_unescaped(key) for key in rows[0::2]]
+    if last is None:
+        return ScanPage(tuple(rows), None)
+    return ScanPage(tuple(rows), _resume(_unescaped(last), start, end, reverse=reverse))
+
+
+class _Limits(NamedTuple):
+    """What ends a page, see `scan`."""
+
+    keys: int
+    bytes: int
+    passed: int
+
+
+_Found = tuple[list[bytes], bytes | None]
+"""Escaped keys and their values, in turn; and the escaped key at which limits ended the page."""
+
+
+def _unescaped(key: bytes) -> bytes:
+    return key.replace(b"\x00\xff", b"\x00")
 
 
 def _resume(last: bytes, start: bytes, end: bytes, *, reverse: bool) -> bytes | None:
@@ -222,45 +228,91 @@ def _resume(last: bytes, start: bytes, end: bytes, *, reverse: bool) -> bytes | 
 
 
 def _ascending(
-    reader: Reader, lower: bytes, upper: bytes, suffix: bytes
-) -> Iterator[tuple[bytes, bytes | None]]:
-    """Yield escaped keys in order, each with the value seen at the inverted timestamp `suffix`.
+    reader: Reader, lower: bytes, upper: bytes, suffix: bytes, limits: _Limits
+) -> _Found:
+    """Return what is seen at the inverted timestamp `suffix`, up to the limits.
 
-    The value is None for a removed key; what began to exist later may be left out.
+    One loop does it all, over what the reader does not check: calls and generators for each row
+    would cost as much again.
     """
+    rows: list[bytes] = []
+    append = rows.append
+    keys_left, bytes_left, passes_left = limits
     decided: bytes | None = None
+    physical = lower
+    pairs = reader.scan_unchecked(lower, upper)
+    is_checked = False
     while True:
         unseen = 0
-        for physical, stored in reader.scan(lower, upper):
+        for physical, stored in pairs:
+            if physical >= upper:
+                return rows, None
             escaped = physical[1:_TERMINATED]
             if escaped == decided or physical[_SUFFIX:] < suffix:
                 unseen += 1
                 if unseen < SEEK_AFTER:
                     continue
-                break
-            unseen = 0
-            kind = stored[0]
-            if kind == VALUE:
-                decided = escaped
-                yield escaped, stored[HEADER_BYTES:]
-            elif kind & KIND_MASK != OUTCOME:
-                decided = escaped
-                yield escaped, _value(stored)
-        else:
-            return
-        prefix = physical[:_SUFFIX]
-        lower = prefix + _PAST_ALL_VERSIONS
-        if escaped != decided:
+                if escaped == decided:
+                    break
+                value = _seek_value(reader, physical[:_SUFFIX], suffix)
+            else:
+                unseen = 0
+                kind = stored[0]
+                if kind == VALUE:
+                    value = stored[HEADER_BYTES:]
+                elif kind & KIND_MASK != OUTCOME:
+                    value = _value(stored)
+                else:
+                    continue
             decided = escaped
-            yield escaped, _seek_value(reader, prefix, suffix)
+            if value is None:
+                passes_left -= 1
+            else:
+                append(escaped)
+                append(value)
+                keys_left -= 1
+                bytes_left -= len(escaped) + len(value)
+            if keys_left == 0 or bytes_left <= 0 or passes_left == 0:
+                return rows, escaped
+            if unseen:  # So many that the value was sought: past the rest.
+                break
+        else:
+            if is_checked:
+                return rows, None
+            # The end, or damage. To look at the last version again changes nothing.
+            pairs = reader.scan(physical, upper)
+            is_checked = True
+            continue
+        physical = physical[:_SUFFIX] + _PAST_ALL_VERSIONS
+        pairs = reader.scan_unchecked(physical, upper)
+        is_checked = False
 
 
 def _descending(
+    reader: Reader, lower: bytes, upper: bytes, suffix: bytes, limits: _Limits
+) -> _Found:
+    """As _ascending, from the last key to the first."""
+    rows: list[bytes] = []
+    keys_left, bytes_left, passes_left = limits
+    for escaped, value in _values_descending(reader, lower, upper, suffix):
+        if value is None:
+            passes_left -= 1
+        else:
+            rows += escaped, value
+            keys_left -= 1
+            bytes_left -= len(escaped) + len(value)
+        if keys_left == 0 or bytes_left <= 0 or passes_left == 0:
+            return rows, escaped
+    return rows, None
+
+
+def _values_descending(
     reader: Reader, lower: bytes, upper: bytes, suffix: bytes
 ) -> Iterator[tuple[bytes, bytes | None]]:
-    """As _ascending, from the last key to the first.
+    """Yield escaped keys from the last to the first, each with the value that is seen.
 
-    Versions of a key come oldest first, so the last one that fits is the one that is seen.
+    The value is None for a removed key; what began to exist later may be left out. Versions of a
+    key come oldest first, so the last one that fits is the one that is seen.
     """
     while True:
         current: bytes | None = None

@@ -114,6 +114,16 @@ class Engine(Protocol):
         """Yield the newest keys and values as of this call; otherwise as View.scan."""
         ...
 
+    def scan_unchecked(
+        self, start: bytes, end: bytes, family: Family
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Do as `scan` for less, with two things left to the caller.
+
+        What lies at or behind `end` may follow. And it may end early, on damage and without a word:
+        who gets to its end goes on with `scan` from the last key, before anything is written.
+        """
+        ...
+
     def view(self) -> View:
         """Return a consistent view of both families."""
         ...

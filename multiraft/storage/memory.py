@@ -15,6 +15,7 @@ Source
 """
 
 import asyncio
+import contextlib
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from multiraft.storage.engine import Family
 from multiraft.storage.syncer import Done, Syncer
 
 _SCAN_CHUNK_KEYS = 64
+_BEHIND_ALL_KEYS = b"\xff" * 32
 _UNLIMITED_BYTES = 1 << 50
 
 _Undo = list[tuple["_Map", bytes, bytes | None]]
@@ -132,6 +134,12 @@ class MemoryEngine:
         if self._error is not None:
             raise self._error
         return _scan(family, family.overlay(), start, end, reverse=reverse)
+
+    def scan_unchecked(
+        self, start: bytes, end: bytes, family: Family
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As Engine.scan_unchecked: goes on to the last key, or to damage, as RocksDB does."""
+        return _until_damage(self.scan(start, _BEHIND_ALL_KEYS, family))
 
     def view(self) -> "MemoryView":
         """As Engine.view."""
@@ -354,6 +362,11 @@ class _Map:
             return old
         value: bytes | None = self.newest.get(key)
         return value
+
+
+def _until_damage(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    with contextlib.suppress(errors.CorruptionError):
+        yield from rows
 
 
 def _scan(

@@ -3,10 +3,11 @@
 Purpose
     Implements storage/engine.py on a directory. Only the modules rocks*.py import rocksdict.
 Invariants
-    - Reads of several keys go through rocks_view.py, never through `items()`, `keys()`, `values()`
-      or a `Snapshot`: the first three end silently on damage, the last shows the newest data. Nor
-      are bounds given to RocksDB: the lower one does not work through the binding, and the upper
-      one keeps a pointer into memory that Python frees.
+    - Reads of several keys go through rocks_view.py, not through `items()`, `keys()`, `values()`
+      or a `Snapshot`: the first three end silently on damage, the last shows the newest data. Only
+      `scan_unchecked` is `items()`, and leaves its end to the caller. Nor are bounds given to
+      RocksDB: the lower one does not work through the binding, and the upper one keeps a pointer
+      into memory that Python frees.
     - The first error of any call is final. RocksDB may well sync again after a failed write, but
       what that sync says about the write is nothing (safety rule S15).
     - A sync never happens inside `write`, which would hold the interpreter lock for its length.
@@ -172,6 +173,16 @@ class RocksEngine:
     ) -> Iterator[tuple[bytes, bytes]]:
         """As Engine.scan: the iterator is made here, so what is written later is not seen."""
         return self._cursor(family).scan(start, end, reverse=reverse)
+
+    def scan_unchecked(
+        self, start: bytes, end: bytes, family: Family
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As Engine.scan_unchecked: the loop of the binding, with one call for a row."""
+        try:
+            rows: Iterator[tuple[bytes, bytes]] = self._families[family].items(from_key=start)
+        except Exception as error:
+            raise self._fail(error) from error
+        return rows
 
     def view(self) -> "RocksView":
         """As Engine.view: one iterator per family, made with no write in between."""

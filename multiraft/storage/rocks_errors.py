@@ -26,10 +26,10 @@ class Refusal:
     def __getitem__(self, family: Family) -> "Refusal":
         return self
 
-    def _refuse(self, *_: object) -> None:
+    def _refuse(self, *_: object, **__: object) -> None:
         raise anew(self._error)
 
-    get = iter = write = seek = seek_for_prev = next = prev = key = value = status = _refuse
+    get = iter = items = write = seek = seek_for_prev = next = prev = key = value = status = _refuse
 
 
 def is_lock_error(text: str) -> bool:

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -200,6 +201,56 @@ class CountingReader:
         for pair in self._reader.scan(start, end, reverse=reverse):
             self.looked_at += 1
             yield pair
+
+    def scan_unchecked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self.scan(start, end)
+
+
+class UncheckedReader(EngineReader):
+    """Lets its unchecked scans end after so many rows, or go on behind their span."""
+
+    def __init__(self, engine: Engine, rows_max: int) -> None:
+        super().__init__(engine)
+        self._rows_max = rows_max
+
+    def scan_unchecked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return itertools.islice(self.scan(start, b"\xff" * 20), self._rows_max)
+
+
+@one_engine_for_all
+@given(
+    histories(),
+    st.integers(0, 20),
+    some_bounds,
+    some_bounds,
+    timestamps,
+    st.integers(0, 3),
+    st.integers(0, 60),
+)
+def test_unchecked_ends_change_nothing(
+    engine: Engine,
+    model: Model,
+    rows_max: int,
+    start: bytes,
+    end: bytes,
+    timestamp: int,
+    limit_keys: int,
+    limit_bytes: int,
+) -> None:
+    start, end = sorted((start, end))
+    model.store(engine)
+    checked, unchecked = (
+        reads.scan(
+            reader,
+            start,
+            end,
+            Timestamp(timestamp),
+            limit_keys=limit_keys,
+            limit_bytes=limit_bytes,
+        )
+        for reader in (UncheckedReader(engine, 0), UncheckedReader(engine, rows_max))
+    )
+    assert unchecked == checked
 
 
 @pytest.mark.parametrize("timestamp", [10, 15_005, 30_000])

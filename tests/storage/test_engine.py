@@ -136,6 +136,12 @@ def test_scan_holds_its_bounds_in_both_directions(engine: Engine) -> None:
         assert list(engine.scan(start, end, engine.data, reverse=True)) == expected[::-1]
 
 
+def test_unchecked_scan_gives_all_of_the_span_first(engine: Engine) -> None:
+    rows = fill(engine, 10)
+    found = list(engine.scan_unchecked(b"k00003", b"k00006", engine.data))
+    assert found[:3] == rows[3:6]
+
+
 def test_reverse_scan_from_beyond_the_last_key_begins_at_it(engine: Engine) -> None:
     rows = fill(engine, 3)
     assert next(engine.scan(b"", EVERYTHING_END, engine.data, reverse=True)) == rows[-1]
@@ -225,6 +231,7 @@ def test_closed_engine_refuses_everything(engine: Engine) -> None:
         lambda: engine.get(b"k", family),
         lambda: engine.first(b"", b"k", family),
         lambda: engine.scan(b"", b"k", family),
+        lambda: engine.scan_unchecked(b"", b"k", family),
         engine.view,
     ):
         with pytest.raises(errors.StoppedError):

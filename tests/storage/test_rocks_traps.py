@@ -110,6 +110,18 @@ def test_damaged_block_ends_a_plain_iteration_silently(directory: Path) -> None:
     engine.close()
 
 
+def test_damaged_block_ends_an_unchecked_scan_silently_and_the_scan_behind_it_does_not(
+    directory: Path,
+) -> None:
+    damaged_table(directory)
+    engine = RocksEngine.open(directory, SMALL)
+    found = list(engine.scan_unchecked(b"", EVERYTHING_END, engine.data))
+    assert 0 < len(found) < 3_000
+    with pytest.raises(errors.CorruptionError, match=r"\.sst"):
+        list(engine.scan(found[-1][0], EVERYTHING_END, engine.data))
+    engine.close()
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_damaged_block_is_an_error_of_our_scans(directory: Path, *, reverse: bool) -> None:
     damaged_table(directory)
