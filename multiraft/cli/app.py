@@ -6,7 +6,9 @@ no command needs a handler of its own and no traceback reaches a user.
 
 import errno
 import importlib.metadata
+import os
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Annotated
@@ -108,6 +110,20 @@ def _options(
     context.obj = environment
 
 
+def _open_standard_files() -> None:
+    """Open whichever of the standard files the caller had closed, on nothing.
+
+    Otherwise the next file that is opened takes that place, perhaps one of the engine, and whatever
+    prints writes into it.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
 def version(context: typer.Context, json: JsonOption = False) -> None:
     """Print the version."""
     session = Session(context, json=json)
@@ -146,6 +162,7 @@ app.add_typer(sim.app, name="sim", rich_help_panel="Prove it")
 
 def main() -> None:
     """Run the command line; this is the entry point of the `multiraft` script."""
+    _open_standard_files()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A job in the background: Ctrl-C is meant for others, and waits until SIGTERM comes.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

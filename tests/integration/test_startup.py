@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,33 @@ def test_a_client_that_reaches_nobody_says_whom(tmp_path: Path) -> None:
     assert failure.status == ExitCode.UNAVAILABLE
     assert dead in failure.error["problem"]
     assert "--address" in failure.error["remedy"]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_node_runs_without_standard_files(tmp_path: Path, closed: str) -> None:
+    """What is printed must not go into a file of the engine that took such a place."""
+    address = free_address()
+    node = f"'{sys.executable}' -m multiraft start --data '{tmp_path}/n1' --listen {address}"
+    started = subprocess.Popen(["/bin/sh", "-c", f"exec {node} {closed}"])
+
+    async def use() -> None:
+        await processes.until_async(lambda: _answers(address), "the node serves")
+        async with multiraft.connect(address) as db:
+            await db.put(b"k", b"v")
+
+    try:
+        processes.run(use())
+    finally:
+        started.terminate()
+        assert started.wait(processes.PATIENCE_S) == 0
+
+
+async def _answers(address: str) -> bool:
+    try:
+        async with multiraft.connect(address):
+            return True
+    except errors.NodeUnavailableError:
+        return False
 
 
 def test_a_start_that_was_killed_half_way_can_be_repeated(tmp_path: Path) -> None:
