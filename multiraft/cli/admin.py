@@ -1,6 +1,7 @@
 """The commands that look after a cluster: status, ranges, split, transfer."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -117,15 +118,17 @@ def ranges(
 async def _show_ranges(session: Session, database: Database, interval_s: float | None) -> None:
     before, looked_at = await cluster_view.ranges(database), session.now()
     live = Live(console=session.out, auto_refresh=False, screen=False)
-    with live:
+    with live if session.out.is_terminal else contextlib.nullcontext():
         while True:
             await asyncio.sleep(_SAMPLE_S if interval_s is None else interval_s)
             views, now = await cluster_view.ranges(database), session.now()
             rates = cluster_view.requests_per_second(before, views, now - looked_at)
             if session.json:
                 session.write_json([_range_members(view, rates) for view in views])
-            else:
+            elif session.out.is_terminal:
                 live.update(_ranges_table(views, rates), refresh=True)
+            else:  # `Live` would write nothing before the end.
+                session.out.print(_ranges_table(views, rates))
             if interval_s is None:
                 return
             before, looked_at = views, now

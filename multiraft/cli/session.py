@@ -40,7 +40,10 @@ AddressOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")]
 HexOption = Annotated[bool, typer.Option("--hex", help="Keys and values are hexadecimal digits.")]
 TimeoutOption = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="Deadline of each request.")
+    float | None,
+    typer.Option(
+        "--timeout", min=0.001, metavar="SECONDS", help="Deadline of each request; default 10."
+    ),
 ]
 
 Connect = Callable[..., AbstractAsyncContextManager[Database]]

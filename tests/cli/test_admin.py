@@ -2,7 +2,7 @@ from multiraft.cli import admin, cluster_view
 from multiraft.cli.cluster_view import RangeView, ReplicaReport
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import keys, locality
-from multiraft.model.requests import NodeStatus
+from multiraft.model.requests import BatchRequest, NodeStatus, Scan
 from tests.cli.conftest import Terminal
 from tests.support.fake_cluster import EVALUATE, Plan
 
@@ -139,3 +139,25 @@ def test_sizes_are_shown_in_binary_units() -> None:
     assert admin.show_size(1_023) == "1,023 B"
     assert admin.show_size(1_536) == "1.5 KiB"
     assert admin.show_size(5 << 40) == "5.0 TiB"
+
+
+def test_ranges_watched_through_a_pipe_come_one_table_after_the_other(terminal: Terminal) -> None:
+    looks = 0
+
+    def fall_silent(_node_id: NodeId, request: BatchRequest) -> Plan:
+        nonlocal looks
+        looks += isinstance(request.operations[0], Scan)
+        return EVALUATE if looks <= 4 else Plan(drop_request=True)
+
+    terminal.cluster.intercept = fall_silent
+    outcome = terminal.run("ranges", "--watch", "--timeout", "2")
+    assert outcome.exit_code == 3
+    assert outcome.text.count("req/s") > 1
+    assert outcome.text.endswith("\n")
+
+
+def test_a_deadline_that_makes_no_sense_is_a_wrong_command_line(terminal: Terminal) -> None:
+    for timeout in ("0", "-1", "nan"):
+        outcome = terminal.run("get", "k", "--timeout", timeout)
+        assert (outcome.exit_code, terminal.cluster.requests) == (2, [])
+        assert "--timeout" in outcome.notes
