@@ -48,8 +48,9 @@ def status(
 def _show_status(session: Session, cluster: ClusterStatus) -> None:
     table = tables.table()
     table.padding = (0, 0)
-    for name in ("node", "address", "state"):
-        table.add_column(name, overflow="fold")
+    for name in ("node", "address"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("state")
     for name in ("ranges", "leads", "requests", "syncs", "memory", "free"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("support")

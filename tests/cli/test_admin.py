@@ -1,10 +1,12 @@
+import pytest
+
 from multiraft.cli import admin, cluster_view
 from multiraft.cli.cluster_view import RangeView, ReplicaReport
 from multiraft.ids import NodeId, RangeId
 from multiraft.model import keys, locality
 from multiraft.model.requests import BatchRequest, NodeStatus, Scan
 from tests.cli.conftest import Terminal
-from tests.support.fake_cluster import EVALUATE, Plan
+from tests.support.fake_cluster import EVALUATE, Plan, address_of
 
 N1, N2, N3 = NodeId(1), NodeId(2), NodeId(3)
 HEALTHY = {
@@ -161,3 +163,13 @@ def test_a_deadline_that_makes_no_sense_is_a_wrong_command_line(terminal: Termin
         outcome = terminal.run("get", "k", "--timeout", timeout)
         assert (outcome.exit_code, terminal.cluster.requests) == (2, [])
         assert "--timeout" in outcome.notes
+
+
+def test_addresses_are_whole_in_a_narrow_terminal(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    terminal.cluster.node_statuses[N1] = HEALTHY
+    text = terminal.run("status").text
+    for node_id in terminal.cluster.node_ids:
+        assert address_of(node_id, "c1") in text
