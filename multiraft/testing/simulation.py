@@ -96,6 +96,8 @@ def simulated(
     new cluster; `db` is a client of it. Other parameters are left to pytest, so fixtures and
     `parametrize` work. A failure carries the command that repeats it. Needs no plugin.
     """
+    if seeds < 1:
+        raise MisuseError(f"{seeds} seeds: a test that never runs cannot fail")
 
     def wrap(main: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
         signature = inspect.signature(main)
@@ -139,7 +141,10 @@ def _seeds(first: int, count: int) -> Iterator[int]:
     if alone is None:
         yield from range(first, first + count)
     else:
-        yield int(alone)
+        try:
+            yield int(alone)
+        except ValueError:
+            raise MisuseError(f"{SEED_VARIABLE} is {alone!r}, but must be a number") from None
 
 
 def _command(main: Callable[..., object]) -> str:

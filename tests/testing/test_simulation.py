@@ -145,6 +145,18 @@ def test_the_other_parameters_stay() -> None:
     assert not inspect.iscoroutinefunction(test)
 
 
+def test_a_test_without_seeds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MisuseError, match="0 seeds"):
+        simulated(seeds=0)
+
+    @simulated()
+    async def test(cluster: Cluster) -> None: ...
+
+    monkeypatch.setenv(SEED_VARIABLE, "first")
+    with pytest.raises(MisuseError, match=f"{SEED_VARIABLE} is 'first'"):
+        test()
+
+
 def test_what_cannot_be_simulated_is_refused() -> None:
     with pytest.raises(MisuseError, match="a parameter `cluster` or `db`"):
 
