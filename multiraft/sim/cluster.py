@@ -223,6 +223,7 @@ class Cluster(Inspection):
         member = self.members[number]
         self.invariants.promises.look_at_all(member)
         node, member.node = member.up, None
+        self.invariants.detach(number)
         self.snapshots_of_the_dead += node.store.snapshots.sent
         if member.process.is_frozen:
             self.network.rejoin(member.name)

@@ -29,6 +29,7 @@ from multiraft.raft import messages as raft
 from multiraft.raft.role import Role
 from multiraft.ranges.messages import GroupEnvelope
 from multiraft.ranges.replica import Replica
+from multiraft.ranges.store import Store
 from multiraft.sim import lease_watch, newest_watch
 from multiraft.sim.contents_watch import ContentsWatch
 from multiraft.sim.disk_watch import DiskWatch
@@ -58,6 +59,8 @@ class Invariants:
         self._now = now
         self._sample_at = now() + SAMPLE_INTERVAL_S
         self._facts: dict[RangeId, GroupFacts] = {}
+        self._stores: dict[int, Store] = {}
+        """Of the nodes that live: a node that is being stopped still writes and says things."""
         self._led: dict[tuple[int, RangeId], tuple[int, Term]] = {}
         self.reads = ReadWatch(self.report)
         self.disks = DiskWatch(self.facts, self.report, self.reads)
@@ -86,12 +89,12 @@ class Invariants:
         self.disks.watch(
             member.number,
             member.engine,
-            lambda: None if member.node is None else member.node.store,
+            lambda: self._stores.get(member.number),
         )
 
     def attach(self, member: Member, node: Node) -> None:
         """See every turn of a node that was just made, its snapshots, and what it answers."""
-        store = node.store
+        store = self._stores[member.number] = node.store
         inner_turn = store._turn
 
         next_dirty = store._next_dirty
@@ -117,6 +120,10 @@ class Invariants:
         newest_watch.watch(store, self.report)
         submit = self.reads.watch(member.name, partial(lease_watch.covers, store), store.submit)
         store.submit = submit  # type: ignore[method-assign,assignment]
+
+    def detach(self, number: int) -> None:
+        """The node has died: what is left of it counts for nothing."""
+        self._stores.pop(number, None)
 
     def hear(self, source: int, incarnation: int, _target: int, envelope: GroupEnvelope) -> None:
         """Take in a message that leaves a store; `incarnation` is its sender's."""

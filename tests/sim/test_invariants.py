@@ -12,6 +12,7 @@ from multiraft.model import keys
 from multiraft.raft import messages as raft
 from multiraft.raft.messages import Entry, EntryKind, Message
 from multiraft.raft.ready import HardState
+from multiraft.raft.role import Role
 from multiraft.ranges import state
 from multiraft.ranges.bootstrap import FIRST_RANGE_ID, USER_RANGE_ID
 from multiraft.ranges.messages import GroupEnvelope
@@ -404,3 +405,22 @@ async def test_a_descriptor_that_is_not_of_the_applied_index(
         leader.engine.write(batch)
         cluster.invariants.attach_disk(leader)
         assert ("with a descriptor of another index" in found(cluster)) is (written is other)
+
+
+@cluster_test()
+async def test_what_a_node_writes_while_it_is_being_stopped_is_seen(
+    cluster: Cluster, db: Database
+) -> None:
+    """Two nodes elect a leader while one of them takes its time to stop: nothing is wrong."""
+    leader = cluster.leader()
+    assert leader is not None
+    await cluster.crash(leader.number)
+    living = cluster.running()
+    stop = living[0].up.stop
+    replicas = [member.replica() for member in living]
+
+    async def stop_slowly(*, hand_over: bool = False) -> None:
+        await cluster.until(lambda: any(each.core.role is Role.LEADER for each in replicas))
+        await stop(hand_over=hand_over)
+
+    living[0].up.stop = stop_slowly  # type: ignore[method-assign]
