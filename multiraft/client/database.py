@@ -142,8 +142,12 @@ class Database:
         await self.close()
 
     async def open(self) -> None:
-        """Reach a node. Raises NodeUnavailableError, WrongClusterError or ProtocolError."""
-        assert self._opened is None, "a database is opened once"
+        """Reach a node. Raises NodeUnavailableError, WrongClusterError or ProtocolError.
+
+        May be repeated when it has failed. RequestError if the database is open, or was closed.
+        """
+        if self._opened is not None or self._is_closed:
+            raise errors.RequestError("a database is opened once: connect another time")
         router = Router(
             self._transport or TcpTransport(self._settings.net, _report),
             self._clock,
@@ -408,14 +412,19 @@ class Database:
     @property
     def _coordinator(self) -> Coordinator:
         if self._transactions is None or self._is_closed:
-            raise errors.StoppedError(what="the database")
+            raise self._not_open()
         return self._transactions
 
     @property
     def _router(self) -> Router:
         if self._opened is None or self._is_closed:
-            raise errors.StoppedError(what="the database")
+            raise self._not_open()
         return self._opened
+
+    def _not_open(self) -> errors.MultiraftError:
+        if self._is_closed:
+            return errors.StoppedError(what="the database")
+        return errors.RequestError("the database is not open: use `async with`, or await `open`")
 
     async def _conditional(self, operation: ConditionalPut, deadline_s: float | None) -> None:
         reply = await self._router.execute((operation,), deadline_s=deadline_s)

@@ -191,6 +191,36 @@ def test_an_address_that_refuses_to_talk_says_more_than_those_that_are_dead() ->
     virtual_loop.run(main)
 
 
+def test_a_database_is_opened_once_and_then_used_and_then_closed() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        cluster = FakeCluster(VirtualClock(loop))
+        database = connect(loop, FakeTransport(cluster), "c1-n1:7000")
+        for use in (database.get(b"k"), database.delete_range()):
+            with pytest.raises(errors.RequestError, match="not open"):
+                await use
+        await database.open()
+        with pytest.raises(errors.RequestError, match="opened once"):
+            await database.open()
+        await database.put(b"q", b"1")
+        await database.close()
+        with pytest.raises(errors.StoppedError):
+            await database.get(b"k")
+        with pytest.raises(errors.RequestError, match="opened once"):
+            await database.open()
+
+    virtual_loop.run(main)
+
+
+def test_a_database_that_was_closed_before_it_was_opened_stays_closed() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        database = connect(loop, FakeTransport(FakeCluster(VirtualClock(loop))), "c1-n1:7000")
+        await database.close()
+        with pytest.raises(errors.RequestError, match="opened once"):
+            await database.open()
+
+    virtual_loop.run(main)
+
+
 def test_a_database_without_addresses_is_refused() -> None:
     with pytest.raises(errors.ConfigError):
         multiraft.connect()
@@ -217,8 +247,6 @@ def test_a_closed_database_says_so() -> None:
     async def main(loop: VirtualLoop) -> None:
         transport = FakeTransport(FakeCluster(VirtualClock(loop)))
         db = connect(loop, transport, "c1-n1:7000")
-        with pytest.raises(errors.StoppedError):
-            await db.get(b"a")
         await db.open()
         await db.close()
         await db.close()
