@@ -235,8 +235,8 @@ def _check_numbers(part: str, settings: msgspec.Struct) -> None:
         if setting.type not in (int, float):
             continue
         value = getattr(settings, setting.name)
-        if math.isnan(value):
-            raise errors.ConfigError(f"[{part}] {setting.name} is nan, but must be a number")
+        if not math.isfinite(value):
+            raise errors.ConfigError(f"[{part}] {setting.name} is {value}, but must be a number")
         if value < 0 or (value == 0 and setting.name not in _MAY_BE_ZERO):
             least = "at least" if setting.name in _MAY_BE_ZERO else "above"
             raise errors.ConfigError(f"[{part}] {setting.name} is {value}, but must be {least} 0")

@@ -76,9 +76,10 @@ def test_nothing_that_is_divided_by_or_waited_for_may_be_zero() -> None:
     assert possible == config._MAY_BE_ZERO
 
 
-def test_a_number_must_be_one() -> None:
-    impossible = config.Config(ranges=config.RangesConfig(gc_ttl_s=float("nan")))
-    with pytest.raises(errors.ConfigError, match=r"\[ranges\] gc_ttl_s is nan"):
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_number_must_be_one(number: str) -> None:
+    impossible = config.Config(ranges=config.RangesConfig(gc_ttl_s=float(number)))
+    with pytest.raises(errors.ConfigError, match=rf"\[ranges\] gc_ttl_s is {number}"):
         config.check(impossible)
 
 

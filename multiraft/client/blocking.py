@@ -99,11 +99,16 @@ class Database:
         self.close()
 
     def open(self) -> None:
-        """Start the thread and reach a node."""
+        """Start the thread and reach a node.
+
+        RequestError if it was opened before, also if that failed.
+        """
         if self._borrowed is not None:
             asyncio.run_coroutine_threadsafe(self._inner.open(), self._borrowed).result()
             self._loop = self._borrowed
             return
+        if self._thread.ident is not None:
+            raise errors.RequestError("a database is opened once: connect another time")
         self._thread.start()
         try:
             self._opened.result()

@@ -202,6 +202,14 @@ def test_closing_ends_calls_of_other_threads(cluster: FakeCluster) -> None:
     database.close()
 
 
+def test_a_database_is_opened_once(cluster: FakeCluster) -> None:
+    database = multiraft.blocking.connect("c1-n1:7000", transport=SlowTransport(cluster))
+    for _ in range(2):
+        with pytest.raises((errors.NodeUnavailableError, errors.RequestError)) as raised:
+            database.open()
+    assert "is opened once" in str(raised.value)
+
+
 def test_a_database_that_cannot_be_opened_leaves_no_thread(cluster: FakeCluster) -> None:
     before = threading.active_count()
     with (
