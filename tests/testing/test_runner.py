@@ -91,11 +91,33 @@ def test_every_workload_and_every_fault_is_in_some_spec() -> None:
     assert not missing
 
 
+def test_every_fault_hurts_transactions_in_some_spec() -> None:
+    hurt = {
+        type(fault)
+        for each in map(spec.load, spec.names())
+        if any(workload.name in TRANSACTIONS for workload in each.workload)
+        for fault in each.fault
+    }
+    spared = {kind for kind in AnyFault.__args__ if kind not in hurt}
+    assert {kind.__struct_config__.tag for kind in spared} == OF_GROUPS_ALONE
+
+
 def _kinds() -> tuple[type, ...]:
     return (*AnyWorkload.__args__, *AnyFault.__args__)
 
 
 CALM = Spec(name="calm", about="Nothing goes wrong.", workload=SMALL.workload, seconds=1.0)
+TRANSACTIONS = {"lists", "transfers", "write-skew", "long-fork"}
+"""Workloads."""
+OF_GROUPS_ALONE = {
+    "kill-host",
+    "late-requests",
+    "restart-supporters",
+    "split-under-snapshot",
+    "stale-tail",
+    "swap-supporter",
+}
+"""Faults that set up one situation of a Raft group, and no other."""
 REGISTER = (RegisterWorkload(),)
 FAR = 40
 """Entries."""
