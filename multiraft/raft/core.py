@@ -35,6 +35,7 @@ from multiraft.raft.log import RaftLog
 from multiraft.raft.membership import Refusal
 from multiraft.raft.messages import (
     AppendEntries,
+    AppendEntriesReply,
     Configuration,
     Entry,
     EntryKind,
@@ -255,11 +256,14 @@ class RaftCore:
     def step_at_once(self, envelope: Envelope) -> Ready | None:
         """Feed one message in and take the Ready, if both are of the common kind; see steady.py.
 
-        None, and nothing has changed, if they are not: then it is for `step`.
+        None, and nothing has changed, if they are not: then it is for `step`. Members that come to
+        lack the commit index are not told, as by `take_ready` without `tell_commit`.
         """
         message = envelope.message
         if type(message) is AppendEntries:
             return steady.follow(self, envelope.source, message)
+        if type(message) is AppendEntriesReply:
+            return steady.count_answer(self, envelope.source, message)
         return None
 
     def tick(self) -> None:

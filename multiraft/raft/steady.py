@@ -13,14 +13,18 @@ Source
 
 from typing import TYPE_CHECKING
 
-from multiraft.ids import ReplicaId
-from multiraft.raft import election
+from multiraft.ids import NO_EPOCH, ReplicaId
+from multiraft.raft import election, replication
 from multiraft.raft.messages import AppendEntries, AppendEntriesReply, Entry, Envelope
+from multiraft.raft.progress import ProgressState
 from multiraft.raft.ready import Ready
 from multiraft.raft.role import Role
 
 if TYPE_CHECKING:
     from multiraft.raft.core import RaftCore
+
+NOTHING = Ready()
+"""The message was taken, and there is nothing to carry out."""
 
 
 def follow(core: "RaftCore", source: ReplicaId, message: AppendEntries) -> Ready | None:
@@ -58,3 +62,29 @@ def follow(core: "RaftCore", source: ReplicaId, message: AppendEntries) -> Ready
         committed=committed,
         must_sync=True,
     )
+
+
+def count_answer(core: "RaftCore", source: ReplicaId, message: AppendEntriesReply) -> Ready | None:
+    """Take in what a follower has that lacks nothing but answers, and commit if that is enough."""
+    leadership = core.leadership
+    if (
+        leadership is None
+        or not message.accepted
+        or message.term != core.term
+        or leadership.transfer_target
+        or core.has_ready()
+    ):
+        return None
+    progress = leadership.progress.get(source)
+    if (
+        progress is None
+        or progress.state is not ProgressState.REPLICATE
+        or progress.fortified_epoch == NO_EPOCH
+        or progress.next_index <= core.log.last_index
+    ):
+        return None
+    replication.accept_reply(core, source, message)
+    if core.handed_index == core.commit_index:
+        return NOTHING
+    core.hard_state_unwritten = False
+    return Ready(hard_state=core.hard_state(), committed=core.hand_out())

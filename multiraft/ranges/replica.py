@@ -40,6 +40,7 @@ from multiraft.raft.messages import (
 from multiraft.raft.ready import Ready, SnapshotMark
 from multiraft.raft.role import Role
 from multiraft.raft.status import MemberStatus
+from multiraft.raft.steady import NOTHING
 from multiraft.ranges import apply, messages, state, triggers
 from multiraft.ranges.lease import Lease
 from multiraft.ranges.leaseholder import Leaseholder
@@ -313,12 +314,12 @@ class Replica:
             self._tell_if_removed(source_node, envelope.source)
         core = self.core
         ready = core.step_at_once(envelope)
-        if ready is not None:
+        if ready is None:
+            core.step(envelope)
+            if core.has_ready():
+                self.context.mark_dirty(self)
+        elif ready is not NOTHING:
             self._store.carry_out_soon(self, ready)
-            return
-        core.step(envelope)
-        if core.has_ready():
-            self.context.mark_dirty(self)
 
     def _tell_if_removed(self, node: NodeId, replica_id: ReplicaId) -> None:
         """If the asker was removed while it was away, let it end at once."""
@@ -375,8 +376,6 @@ class Replica:
             self.leaseholder.propose_all()
         self.carry_out(turn, core.take_ready(tell_commit=False))
         self.staged = None
-        if core.commit_untold:
-            self._store.owe_commit(self)
 
     def follow_core(self) -> None:
         """Begin or end to serve as the core begins or ends to lead, what is committed applied."""
@@ -414,6 +413,8 @@ class Replica:
             self.post(ready.messages)
         for target in ready.snapshot_targets:
             self._store.send_snapshot(self, target)
+        if self.core.commit_untold:
+            self._store.owe_commit(self)
 
     def post(self, envelopes: Iterable[Envelope]) -> None:
         """Queue messages of the core; they leave at the end of the turn."""
@@ -537,7 +538,7 @@ class Replica:
     def _applied(self) -> None:
         core, holder = self.core, self.leaseholder
         core.applied(self.applied.index)
-        if core.has_ready():
+        if core.handed_index < core.commit_index:  # A Ready hands out so much at a time.
             self.context.mark_dirty(self)
         if holder is not None:
             if not holder.serving:

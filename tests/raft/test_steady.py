@@ -12,8 +12,16 @@ from multiraft.raft.log import RaftLog
 from multiraft.raft.messages import AppendEntries, AppendEntriesReply, Envelope
 from multiraft.raft.progress import Progress
 from multiraft.raft.ready import Ready
+from multiraft.raft.steady import NOTHING
 from tests.support.raft_disk import disk_with, entry
-from tests.support.raft_replica import Replica, envelopes, hard_state, voters
+from tests.support.raft_replica import (
+    Replica,
+    accepted,
+    envelopes,
+    hard_state,
+    leader_of,
+    voters,
+)
 from tests.support.raft_simulation import Flight, Store, World
 
 FOLLOWER, LEADER = ReplicaId(2), ReplicaId(1)
@@ -30,9 +38,9 @@ class ComparingWorld(World):
             at_once = self._copy(store, core)
             ready = at_once.step_at_once(flight.envelope)
             if ready is not None:
-                self.count("compared")
+                self.count(type(flight.envelope.message).__name__)
                 copied.step(flight.envelope)
-                assert ready == copied.take_ready()
+                assert ready == copied.take_ready(tell_commit=False)
             assert state_of(at_once) == state_of(copied)
         super().deliver(flight)
 
@@ -54,7 +62,8 @@ def state_of(part: object) -> object:
 def test_what_is_done_at_once_is_what_the_general_way_does(seed: int) -> None:
     world = ComparingWorld(seed, voters=3 + 2 * (seed % 2), stores=5)
     world.run(150)
-    assert world.counts["compared"] >= 3
+    assert world.counts["AppendEntries"]
+    assert world.counts["AppendEntriesReply"]
 
 
 def follower() -> Replica:
@@ -117,3 +126,55 @@ def test_nothing_is_done_at_once_while_something_else_is_to_be_done() -> None:
     replica = follower()
     replica.core.step(append(1, 1, 2))
     assert replica.core.step_at_once(append(1, 2, 3)) is None
+
+
+def refused(term: int, rejected: int) -> AppendEntriesReply:
+    return AppendEntriesReply(Term(term), False, Index(0), Index(0), Index(rejected))
+
+
+def leader() -> Replica:
+    """Return the leader of term 1 with a proposal at index 2, sent and not synced."""
+    replica = leader_of(voters(3))
+    replica.core.propose(b"a", Term(1))
+    replica.take()
+    return replica
+
+
+def answer(message: AppendEntriesReply) -> Envelope:
+    return Envelope(FOLLOWER, LEADER, message)
+
+
+def test_an_answer_commits_if_it_is_enough() -> None:
+    replica = leader()
+    assert replica.core.step_at_once(answer(accepted(1, 2, 1))) is NOTHING
+    replica.sync()
+    assert replica.core.has_ready(), "the leader's own sync makes a quorum, in the general way"
+    replica = leader()
+    replica.sync()
+    assert replica.core.step_at_once(answer(accepted(1, 2, 1))) == Ready(
+        hard_state=hard_state(1, vote=1, commit=2, fortified=(1, 1, 1)),
+        committed=(entry(1, 2, b"a"),),
+    )
+    assert replica.core.commit_untold
+    assert not replica.core.has_ready()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(refused(1, 1), id="it refuses"),
+        pytest.param(accepted(2, 2), id="it is of a newer term"),
+        pytest.param(accepted(0, 2), id="it is of an older term"),
+    ],
+)
+def test_another_answer_is_left_to_the_general_way(message: AppendEntriesReply) -> None:
+    replica = leader()
+    before = state_of(replica.core)
+    assert replica.core.step_at_once(answer(message)) is None
+    assert state_of(replica.core) == before
+
+
+def test_an_answer_is_left_to_the_general_way_if_the_member_is_to_be_sent_more() -> None:
+    replica = leader()
+    replica.core.report_unreachable(FOLLOWER)
+    assert replica.core.step_at_once(answer(accepted(1, 2, 1))) is None
