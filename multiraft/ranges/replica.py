@@ -444,6 +444,8 @@ class Replica:
         entries, self.unapplied = self.unapplied, []
         if self.destroyed or not entries:
             return
+        if self.core.applied_index > self.applied.index:
+            return  # The next turn installs a snapshot that stands for them.
         leaseholder = self.leaseholder
         for entry in entries:
             proposal = None

@@ -378,6 +378,32 @@ async def test_of_two_snapshots_in_one_turn_the_second_waits_for_the_next(
     cluster.invariants.violations.clear()
 
 
+@cluster_test()
+async def test_what_was_put_off_is_not_applied_once_a_snapshot_is_to_be_installed(
+    cluster: Cluster, db: Database
+) -> None:
+    """A sync ended, and then a snapshot was complete, in one iteration of the loop."""
+    follower = cluster.followers()[0]
+    replica, store = follower.replica(), follower.up.store
+    follower.sync_delay_s = 1.0
+    await db.put(b"k", b"1")
+    await db.put(b"k", b"2")
+    await cluster.until(lambda: bool(replica.unapplied))
+    assert replica.descriptor is not None
+    cluster.isolate(follower.number)  # This snapshot is not of anything that happened.
+    header = header_for(replica.descriptor, target=follower.number)
+    header = msgspec.structs.replace(header, term=replica.core.term, source=replica.core.leader)
+    staged = StagedSnapshot(header.state, header.clock, [])
+    store._apply_rest_soon()
+    assert store.intake.install(header, staged, NodeId(leader_of(cluster).number)) == ""
+    await asyncio.sleep(0.1)
+    assert not cluster.errors
+    assert replica.applied.index == 1_000
+    [violation] = cluster.invariants.violations
+    assert "applied 1000, which nobody knows as committed" in violation, "it is made up"
+    cluster.invariants.violations.clear()
+
+
 @cluster_test(nodes=4)
 async def test_of_two_snapshots_that_overlap_the_second_is_refused_before_the_first_is_installed(
     cluster: Cluster, db: Database
