@@ -65,13 +65,18 @@ def follow(core: "RaftCore", source: ReplicaId, message: AppendEntries) -> Ready
 
 
 def count_answer(core: "RaftCore", source: ReplicaId, message: AppendEntriesReply) -> Ready | None:
-    """Take in what a follower has that lacks nothing but answers, and commit if that is enough."""
+    """Take in what a follower has that lacks nothing but answers, and commit if that is enough.
+
+    Not while this term has committed nothing yet: with its first entry an election ends, and for
+    that the host looks at more than what is applied.
+    """
     leadership = core.leadership
     if (
         leadership is None
         or not message.accepted
         or message.term != core.term
         or leadership.transfer_target
+        or core.commit_index < leadership.noop_index
         or core.has_ready()
     ):
         return None

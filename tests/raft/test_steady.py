@@ -4,12 +4,13 @@ import copy
 
 import pytest
 
+from multiraft.config import RaftConfig
 from multiraft.ids import Epoch, Index, ReplicaId, Term
 from multiraft.raft.core import RaftCore
 from multiraft.raft.fortification import Releasing
 from multiraft.raft.leadership import Leadership, PendingRead
 from multiraft.raft.log import RaftLog
-from multiraft.raft.messages import AppendEntries, AppendEntriesReply, Envelope
+from multiraft.raft.messages import AppendEntries, AppendEntriesReply, Envelope, FortifyReply
 from multiraft.raft.progress import Progress
 from multiraft.raft.ready import Ready
 from multiraft.raft.steady import NOTHING
@@ -17,6 +18,7 @@ from tests.support.raft_disk import disk_with, entry
 from tests.support.raft_replica import (
     Replica,
     accepted,
+    elect,
     envelopes,
     hard_state,
     leader_of,
@@ -128,8 +130,10 @@ def test_nothing_is_done_at_once_while_something_else_is_to_be_done() -> None:
     assert replica.core.step_at_once(append(1, 2, 3)) is None
 
 
-def refused(term: int, rejected: int) -> AppendEntriesReply:
-    return AppendEntriesReply(Term(term), False, Index(0), Index(0), Index(rejected))
+def refused(term: int, rejected: int, hint: int = 0) -> AppendEntriesReply:
+    return AppendEntriesReply(
+        Term(term), False, Index(0), Index(0), Index(rejected), Index(hint), Term(min(1, hint))
+    )
 
 
 def leader() -> Replica:
@@ -178,3 +182,20 @@ def test_an_answer_is_left_to_the_general_way_if_the_member_is_to_be_sent_more()
     replica = leader()
     replica.core.report_unreachable(FOLLOWER)
     assert replica.core.step_at_once(answer(accepted(1, 2, 1))) is None
+
+
+def test_an_answer_is_left_to_the_general_way_until_the_term_has_committed_an_entry() -> None:
+    config = RaftConfig(append_bytes_max=1)
+    replica = Replica(disk_with(voters(3), (1, 1, 1), commit_index=1), config=config)
+    elect(replica)
+    replica.settle()
+    replica.step(FOLLOWER, FortifyReply(Term(2), Epoch(1)))
+    replica.step(FOLLOWER, refused(2, 3, hint=1))
+    replica.settle()
+    replica.step(FOLLOWER, accepted(2, 2, 1))
+    replica.settle()
+    assert replica.core.leadership is not None
+    assert replica.core.leadership.progress[FOLLOWER].next_index == 5
+    assert replica.core.step_at_once(answer(accepted(2, 4, 1))) is None
+    replica.step(FOLLOWER, accepted(2, 4, 1))
+    assert replica.core.commit_index == replica.core.leadership.noop_index == 4
