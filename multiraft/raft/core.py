@@ -257,7 +257,8 @@ class RaftCore:
         """Feed one message in and take the Ready, if both are of the common kind; see steady.py.
 
         None, and nothing has changed, if they are not: then it is for `step`. Members that come to
-        lack the commit index are not told, as by `take_ready` without `tell_commit`.
+        lack the commit index are not told, as by `take_ready` without `tell_commit`. The Ready may
+        be carried out later, but before any that is taken later.
         """
         message = envelope.message
         if type(message) is AppendEntries:

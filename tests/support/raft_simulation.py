@@ -62,6 +62,8 @@ class Store:
         self.core: RaftCore | None = None
         self.turns = 1.0
         self.syncs = 1.0
+        self.taken: list[Ready] = []
+        """Readys that came with messages, to be carried out in the next turn."""
         self.unsynced: list[Ready | None] = []
         """What each unsynced batch of the disk was written for; None: a truncation of the log."""
 
@@ -95,6 +97,7 @@ class Store:
         self.incarnation += 1
         self.clock = self.clock_durable
         self.acknowledged.clear()
+        self.taken.clear()
         self.unsynced.clear()
         self.core = RaftCore(
             self.id,
@@ -109,15 +112,21 @@ class Store:
         self.core = None
         self.disk.crash(survive)
 
-    def turn(self) -> None:
-        """Take one Ready, and carry it out."""
-        assert self.core is not None
-        self.carry_out(self.core.take_ready())
+    def has_work(self) -> bool:
+        return bool(self.taken) or (self.core is not None and self.core.has_ready())
 
-    def carry_out(self, ready: Ready) -> None:
-        """Write a Ready, apply, and send what may go now."""
+    def turn(self) -> None:
+        """Carry out what was taken, and then one more Ready, if there is any."""
         core = self.core
         assert core is not None
+        taken, self.taken = self.taken, []
+        for ready in taken:
+            self._carry_out(core, ready)
+        if core.has_ready():
+            self._carry_out(core, core.take_ready())
+
+    def _carry_out(self, core: RaftCore, ready: Ready) -> None:
+        """Write a Ready, apply, and send what may go now."""
         self.world.checker.saw_ready(self.id, core, ready, self.disk)
         restored = None
         if ready.snapshot is not None:
@@ -234,7 +243,7 @@ class World:
             store.core.step(envelope)
         else:
             self.count("at once")
-            store.carry_out(ready)
+            store.taken.append(ready)
 
     # --- Events -------------------------------------------------------------------------------
 
@@ -267,8 +276,7 @@ class World:
             if self.random.random() < self.arrivals:
                 self.arrive()
         for store in self.up():
-            core = store.core
-            if core is not None and core.has_ready() and self.random.random() < store.turns:
+            if store.has_work() and self.random.random() < store.turns:
                 store.turn()
             if store.unsynced and self.random.random() < store.syncs:
                 store.sync(self.random.randrange(1, len(store.unsynced) + 1))
@@ -588,7 +596,7 @@ class World:
                 core.propose_configuration(raft_disk.pack_configuration(new), core.term, new)
         for store in self.stores.values():
             assert store.core is not None
-            if store.core.has_ready():
+            if store.has_work():
                 store.turn()
                 moved = True
             if store.unsynced:
@@ -609,6 +617,6 @@ class World:
         if self.leader_configuration().is_joint:
             return False
         return all(
-            store.core is not None and not store.core.has_ready() and not store.core.needs_tick
+            store.core is not None and not store.has_work() and not store.core.needs_tick
             for store in self.members()
         )
