@@ -407,6 +407,8 @@ async def run_node(settings: NodeSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # A server hears it in the background too, where other commands leave Ctrl-C to others.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     node = await start_node(settings)
     settled = Settled(lambda: len(node.store.replicas), loop.call_soon_threadsafe)
     settled.start()

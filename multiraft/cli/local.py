@@ -94,6 +94,7 @@ async def _serve(
         # From here on Ctrl-C is the way to end this command, not an interruption of it.
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # as in `node.run_node`
         await stop.wait()
         if not any(process.is_running for process in cluster.nodes):
             raise errors.StoreFailedError(reason=f"every node has ended; their logs: {directory}")

@@ -131,6 +131,15 @@ def test_write_split_kill_and_start_again(tmp_path: Path) -> None:
         assert again.interrupt() == 0
 
 
+def test_it_can_be_interrupted_in_the_background_too(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for its jobs there
+    try:
+        with local("--data", str(tmp_path / "data"), "--port", free_port()) as cluster:
+            assert cluster.interrupt() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_nodes_end_when_the_command_is_killed(tmp_path: Path) -> None:
     with local("--data", str(tmp_path), "--nodes", "1", "--port", free_port(1)) as cluster:
         with open_pid(cluster.pids[0]) as node:
