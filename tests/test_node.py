@@ -12,7 +12,9 @@ from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.cluster.replicate_queue import ReplicateQueueStatus
 from multiraft.ids import NodeId
+from multiraft.model.locality import Tier
 from multiraft.model.requests import NO_RANGE, NodeStatus, StatusResult
+from multiraft.node import NodeSettings, start_node
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.sim.cluster import Cluster
 from tests.support.cluster import cluster_test
@@ -53,6 +55,14 @@ async def test_a_node_tells_what_it_has_done(cluster: Cluster, db: Database) -> 
     assert after.links.connected == tuple({1, 2, 3} - {leader.number})
     assert after.links.frames_sent > before.links.frames_sent
     assert after.replication.changes == 0
+
+
+def test_a_node_is_not_started_at_a_place_that_cannot_be(tmp_path: Path) -> None:
+    host = (Tier("host", "a"), Tier("zone", "b"))
+    settings = NodeSettings(tmp_path / "data", "127.0.0.1:0", bootstrap=True, locality=host)
+    with pytest.raises(errors.ConfigError, match="goes on after 'host'"):
+        asyncio.run(start_node(settings))
+    assert not settings.directory.exists(), "nothing was made"
 
 
 @cluster_test()

@@ -271,7 +271,8 @@ class LocalCluster:
     async def start_node(self, process: NodeProcess) -> None:
         """Start one node, for the first time or again after it ended."""
         await process.start()
-        self._watches[process.number] = asyncio.create_task(self._watch(process))
+        if not process.is_told_to_end:  # Killed when it was ready, and before its start returned.
+            self._watches[process.number] = asyncio.create_task(self._watch(process))
 
     async def kill_node(self, process: NodeProcess) -> None:
         """Kill one node with SIGKILL; `on_end` is not told."""
@@ -296,8 +297,7 @@ class LocalCluster:
 
     async def _watch(self, process: NodeProcess) -> None:
         status = await process.wait()
-        # Who is killed between its last step and the return of its start has a watch nevertheless.
-        if self._on_end is not None and not process.is_told_to_end:
+        if self._on_end is not None:
             self._on_end(process, status)
 
 

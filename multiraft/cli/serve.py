@@ -126,11 +126,9 @@ def read_config(path: Path | None, *, unsafe_no_fsync: bool = False) -> config.C
 def read_locality(text: str) -> Locality:
     """Return the tiers of an option's text. Raises BadParameter that says what is wrong."""
     try:
-        locality = localities.parse(text)
-        localities.check(locality)
+        return localities.parse(text)
     except errors.ConfigError as error:
         raise typer.BadParameter(error.message) from None
-    return locality
 
 
 def _check_names(given: dict[str, Any]) -> None:

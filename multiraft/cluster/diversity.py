@@ -7,7 +7,7 @@ Source
     counted are pairs, so a set that is better in one tier and worse in a larger one is worse.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from multiraft.ids import NodeId
@@ -59,10 +59,19 @@ class Topology:
 
     def shared_hosts(self, nodes: Sequence[NodeId]) -> dict[str, tuple[NodeId, ...]]:
         """Return the hosts that two or more of these nodes are on, with those nodes."""
-        found: dict[str, list[NodeId]] = {}
-        for one, other in combinations(nodes, 2):
-            if self.nearness(one, other) >= _ON_ONE_HOST:
-                on_it = found.setdefault(locality.show(self.localities[one]), [one])
-                if other not in on_it:
-                    on_it.append(other)
-        return {host: tuple(on_it) for host, on_it in found.items()}
+        return {
+            locality.show(self.localities[on_it[0]]): on_it
+            for on_it in self._by_host(nodes)
+            if len(on_it) > 1
+        }
+
+    def hosts(self) -> tuple[tuple[NodeId, ...], ...]:
+        """Return all nodes by the host that they are on; one that names none is alone on its."""
+        return tuple(self._by_host(self.localities))
+
+    def _by_host(self, nodes: Iterable[NodeId]) -> Iterator[tuple[NodeId, ...]]:
+        found: dict[Locality | NodeId, list[NodeId]] = {}
+        for node in nodes:
+            where = self.localities.get(node, ())
+            found.setdefault(where if locality.names_host(where) else node, []).append(node)
+        return map(tuple, found.values())

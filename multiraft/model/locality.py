@@ -41,9 +41,11 @@ Locality = tuple[Tier, ...]
 def parse(text: str) -> Locality:
     """Return the tiers of a text such as `zone=b,host=alpha`; an empty text has none.
 
-    Raises ConfigError.
+    Raises ConfigError, also for what `check` refuses.
     """
-    return tuple(map(_tier, text.split(","))) if text else ()
+    locality = tuple(map(_tier, text.split(","))) if text else ()
+    check(locality)
+    return locality
 
 
 def _tier(text: str) -> Tier:
@@ -96,6 +98,11 @@ def tiers_shared(one: Locality, other: Locality) -> int:
     return shared
 
 
+def names_host(locality: Locality) -> bool:
+    """Return whether it is said which machine a node is on."""
+    return bool(locality) and locality[-1].key == HOST
+
+
 def is_same_host(one: Locality, other: Locality) -> bool:
     """Return whether two nodes are said to be on one machine."""
-    return bool(one) and one[-1].key == HOST and one == other
+    return names_host(one) and one == other

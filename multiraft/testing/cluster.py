@@ -74,7 +74,7 @@ class Cluster:
         if localities and len(localities) != nodes:
             raise MisuseError(f"{len(localities)} localities are given for {nodes} nodes")
         for where in localities:
-            locality.check(locality.parse(where))
+            locality.parse(where)
         configuration.check(config)
         self._nodes = nodes
         self._localities = localities

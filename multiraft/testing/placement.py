@@ -9,10 +9,9 @@ Invariants
       faults may have left.
 """
 
-from multiraft.cluster.diversity import Localities, Topology
+from multiraft.cluster.diversity import Topology
 from multiraft.cluster.replicate_queue import INTERVAL_S, LEARNERS_PATIENCE_S
 from multiraft.ids import NodeId, RangeId
-from multiraft.model import locality
 from multiraft.sim.cluster import Cluster
 
 _STEP_S = 0.1
@@ -42,7 +41,7 @@ class Placement:
     def misplaced(self) -> dict[RangeId, dict[str, tuple[NodeId, ...]]]:
         """Return the voters that share a host, by range, though there are hosts enough."""
         topology = Topology({m.node_id: m.up.locality for m in self._cluster.running()})
-        hosts = _number_of_hosts(topology.localities)
+        hosts = len(topology.hosts())
         found = {}
         for range_id in self._cluster.range_ids():
             voters = self._voters(range_id)
@@ -59,10 +58,3 @@ class Placement:
             if replica.descriptor is not None
         ]
         return max(descriptors)[1] if descriptors else ()
-
-
-def _number_of_hosts(localities: Localities) -> int:
-    """Return how many hosts there are; a node that names none is one of its own."""
-    named = {where for where in localities.values() if locality.is_same_host(where, where)}
-    alone = sum(not locality.is_same_host(where, where) for where in localities.values())
-    return len(named) + alone

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from multiraft.client.database import Database
-from multiraft.model import locality
-from multiraft.model.locality import Locality
+from multiraft.cluster.diversity import Topology
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.trace import WORLD
 from multiraft.sim.trace import Fault as FaultNoted
@@ -37,15 +36,8 @@ class SimulatedTarget:
     @property
     def hosts(self) -> tuple[tuple[int, ...], ...]:
         """See Target."""
-        hosts: dict[Locality, list[int]] = {}
-        alone = []
-        for member in self.simulated.members.values():
-            where = member.locality or ()
-            if locality.is_same_host(where, where):
-                hosts.setdefault(where, []).append(member.number)
-            else:
-                alone.append((member.number,))
-        return (*map(tuple, hosts.values()), *alone)
+        members = self.simulated.members.values()
+        return Topology({m.node_id: m.locality or () for m in members}).hosts()
 
     def is_up(self, n: int) -> bool:
         """See Target."""

@@ -95,7 +95,7 @@ def load(name_or_path: str) -> Spec:
         raise errors.ConfigError(f"{path} cannot be read: {error.strerror}") from None
     spec.base_config()
     for where in spec.localities:
-        locality.check(locality.parse(where))
+        locality.parse(where)
     if spec.localities and len(spec.localities) != spec.nodes:
         raise errors.ConfigError(
             f"{spec.name}: {len(spec.localities)} localities are given for {spec.nodes} nodes"

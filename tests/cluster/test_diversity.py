@@ -48,4 +48,5 @@ def test_hosts_are_shared_by_two_or_more() -> None:
     where = of("zone=x,host=a", "zone=x,host=a", "zone=y,host=a", "zone=x", "zone=x", "")
     assert where.shared_hosts(tuple(where.localities)) == {"zone=x,host=a": (1, 2)}
     assert where.shared_hosts(tuple(map(NodeId, (1, 3, 4, 5, 6, 9)))) == {}
+    assert where.hosts() == ((1, 2), (3,), (4,), (5,), (6,))
     assert of(*["host=a"] * 3).shared_hosts(tuple(map(NodeId, (1, 2, 3)))) == {"host=a": (1, 2, 3)}
