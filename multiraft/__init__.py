@@ -9,8 +9,7 @@
 `multiraft.blocking` is the same without asyncio; `multiraft.errors` holds every exception.
 """
 
-from multiraft import errors
-from multiraft.client import blocking
+from multiraft import blocking, errors
 from multiraft.client.batch import ANY, Batch
 from multiraft.client.database import Database, connect
 from multiraft.client.transaction import Transaction

@@ -1,8 +1,11 @@
 """What an application may import, and what it thereby gets."""
 
+import importlib
 import inspect
 import subprocess
 import sys
+
+import pytest
 
 import multiraft
 from multiraft import blocking
@@ -16,6 +19,11 @@ def test_the_public_names() -> None:
     assert sorted(multiraft.__all__) == sorted(NAMES)
     for name in NAMES:
         assert hasattr(multiraft, name)
+
+
+@pytest.mark.parametrize("name", ["blocking", "errors"])
+def test_modules_are_imported_as_they_are_named(name: str) -> None:
+    assert importlib.import_module(f"multiraft.{name}") is getattr(multiraft, name)
 
 
 def test_every_public_method_says_what_its_signature_cannot() -> None:
