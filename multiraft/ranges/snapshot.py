@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 _pack_rows = msgspec.msgpack.Encoder().encode
 _unpack_rows = msgspec.msgpack.Decoder(list[bytes]).decode
 
-REPLY_TIMEOUT_S = 60.0
+RECEIVER_TIMEOUT_S = 60.0
+"""A receiver that takes nothing, or owes its answer, for that long is given up."""
 BUFFERED_BYTES_MAX = 4 << 20
 ROOM_POLL_S = 0.01
 ZSTD_LEVEL = 1
@@ -172,10 +173,12 @@ class SnapshotSender:
             )
             connection.send(FrameKind.SNAPSHOT, messages.encode(header))
             await self._stream(replica, holder, connection, view, descriptor, handler)
-            reply = await asyncio.wait_for(handler.reply, REPLY_TIMEOUT_S)
+            reply = await asyncio.wait_for(handler.reply, RECEIVER_TIMEOUT_S)
         except TimeoutError:
             raise errors.NodeUnavailableError(
-                target=f"n{node}", reason=f"no answer to a snapshot within {REPLY_TIMEOUT_S:g} s"
+                target=f"n{node}",
+                reason=f"it took nothing of a snapshot, or did not answer, for "
+                f"{RECEIVER_TIMEOUT_S:g} s",
             ) from None
         finally:
             view.close()
@@ -197,6 +200,7 @@ class SnapshotSender:
         """Send all chunks at the configured pace, leaving the loop free between them.
 
         Raises NotLeaseholderError if the replica leads no more: the next leader sends its own.
+        TimeoutError if the receiver takes nothing any more, as one that is stopped.
         """
         config = self._store.context.config.ranges
         chunks = 0
@@ -218,8 +222,13 @@ class SnapshotSender:
 
 async def _room_in(connection: Connection, handler: "_ReplyHandler") -> None:
     """Wait until the receiver has taken most of what was sent, or has answered."""
-    while connection.buffered_bytes > BUFFERED_BYTES_MAX and not handler.reply.done():  # noqa: ASYNC110
-        await asyncio.sleep(ROOM_POLL_S)
+    loop, least = asyncio.get_running_loop(), connection.buffered_bytes
+    async with asyncio.timeout(RECEIVER_TIMEOUT_S) as limit:
+        while connection.buffered_bytes > BUFFERED_BYTES_MAX and not handler.reply.done():
+            await asyncio.sleep(ROOM_POLL_S)
+            if connection.buffered_bytes < least:
+                least = connection.buffered_bytes
+                limit.reschedule(loop.time() + RECEIVER_TIMEOUT_S)
 
 
 class _ReplyHandler:

@@ -1,6 +1,7 @@
 """Snapshots: who gets one, what a crash or damage leaves, what is refused (A4, S15, S16, T19)."""
 
 import asyncio
+from unittest import mock
 
 import msgspec
 import pytest
@@ -238,6 +239,28 @@ async def test_a_sender_that_leads_no_more_stops_and_the_next_leader_sends_its_o
     assert status.bytes_sent > 0
     await until_converged(cluster)
     assert other.up.store.snapshots.sent == 1
+
+
+@cluster_test(config=streaming_slowly())
+async def test_a_receiver_that_is_stopped_is_given_up_whether_it_has_all_chunks_or_not(
+    cluster: Cluster, db: Database
+) -> None:
+    """Else it would keep a slot, and the sender's view of its engine, for as long as it likes."""
+    for buffered_bytes_max in (snapshot.BUFFERED_BYTES_MAX, 500):
+        behind = cluster.followers()[0]
+        await leave_behind(cluster, db, behind)
+        cluster.rejoin(behind.number)
+        await cluster.until(lambda behind=behind: bool(behind.up.store.intake.receiving))  # type: ignore[misc]
+        sender = leader_of(cluster).up.store.snapshots
+        failed = sender.failed
+        cluster.freeze(behind.number)
+        with mock.patch.object(snapshot, "BUFFERED_BYTES_MAX", buffered_bytes_max):
+            await asyncio.sleep(snapshot.RECEIVER_TIMEOUT_S - 1)
+            assert sender.failed == failed, "it may only be slow"
+            await cluster.until(lambda sender=sender, failed=failed: sender.failed > failed)  # type: ignore[misc]
+        assert "it took nothing of a snapshot, or did not answer, for 60 s" in sender.last_failure
+        cluster.thaw(behind.number)
+        await until_converged(cluster)
 
 
 @cluster_test(config=streaming_slowly(snapshots_concurrent_max=2))
