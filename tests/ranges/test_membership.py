@@ -13,11 +13,12 @@ from multiraft.model.descriptor import ReplicaKind
 from multiraft.model.requests import AdminChangeReplicas
 from multiraft.ranges import membership
 from multiraft.ranges.addressing import AddressingWriter
+from multiraft.ranges.admin import AdminRequests
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.inspection import Member
 from tests.support.cluster import cluster_test
-from tests.support.serving import holder_of, leader_of
+from tests.support.serving import ask, holder_of, leader_of, put
 
 
 def nodes(*numbers: int) -> tuple[NodeId, ...]:
@@ -125,6 +126,38 @@ async def test_a_joint_configuration_is_not_split_and_is_left_by_whoever_leads_n
     await cluster.until(lambda: not cluster.replicas()[0].core.configuration.is_joint)
     await change
     await cluster.until_served()
+
+
+@cluster_test(nodes=4)
+async def test_a_leader_that_leaves_tries_to_hand_over_until_somebody_can_take_over(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = leader_of(cluster)
+    replica, store = leader.replica(), leader.up.store
+    staying = others_than(leader)
+
+    async def later(*_: object) -> None:
+        """What it does comes below."""
+
+    with mock.patch.object(membership, "leave_joint", later):
+        change = asyncio.create_task(
+            db.admin.change_replicas(USER_RANGE_ID, nodes(*staying), deadline_s=60.0)
+        )
+        await cluster.until(lambda: replica.core.configuration.is_joint)
+    cluster.wiretap.drop = lambda *_: True
+    ask(cluster, leader, put(b"k", b"v"))
+    await cluster.until(lambda: replica.core.last_index > replica.core.commit_index)
+    real = AdminRequests.hand_over_to_any
+    with mock.patch.object(
+        AdminRequests, "hand_over_to_any", autospec=True, side_effect=real
+    ) as handed_over:
+        store.descriptor_changed(replica)
+        await cluster.until(lambda: handed_over.call_count == 2, within_s=10.0)
+        assert replica.leaseholder is not None, "nobody has the entry, so nobody is told to lead"
+        cluster.wiretap.drop = None
+        await change
+    assert replica.leaseholder is None
+    await cluster.until(lambda: keepers(cluster) == staying)
 
 
 @cluster_test(nodes=4)

@@ -5,9 +5,12 @@ from unittest import mock
 
 from multiraft import errors
 from multiraft.client.database import Database
+from multiraft.concurrency import latches
+from multiraft.concurrency.latches import Latch, LatchStatus
 from multiraft.ids import Timestamp
-from multiraft.model.requests import BatchReply, BatchRequest
+from multiraft.model.requests import AdminSplit, BatchReply, BatchRequest
 from multiraft.ranges.bootstrap import USER_RANGE_ID
+from multiraft.ranges.change import LatchedChange
 from multiraft.ranges.messages import Command
 from multiraft.sim.cluster import Cluster
 from tests.support.cluster import cluster_test
@@ -42,6 +45,24 @@ async def test_a_halt_ends_tasks_in_the_order_in_which_they_began(
     await asyncio.sleep(0)
     await store.halt()
     assert ended == list(range(50))
+
+
+@cluster_test()
+async def test_a_halt_ends_a_split_that_waits_for_its_latch_and_leaves_nothing_of_it(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = leader_of(cluster)
+    holder = holder_of(leader)
+    other = LatchedChange(holder, Latch(write_points=(latches.DESCRIPTOR,)))
+    await other.acquire()
+    replies = cluster.submit(leader.number, (AdminSplit(b"m"),))
+    await cluster.until(lambda: holder.latches.status().waiting == 1)
+    assert len(holder.observers) == 1, "writes are counted meanwhile"
+    await leader.up.store.halt()
+    assert holder.observers == []
+    other.give_back()
+    assert holder.latches.status() == LatchStatus(held=0, waiting=0, points=0, with_spans=0)
+    assert replies == []
 
 
 @cluster_test()

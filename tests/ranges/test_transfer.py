@@ -75,6 +75,24 @@ async def test_a_hand_over_to_a_node_that_does_not_answer_is_given_up_and_servin
     await cluster.restart(target.number)
 
 
+@cluster_test()
+async def test_a_node_that_stops_waits_no_longer_for_its_heirs_than_it_was_told_to(
+    cluster: Cluster, db: Database
+) -> None:
+    old = leader_of(cluster)
+    replica = old.replica()
+    cluster.wiretap.drop = lambda *_: True
+    write = ask(cluster, old, put(b"k", b"v"))  # Which nobody else gets.
+    await cluster.until(lambda: replica.core.last_index > replica.core.commit_index)
+    began = cluster.loop.time()
+    await old.up.store.hand_over_all(1.0)
+    assert cluster.loop.time() - began == pytest.approx(1.0, abs=0.01)
+    assert replica.leaseholder is not None, "who lacks an entry must not lead"
+    cluster.wiretap.drop = None
+    await answered(cluster, write)
+    assert write.code == ""
+
+
 def replica_on(member: Member, target: Member) -> ReplicaId:
     descriptor = member.replica().descriptor
     assert descriptor is not None
