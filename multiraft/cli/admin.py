@@ -47,7 +47,6 @@ def status(
 
 def _show_status(session: Session, cluster: ClusterStatus) -> None:
     table = tables.table()
-    table.padding = (0, 0)
     for name in ("node", "address"):
         table.add_column(name, no_wrap=True)
     table.add_column("state")

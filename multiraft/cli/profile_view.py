@@ -93,7 +93,6 @@ def _stages(info: ProfileInfo, report: ProfileReport, requests: int) -> Table:
     table = tables.table(
         f"n{info.node_id} {info.address}: {report.requests:,} requests in {seconds:.1f} s"
     )
-    table.padding = (0, 0)
     table.add_column("stage", no_wrap=True)
     for name in ("runs", "ms", "CPU ms", "/run µs", "/request µs", "bytes in", "out", "of loop"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -120,7 +119,6 @@ def _stages(info: ProfileInfo, report: ProfileReport, requests: int) -> Table:
 
 def _beside(report: ProfileReport, requests: int) -> Table:
     table = tables.table()
-    table.padding = (0, 0)
     table.add_column("beside the loop", no_wrap=True)
     for name in ("runs", "ms", "longest ms", "/run µs", "/request µs"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from multiraft import runtime
+from multiraft.cli import tables
 from multiraft.client.database import Database, connect
 from multiraft.runtime import SystemClock
 
@@ -84,7 +85,7 @@ class Session:
         self.names_a_cluster = named is not None
         """Whether the user said which cluster, as opposed to the default."""
         self.addresses = parse_addresses(named or DEFAULT_ADDRESSES)
-        self.out = Console(highlight=False, soft_wrap=False)
+        self.out = tables.console()
         self.notes = Console(stderr=True, highlight=False)
         """For progress and remarks: what a program reading our output must not see."""
 
