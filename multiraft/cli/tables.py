@@ -50,7 +50,7 @@ class FittingTable(Table):
 
     def _records(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         if self.title:
-            yield Text(str(self.title), self.title_style)
+            yield Text(str(self.title), self.title_style or "")
         indent = " " * _INDENT
         for cells in zip(*(column.cells for column in self.columns), strict=True):
             line = _shown(console, cells[0])
