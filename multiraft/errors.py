@@ -161,8 +161,9 @@ class LockWaitError(RetryableError):
     code = "lock_wait"
 
     def __init__(self, *, key: str, holder: str, waited_ms: int) -> None:
+        why = f"locked by transaction {holder}" if holder else "kept for another that is in line"
         super().__init__(
-            f"{key} has been locked by transaction {holder} for the {waited_ms} ms of the wait",
+            f"{key} has been {why} for the {waited_ms} ms of the wait",
             key=key,
             holder=holder,
             waited_ms=waited_ms,

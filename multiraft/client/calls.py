@@ -317,6 +317,7 @@ class Part:
         expires: float,
         operations: tuple[Operation, ...] | None = None,
         bounds: tuple[bytes | None, ...] | None = None,
+        wait_ms_max: int = 0,
     ) -> None:
         """Send the next attempt. `operations` are those cut to the range, `bounds` where."""
         if self.link is not None:
@@ -335,6 +336,7 @@ class Part:
             self.issued_at,
             self.call.timestamp,
             self.call.txn,
+            wait_ms_max,
         )
         self.call_id = link.call(request, self)
 

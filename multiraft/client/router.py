@@ -40,6 +40,9 @@ from multiraft.runtime import Clock, Rng
 SWEEP_INTERVAL_S = 0.05
 """How often calls are looked at for passed deadlines: one timer for all of them."""
 
+TELLING_MS = 20
+"""It takes a range that long at most, as a rule, to tell what it has waited for in vain."""
+
 RANGES_CACHED_MAX = 65_536
 
 NO_TIMESTAMP = Timestamp(0)
@@ -76,6 +79,7 @@ class Router:
         self.loop = asyncio.get_running_loop()
         self._monotonic = clock.monotonic
         self._attempt_timeout_s = settings.attempt_timeout_ms / 1_000
+        self._attempt_wait_ms = _longest_wait_ms(self._attempt_timeout_s)
         self._cluster_clock = ClusterClock(settings.issued_at_margin_ms)
         self.connections = Connections(
             transport,
@@ -310,15 +314,18 @@ class Router:
 
     def send(self, part: Part, link: Link, target: CachedRange, now: float | None = None) -> None:
         """Send the part's next attempt over `link`."""
-        expires = (self._monotonic() if now is None else now) + self._attempt_timeout_s
+        now = self._monotonic() if now is None else now
+        expires = now + self._attempt_timeout_s
+        wait_ms_max = self._attempt_wait_ms
         if expires > part.call.deadline or (part.is_mutation and not part.id):
             expires = part.call.deadline  # An admin operation takes what time it takes.
+            wait_ms_max = _longest_wait_ms(expires - now)
         operations, bounds = part.operations, None
         if type(operations[0]) in routing.OVER_SPANS:
             operations, bounds = routing.cut_to(
                 operations, target.descriptor.start, self.addressing.cache.end_of(target)
             )
-        part.send(link, target, expires, operations, bounds)
+        part.send(link, target, expires, operations, bounds, wait_ms_max)
 
     def unsettled(self, part: Part, error: errors.MultiraftError, reply: BatchReply | None) -> None:
         """Go on with a part whose newest attempt failed (calls.Owner)."""
@@ -488,6 +495,16 @@ class _Answer:
         """Take the error."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+def _longest_wait_ms(left_s: float) -> int:
+    """Return how long a range may wait for locks and still tell of it within `left_s`.
+
+    Most of what is left, so that each time it is sent again the wait gets shorter, and the last
+    answer is close to the deadline. 0, which is no bound, if there is no time for an answer.
+    """
+    left_ms = int(left_s * 1_000)
+    return left_ms * 7 // 8 if left_ms > TELLING_MS else 0
 
 
 _ONE = (0,)

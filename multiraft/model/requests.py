@@ -14,6 +14,8 @@ Format
     both.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from multiraft.errors import ErrorDetail
@@ -321,6 +323,9 @@ class BatchRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     txn: TransactionContext | None = None
     """Whose part this is: `id` is that transaction's, and `timestamp` its read timestamp, or of a
     part that writes, the lowest that its writes may take."""
+    wait_ms_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How long it may wait for locks, if that is less than the range would let it wait; 0 if not.
+    Its client does not wait for ever, and wants to be told before that what stood in the way."""
 
 
 class BatchReply(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -7,7 +7,8 @@ Life of one
 Invariants
     - It is answered once, and holds no latch, no place in a queue and no claim afterwards.
     - Its place in the lock table is taken before its latches are released, so no lock goes unseen.
-    - It waits for locks no longer than `lock_wait_ms` in all; its client then sends it again.
+    - It waits for locks no longer than `lock_wait_ms` in all, or than its client has time; the
+      client then sends it again.
 """
 
 import asyncio
@@ -87,8 +88,7 @@ class Pending:
         if self._waiter is None:
             loop = asyncio.get_running_loop()
             self._waiter = Waiter(self._transaction(), self._order(), self._woken)
-            wait_ms = holder.context.config.ranges.lock_wait_ms
-            self._timer = loop.call_later(wait_ms / 1_000, self._waited_long)
+            self._timer = loop.call_later(self._wait_ms_max() / 1_000, self._waited_long)
         elif self._timer is None:
             self.finish(holder.context.refusal(self._locked(key)))
             return
@@ -122,8 +122,12 @@ class Pending:
         return errors.LockWaitError(
             key=keys.pretty(key),
             holder="" if lock is None else lock.holder.id.hex(),
-            waited_ms=self.holder.context.config.ranges.lock_wait_ms,
+            waited_ms=self._wait_ms_max(),
         )
+
+    def _wait_ms_max(self) -> int:
+        allowed_ms = self.holder.context.config.ranges.lock_wait_ms
+        return min(self.request.wait_ms_max or allowed_ms, allowed_ms)
 
     def _leave(self, waiter: Waiter) -> None:
         self._waiter = None

@@ -177,18 +177,23 @@ def test_every_operation_and_every_result_is_pinned() -> None:
 def test_the_bytes_of_a_request() -> None:
     request = BatchRequest(RangeId(2), (Get(K),), b"id", 3, Timestamp(4), Timestamp(5))
     frame = RequestFrame(((9, request),))
-    expected = "91 91 92 09 97 02 91 92 01 c4 01 6b c4 02 69 64 03 04 05 c0"
+    expected = "91 91 92 09 98 02 91 92 01 c4 01 6b c4 02 69 64 03 04 05 c0 00"
     assert encoding.pack(frame).hex(" ") == expected
     assert encoding.unpack_request_frame(bytes.fromhex(expected)) == frame
-    older = bytes.fromhex("91 91 92 09 96 02 91 92 01 c4 01 6b c4 02 69 64 03 04 05")
-    assert encoding.unpack_request_frame(older) == frame
+    for older in (
+        "91 91 92 09 97 02 91 92 01 c4 01 6b c4 02 69 64 03 04 05 c0",
+        "91 91 92 09 96 02 91 92 01 c4 01 6b c4 02 69 64 03 04 05",
+    ):
+        assert encoding.unpack_request_frame(bytes.fromhex(older)) == frame
 
 
 def test_the_bytes_of_a_request_of_a_transaction() -> None:
     context = TransactionContext(META, 7, Timestamp(8), True)
     request = BatchRequest(RangeId(2), (Get(K),), b"id", txn=context)
     frame = RequestFrame(((9, request),))
-    expected = f"91 91 92 09 97 02 91 92 01 c4 01 6b c4 02 69 64 01 00 00 94 {META_BYTES} 07 08 c3"
+    expected = (
+        f"91 91 92 09 98 02 91 92 01 c4 01 6b c4 02 69 64 01 00 00 94 {META_BYTES} 07 08 c3 00"
+    )
     assert encoding.pack(frame).hex(" ") == expected
     assert encoding.unpack_request_frame(bytes.fromhex(expected)) == frame
 

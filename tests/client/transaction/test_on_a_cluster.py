@@ -139,6 +139,23 @@ async def test_who_scans_for_update_takes_turns_and_need_not_run_again(
     assert await locks(db) == 0
 
 
+@pytest.mark.parametrize("deadline_s", [0.25, 1.0, 3.0])
+@simulated()
+async def test_who_waits_up_to_its_deadline_is_told_for_whom(
+    cluster: Cluster, db: multiraft.Database, deadline_s: float
+) -> None:
+    async with db.transaction(deadline_s=30.0) as holder, cluster.connect() as other:
+        await other.get(b"a")
+        old, new = cluster.leader(b"a"), cluster.nodes[0]
+        await cluster.transfer(b"a", new if new != old else cluster.nodes[1])
+        await holder.get(b"a", for_update=True)
+        told = f"/plain/a has been locked by transaction {holder.id.hex()}"
+        with pytest.raises(errors.DeadlineExceededError, match=told):
+            await other.run(lambda txn: txn.put(b"a", b"1"), deadline_s=deadline_s)
+        with pytest.raises((errors.DeadlineExceededError, errors.OutcomeUnknownError), match=told):
+            await other.put(b"a", b"1", deadline_s=deadline_s)
+
+
 @simulated(seeds=3)
 async def test_what_a_scan_has_locked_is_free_at_once_if_its_answer_was_lost(
     cluster: Cluster, db: multiraft.Database
