@@ -24,6 +24,8 @@ from itertools import permutations
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from multiraft import config as configuration
 from multiraft.client.database import Database
 from multiraft.config import ClientConfig, Config, RaftConfig
@@ -31,6 +33,7 @@ from multiraft.model import locality
 from multiraft.sim.cluster import STEP_S
 from multiraft.sim.cluster import Cluster as SimulatedCluster
 from multiraft.sim.inspection import Member
+from multiraft.testing import arguments
 from multiraft.testing.cluster_status import (
     ClusterStatus,
     MisuseError,
@@ -44,6 +47,8 @@ SETTINGS = Config(raft=RaftConfig(tick_ms=20), client=ClientConfig(attempt_timeo
 
 LEADS_WITHIN_S = 10.0
 CLOCK = "its clock was set wrong"
+SKEW_S_MAX = 1e9
+"""Some thirty years; the times of a cluster have room for as much."""
 
 _NODE_NAME = re.compile(r"n\d+")
 
@@ -69,8 +74,8 @@ class Cluster:
         config: Config = SETTINGS,
         localities: Sequence[str] = (),
     ) -> None:
-        if nodes < 1:
-            raise MisuseError(f"a cluster has at least 1 node, not {nodes}")
+        arguments.check_int("nodes", nodes, least=1)
+        arguments.check_int("seed", seed)
         if localities and len(localities) != nodes:
             raise MisuseError(f"{len(localities)} localities are given for {nodes} nodes")
         for where in localities:
@@ -158,6 +163,7 @@ class Cluster:
         It may be a paused node, as long as its lease lasts; nobody else serves until then.
         """
         running = self._running()
+        arguments.check_key(key)
         if not running.running():
             return None
         member = running.leader(running.range_at(key).range_id)
@@ -191,6 +197,7 @@ class Cluster:
     async def until_served(self, *, within_s: float = 30.0) -> None:
         """Wait until every range has a leader that serves. Raises TimeoutError."""
         running = self._running()
+        arguments.check_seconds("within_s", within_s, least=0.0)
         async with asyncio.timeout(within_s):
             await running.until_served()
 
@@ -204,8 +211,11 @@ class Cluster:
         when the cluster ends is closed then.
         """
         running = self._running()
+        arguments.check_name(name)
         if _NODE_NAME.fullmatch(name):
             raise MisuseError(f"{name} is a node's name; give the client another one")
+        client = msgspec.structs.replace(self._config.client, **settings)
+        configuration.check(msgspec.structs.replace(self._config, client=client))
         database = running.connect(name=name, **settings)
         self._databases.append(database)
         return database
@@ -259,6 +269,7 @@ class Cluster:
         its status becomes "down"; `restart` it when its clock is right again.
         """
         member = self._member(node)
+        arguments.check_seconds("seconds", seconds, least=-SKEW_S_MAX, most=SKEW_S_MAX)
         member.excuses = [CLOCK] if seconds else []
         member.clock.step_wall(seconds - member.clock.offset_s())
 
@@ -267,12 +278,14 @@ class Cluster:
     def partition(self, *groups: Iterable[int | str]) -> None:
         """Cut the network between the groups, until `heal`; within a group it works.
 
-        A group holds numbers of nodes and names of clients (`connect`). Nodes that are in no group
-        form one more: `partition([3])` cuts node 3 off from the other nodes. Clients that are in no
-        group reach everybody. What is sent across waits, as TCP does, and arrives after `heal`. A
-        second partition replaces the first.
+        A group holds numbers of nodes and names that were given to `connect`. Nodes that are in no
+        group form one more: `partition([3])` cuts node 3 off from the other nodes. Clients that are
+        in no group reach everybody. What is sent across waits, as TCP does, and arrives after
+        `heal`. A second partition replaces the first.
         """
         running = self._running()
+        for group in groups:
+            arguments.check_group(group)
         names = [tuple(self._name(each) for each in group) for group in groups]
         listed = [name for group in names for name in group]
         twice = sorted({name for name in listed if listed.count(name) > 1})
@@ -294,6 +307,8 @@ class Cluster:
 
     def slow_down(self, *, link_s: float = 0.0, sync_s: float = 0.0) -> None:
         """Let every frame travel, and every sync of a disk take, that long from now on."""
+        arguments.check_seconds("link_s", link_s, least=0.0)
+        arguments.check_seconds("sync_s", sync_s, least=0.0)
         self._running().slow_down(link_s=link_s, sync_s=sync_s)
 
     # -- ranges ------------------------------------------------------------------------------------
@@ -305,6 +320,7 @@ class Cluster:
         Raises AdminRefusedError.
         """
         admin = self._database().admin
+        arguments.check_key(key)
         _, right = await admin.split(key)
         while True:
             found = await admin.ranges(with_status=False)
@@ -320,6 +336,7 @@ class Cluster:
         AdminRefusedError if it must not lead.
         """
         member = self._up(node)
+        arguments.check_key(key)
         running = self._running()
         admin = self._database().admin
         async with asyncio.timeout(LEADS_WITHIN_S):
@@ -341,11 +358,19 @@ class Cluster:
         return self._admin
 
     def _name(self, member: int | str) -> str:
-        return member if isinstance(member, str) else self._member(member).name
+        if not isinstance(member, str):
+            return self._member(member).name
+        clients = self._running().client_names
+        if member not in clients:
+            known = ", ".join(map(repr, clients))
+            raise MisuseError(
+                f"there is no client {member!r}; there are {known}, and nodes are numbers"
+            )
+        return member
 
     def _member(self, node: int) -> Member:
         running = self._running()
-        if node not in running.members:
+        if type(node) is not int or node not in running.members:
             raise MisuseError(f"there is no node {node!r}; there are 1 to {len(running.members)}")
         return running.members[node]
 

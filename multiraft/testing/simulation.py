@@ -27,6 +27,7 @@ from multiraft.config import Config
 from multiraft.sim import loop as virtual_loop
 from multiraft.sim.loop import VirtualLoop
 from multiraft.sim.network import LAN
+from multiraft.testing import arguments
 from multiraft.testing.cluster import SETTINGS, Cluster
 from multiraft.testing.cluster_status import MisuseError
 
@@ -58,6 +59,7 @@ def run_simulated(
     No event loop may be running in this thread. Sockets, threads and subprocesses do not work on
     the virtual loop.
     """
+    arguments.check_seconds("limit_s", limit_s, least=0.0)
     loop_of_the_run: list[VirtualLoop] = []
 
     async def on_loop(loop: VirtualLoop) -> T:
@@ -96,8 +98,8 @@ def simulated(
     new cluster; `db` is a client of it. Other parameters are left to pytest, so fixtures and
     `parametrize` work. A failure carries the command that repeats it. Needs no plugin.
     """
-    if seeds < 1:
-        raise MisuseError(f"{seeds} seeds: a test that never runs cannot fail")
+    arguments.check_int("seed", seed)
+    arguments.check_int("seeds", seeds, least=1)  # A test that never runs cannot fail.
 
     def wrap(main: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
         signature = inspect.signature(main)

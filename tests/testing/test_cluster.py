@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -322,6 +323,53 @@ async def test_misuse_is_answered_with_what_to_do() -> None:
 
 
 @virtual
+async def test_arguments_that_would_show_nothing_are_refused() -> None:
+    async with Cluster() as cluster:
+        ask: Any = cluster  # As one does without a type checker.
+        wrong: list[tuple[Callable[[], object], str]] = [
+            (lambda: ask.slow_down(link_s=-1), r"link_s is -1, but must be 0 or more \(seconds\)"),
+            (lambda: ask.slow_down(link_s=math.nan), "link_s must be a finite number .*not nan"),
+            (lambda: ask.slow_down(sync_s="1"), "sync_s must be a finite number .*not '1'"),
+            (lambda: ask.slow_down(sync_s=True), "sync_s must be a finite number .*not True"),
+            (lambda: ask.skew(1, math.nan), "seconds must be a finite number .*not nan"),
+            (lambda: ask.skew(1, -math.inf), "seconds must be a finite number .*not -inf"),
+            (lambda: ask.skew(1, 1e12), r"seconds is 1e\+12, but must be -1e\+09 to 1e\+09"),
+            (lambda: ask.pause(1.0), r"there is no node 1.0; there are 1 to 3"),
+            (lambda: ask.pause(True), "there is no node True"),
+            (lambda: ask.pause([1]), r"there is no node \[1\]"),
+            (lambda: ask.partition(["typo"]), "no client 'typo'; there are 'admin', and nodes are"),
+            (lambda: ask.partition("client"), r"a group is a list .*such as \['client'\]"),
+            (lambda: ask.partition(3), r"a group is a list .*such as \[3\]"),
+            (lambda: ask.leader("k"), "key must be bytes, not 'k'"),
+            (lambda: ask.connect(name=""), "name must be text that is not empty, not ''"),
+            (lambda: ask.connect(name=3), "name must be text that is not empty, not 3"),
+        ]
+        for misuse, told in wrong:
+            with pytest.raises(MisuseError, match=told):
+                misuse()
+        with pytest.raises(errors.ConfigError, match=r"deadline_s is -1\.0, but must be above 0"):
+            cluster.connect(deadline_s=-1.0)
+        for awaited, told in (
+            (ask.split("k"), "key must be bytes"),
+            (ask.transfer(None, 1), "key must be bytes"),
+            (ask.until_served(within_s=math.nan), "within_s must be a finite number"),
+            (ask.until_served(within_s=-1), "within_s is -1, but must be 0 or more"),
+        ):
+            with pytest.raises(MisuseError, match=told):
+                await awaited
+        assert [node.state for node in cluster.status().nodes] == ["up"] * 3
+        assert cluster.status().cuts == ()
+    make: Any = Cluster
+    for arguments, told in (
+        ({"nodes": 2.5}, "nodes must be an int, not 2.5"),
+        ({"nodes": True}, "nodes must be an int, not True"),
+        ({"seed": None}, "seed must be an int, not None"),
+    ):
+        with pytest.raises(MisuseError, match=told):
+            make(**arguments)
+
+
+@virtual
 async def test_a_cluster_that_does_not_run_says_so() -> None:
     cluster = Cluster()
     with pytest.raises(MisuseError, match="not started"):
@@ -330,7 +378,7 @@ async def test_a_cluster_that_does_not_run_says_so() -> None:
         pass
     with pytest.raises(MisuseError, match="has ended"):
         cluster.connect()
-    with pytest.raises(MisuseError, match="at least 1 node"):
+    with pytest.raises(MisuseError, match="nodes is 0, but must be 1 or more"):
         Cluster(0)
     with pytest.raises(MisuseError, match="2 localities are given for 3 nodes"):
         Cluster(localities=("host=a", "host=b"))

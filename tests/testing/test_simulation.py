@@ -146,7 +146,7 @@ def test_the_other_parameters_stay() -> None:
 
 
 def test_a_test_without_seeds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MisuseError, match="0 seeds"):
+    with pytest.raises(MisuseError, match="seeds is 0, but must be 1 or more"):
         simulated(seeds=0)
 
     @simulated()
