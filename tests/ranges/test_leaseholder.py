@@ -9,7 +9,7 @@ import pytest
 
 from multiraft import errors
 from multiraft.client.database import Database
-from multiraft.config import LivenessConfig
+from multiraft.config import LimitsConfig, LivenessConfig
 from multiraft.ids import Index, Term, Timestamp
 from multiraft.model import hlc
 from multiraft.model.requests import ConditionalPut, Increment
@@ -31,6 +31,7 @@ from tests.support.serving import (
 )
 
 OFFSET = hlc.from_ms(LivenessConfig().clock_offset_ms_max)
+SMALL_REPLIES = LimitsConfig(key_bytes_max=100, value_bytes_max=600, batch_bytes_max=1_000)
 
 # -- latches -----------------------------------------------------------------------------------
 
@@ -440,6 +441,20 @@ async def test_no_version_that_is_applied_lies_above_the_floor_of_the_next_clock
 
 
 # -- refusals ----------------------------------------------------------------------------------
+
+
+@cluster_test(config=msgspec.structs.replace(FAST, limits=SMALL_REPLIES))
+async def test_reads_that_find_more_than_a_reply_may_hold_are_refused_and_free_their_latches(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = leader_of(cluster)
+    for key in (b"a", b"b"):
+        await db.put(key, b"v" * 600)
+    gets = ask(cluster, leader, get(b"a"), get(b"b"))
+    scans = ask(cluster, leader, scan(b"a", b"b"), scan(b"b", b"c"))
+    assert (gets.code, scans.code) == ("batch_too_large", "batch_too_large")
+    assert holder_of(leader).latches.status().held == 0
+    assert ask(cluster, leader, get(b"a")).value == b"v" * 600
 
 
 @cluster_test()
