@@ -3,6 +3,7 @@
 # make soak    hurt clusters of real processes for MINUTES, and check every answer
 # make mutants the product with one safety rule disabled at a time: what notices it
 # make bars    what a release must reach, counted in full: crash points, bit flips, full disks, frames
+# make coverage lines and branches of the core packages that the unit tests run, and what they miss
 # make lint    format, lint, types, layers
 # make bench   micro benchmarks, then throughput of a local three-node cluster
 # make compare the product beside etcd and others, those that are installed
@@ -10,7 +11,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format unit simulation integration soak bench compare mutants bars clean
+.PHONY: demo test lint format unit simulation integration soak bench compare mutants bars coverage clean
 
 demo: .venv/.installed
 	$(BIN)/multiraft demo
@@ -49,6 +50,11 @@ mutants: .venv/.installed-dev
 
 bars: .venv/.installed-dev
 	$(BIN)/python -m tests.bars
+
+coverage: .venv/.installed-dev
+	$(BIN)/coverage run -m pytest -m 'not integration'
+	$(BIN)/coverage report
+	$(BIN)/python -m tests.handlers
 
 integration: .venv/.installed-dev
 	$(BIN)/pytest -m integration
