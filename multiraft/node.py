@@ -52,7 +52,7 @@ from multiraft.net.transport import (
 )
 from multiraft.ranges import bootstrap
 from multiraft.ranges.peers import AddressBook, PeerLinks
-from multiraft.ranges.service import PeerConnection, RequestConnection
+from multiraft.ranges.service import Admission, PeerConnection, RequestConnection
 from multiraft.ranges.snapshot import SnapshotReceiver
 from multiraft.ranges.store import Store
 from multiraft.runtime import Clock, Rng, SystemClock, SystemRng
@@ -114,6 +114,7 @@ class Node:
         self._started_at = clock.monotonic()
         self._listener: Listener | None = None
         self._advertised = ""
+        self._admission = Admission()
         self.addresses = AddressBook(bootstrap.read_nodes(engine), self._addresses_changed)
         self.store = Store(
             me.node_id,
@@ -269,7 +270,7 @@ class Node:
 
     def _requests_handler(self, hello: Hello) -> Callable[[Connection], Handler]:
         return lambda connection: RequestConnection(
-            self.store, connection, self.welcome, self._admit
+            self.store, connection, self.welcome, self._admit, self._admission
         )
 
     def _admit(self, connection: Connection, payload: bytes) -> None:

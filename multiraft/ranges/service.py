@@ -5,10 +5,10 @@ Purpose
     loop iteration leave in one frame.
 Invariants
     - A client that sends more than it reads stops being read: about `PENDING_MAX` of its requests,
-      with `PENDING_BYTES_MAX` bytes in all, are under way at most. Once `UNREAD_BYTES_MAX` of
-      replies wait for it, no further request of it is evaluated, not even one that was received; so
-      one small frame of many reads of large values costs no more memory than others. When it then
-      reads nothing for `UNREAD_S_MAX`, it is closed.
+      with `PENDING_BYTES_MAX` bytes in all, are under way at most, and fewer if other clients have
+      many under way (shared_limit.py). While it leaves more replies unread than it may (unread.py),
+      no further request of it is evaluated, not even one that was received.
+    - Frames are decoded when it is their turn: requests that wait take ten times their bytes.
     - A damaged or foreign frame ends the connection with a reason, never the process.
 """
 
@@ -20,13 +20,19 @@ from functools import partial
 from multiraft import errors
 from multiraft.ids import NodeId
 from multiraft.model import encoding
-from multiraft.model.requests import BatchReply, BatchRequest, ReplyFrame, ScanResult
+from multiraft.model.requests import BatchReply, BatchRequest, GetResult, ReplyFrame, ScanResult
 from multiraft.net.transport import Connection, FrameKind, Welcome
-from multiraft.ranges import put_group
+from multiraft.ranges import put_group, unread
+from multiraft.ranges.shared_limit import SharedLimit
 from multiraft.ranges.store import Store
+from multiraft.ranges.unread import Reader
 
 PENDING_MAX = 10_000
+PENDING_MIN = 256
+PENDING_OF_ALL_MAX = 100_000
 PENDING_BYTES_MAX = 64 << 20
+FRAMES_BYTES_MAX = 256 << 10
+"""So much of a client's frames waits to be decoded before no more is read."""
 REPLY_BYTES_MAX = 8 << 20
 BEGUN_MAX = 64
 """So many requests of a frame are begun before the loop gets to run: what they propose is on its
@@ -37,29 +43,43 @@ REPLIES_UNSENT_MAX = 16
 ROWS_UNSENT_MAX = 300
 """So many replies to reads, with so many rows, are collected before they leave, and before it is
 looked how much the client leaves unread. With more, client and node would wait for each other."""
-UNREAD_BYTES_MAX = 4 << 20
-UNREAD_S_MAX = 5.0
-_UNREAD_POLL_S = 0.005
+ROW_BYTES = 256
+"""A value that is read alone counts as a row for each of these."""
+LARGE_FLUSH_SHARE = BEGUN_MAX / 4
+"""Replies that left because they are large count for so many requests: others get their turn."""
+
+
+class Admission:
+    """What the clients of a node share: how much of it each may have depends on the others."""
+
+    __slots__ = ("pending", "unread")
+
+    def __init__(self) -> None:
+        self.pending = SharedLimit(PENDING_OF_ALL_MAX, PENDING_MAX, PENDING_MIN)
+        """Requests that were decoded and not answered."""
+        self.unread = unread.limit_of_all()
 
 
 class RequestConnection:
     """The handler of one accepted connection of class REQUESTS."""
 
     __slots__ = (
+        "_admission",
         "_backlog",
         "_closed",
         "_connection",
         "_flush_scheduled",
+        "_frames",
+        "_frames_bytes",
+        "_is_working",
         "_join",
         "_paused",
         "_pending",
         "_pending_bytes",
-        "_polls_without_progress",
+        "_reader",
         "_replies",
         "_rows_unsent",
         "_store",
-        "_unread_bytes",
-        "_waits_for_reader",
         "_welcome",
     )
 
@@ -69,18 +89,23 @@ class RequestConnection:
         connection: Connection,
         welcome: Callable[[], Welcome],
         join: Callable[[Connection, bytes], None],
+        admission: Admission,
     ) -> None:
         self._store = store
         self._connection = connection
         self._welcome = welcome
         self._join = join
+        self._admission = admission
+        self._reader = Reader(connection, admission.unread, self._work)
         self._replies: list[tuple[int, BatchReply]] = []
+        self._frames: deque[bytes] = deque()
+        """Those that were received and not decoded."""
+        self._frames_bytes = 0
         self._backlog: deque[tuple[int, int, BatchRequest]] = deque()
-        """Requests that were received and not begun, with their share of the bytes."""
-        self._unread_bytes = 0
+        """Requests that were decoded and not begun, with their share of the bytes."""
+        self._is_working = False
+        """Whether what was received is being begun, or will be without another call."""
         self._rows_unsent = 0
-        self._waits_for_reader = False
-        self._polls_without_progress = 0
         self._pending = 0
         self._pending_bytes = 0
         self._flush_scheduled = False
@@ -90,17 +115,11 @@ class RequestConnection:
     def received(self, kind: FrameKind, payload: bytes) -> None:
         """Take a frame of requests."""
         if kind is FrameKind.REQUESTS:
-            try:
-                frame = encoding.unpack_request_frame(payload)
-            except encoding.UNREADABLE as error:
-                raise errors.ProtocolError(reason=f"an unreadable request: {error}") from error
-            calls = len(frame.calls)
-            share = len(payload) // (calls or 1)
-            self._pending += calls
-            self._pending_bytes += calls * share
-            is_idle = not self._backlog
-            self._backlog.extend([(call_id, share, request) for call_id, request in frame.calls])
-            if is_idle and calls:
+            self._frames.append(payload)
+            self._frames_bytes += len(payload)
+            if self._is_working or self._paused:
+                self._follow_load()
+            else:
                 self._work()
         elif kind is FrameKind.CLUSTER_INFO:
             self._connection.send(FrameKind.CLUSTER_INFO, encoding.pack(self._welcome()))
@@ -114,78 +133,98 @@ class RequestConnection:
         self._closed = True
         self._replies = []
         self._backlog.clear()
+        self._frames.clear()
+        self._frames_bytes = 0
+        self._reader.gone()
+        self._admission.pending.held -= self._pending
+        self._pending = 0
 
     def _work(self) -> None:
         """Begin what was received, until too much waits for the client to read it."""
+        self._is_working = True
         backlog, submit, replies_max = self._backlog, self._store.submit, REPLIES_UNSENT_MAX
-        self._waits_for_reader = False
-        if self._connection.buffered_bytes > UNREAD_BYTES_MAX:
-            self._wait_for_reader()
+        if (backlog or self._decode_next()) and self._reader.is_behind:
+            self._reader.wait()
+            self._follow_load()
             return
         left = float(BEGUN_MAX)
-        while backlog and left > 0.0:
+        while left > 0.0 and (backlog or self._decode_next()):
             call_id, share, request = backlog.popleft()
             left -= LONE_PUT_SHARE if put_group.is_lone_put(request) else 1.0
             self._flush_scheduled = True  # What is answered at once leaves at the end of this.
             submit(request, partial(self._reply, call_id, share))
-            if len(self._replies) >= replies_max or self._rows_unsent >= ROWS_UNSENT_MAX:
-                self._flush()
-                if backlog and self._connection.buffered_bytes > UNREAD_BYTES_MAX:
-                    self._wait_for_reader()
-                    return
+            if self._rows_unsent >= ROWS_UNSENT_MAX:
+                left -= LARGE_FLUSH_SHARE
+            elif len(self._replies) < replies_max:
+                continue
+            self._flush()
+            if self._reader.is_behind:
+                left = 0.0
         self._flush()
-        self._follow_load()
-        if backlog:
+        if backlog or (self._frames and self._may_decode):
             asyncio.get_running_loop().call_soon(self._work)
-
-    def _wait_for_reader(self) -> None:
-        self._waits_for_reader = True
+        else:
+            self._is_working = False
         self._follow_load()
-        self._unread_bytes = self._connection.buffered_bytes
-        self._polls_without_progress = 0
-        asyncio.get_running_loop().call_later(_UNREAD_POLL_S, self._look_at_reader)
 
-    def _look_at_reader(self) -> None:
-        """Go on when the client has caught up; give it up when it reads nothing at all."""
-        if self._closed:
-            return
-        unread = self._connection.buffered_bytes
-        if unread <= UNREAD_BYTES_MAX:
-            self._work()
-            return
-        self._polls_without_progress += 1
-        if unread < self._unread_bytes:
-            self._polls_without_progress = 0
-        elif self._polls_without_progress * _UNREAD_POLL_S > UNREAD_S_MAX:
-            self._connection.close(f"slow reader: {unread} bytes of replies wait to be read")
-            return
-        self._unread_bytes = unread
-        asyncio.get_running_loop().call_later(_UNREAD_POLL_S, self._look_at_reader)
+    @property
+    def _may_decode(self) -> bool:
+        pending = self._pending
+        return pending < PENDING_MIN or pending < self._admission.pending.each_now
+
+    def _decode_next(self) -> bool:
+        """Have the requests of the next frame wait for their turn; False if there are none."""
+        while self._frames and self._may_decode:
+            payload = self._frames.popleft()
+            try:
+                calls = encoding.unpack_request_frame(payload).calls
+            except encoding.UNREADABLE as error:
+                self._frames.clear()
+                self._connection.close(f"an unreadable request: {error}")
+                return False
+            self._frames_bytes -= len(payload)
+            share = len(payload) // (len(calls) or 1)
+            if calls:
+                self._pending_bytes += share * len(calls)
+                self._pending += len(calls)
+                self._admission.pending.held += len(calls)
+                self._backlog.extend([(call_id, share, request) for call_id, request in calls])
+                return True
+        return False
 
     def _follow_load(self) -> None:
         """Stop reading from a client that is far ahead of its answers; begin again in time."""
         pending, pending_bytes = self._pending, self._pending_bytes
         if not self._paused:
-            if self._waits_for_reader or pending > PENDING_MAX or pending_bytes > PENDING_BYTES_MAX:
+            if (
+                self._reader.is_waited_for
+                or self._frames_bytes > FRAMES_BYTES_MAX
+                or pending_bytes > PENDING_BYTES_MAX
+                or (self._frames and not self._may_decode)
+            ):
                 self._paused = True
                 self._connection.pause_reading()
         elif (
-            not self._waits_for_reader
-            and pending < PENDING_MAX // 2
+            not self._reader.is_waited_for
+            and pending < max(PENDING_MIN, self._admission.pending.each_now) // 2
             and pending_bytes < PENDING_BYTES_MAX // 2
         ):
-            self._paused = False
-            self._connection.resume_reading()
+            if self._frames_bytes < FRAMES_BYTES_MAX // 2:
+                self._paused = False
+                self._connection.resume_reading()
+            if self._frames and not self._is_working:
+                self._work()
 
     def _reply(self, call_id: int, request_bytes: int, reply: BatchReply) -> None:
         if self._closed:
             return
-        self._pending -= 1
         self._pending_bytes -= request_bytes
         self._replies.append((call_id, reply))
         for result in reply.results:
             if type(result) is ScanResult:
                 self._rows_unsent += len(result.rows) // 2
+            elif type(result) is GetResult and result.value is not None:
+                self._rows_unsent += len(result.value) // ROW_BYTES
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._store.at_the_end(self._flush)
@@ -196,7 +235,10 @@ class RequestConnection:
         self._rows_unsent = 0
         if not replies:
             return
+        self._pending -= len(replies)
+        self._admission.pending.held -= len(replies)
         self._send(replies)
+        self._reader.sent()
         if self._paused:
             self._follow_load()
 

@@ -34,11 +34,11 @@ from multiraft.net.transport import (
     Hello,
     Welcome,
 )
-from multiraft.ranges import messages, service
+from multiraft.ranges import messages, service, unread
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.messages import PeerFrame
 from multiraft.ranges.pending import Reply
-from multiraft.ranges.service import PeerConnection, RequestConnection
+from multiraft.ranges.service import Admission, PeerConnection, RequestConnection
 from multiraft.sim import loop as virtual_loop
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.inspection import Member
@@ -327,7 +327,7 @@ def serve() -> tuple[StillStore, StillConnection, RequestConnection]:
     def never(*_: object) -> Welcome:
         raise AssertionError("nobody asks")
 
-    handler = RequestConnection(store, connection, never, never)  # type: ignore[arg-type]
+    handler = RequestConnection(store, connection, never, never, Admission())  # type: ignore[arg-type]
     return store, connection, handler
 
 
@@ -382,6 +382,61 @@ def test_a_client_with_too_many_bytes_under_way_is_not_read() -> None:
     asyncio.run(main())
 
 
+def test_a_client_has_less_under_way_beside_many_that_have_and_all_of_it_ends() -> None:
+    async def main() -> None:
+        store, connection = StillStore(), StillConnection()
+        admission = Admission()
+        handler = RequestConnection(store, connection, None, None, admission)  # type: ignore[arg-type]
+        admission.pending.held = service.PENDING_OF_ALL_MAX
+        frame = frame_of(100, Put(b"\x10k", bytes(1_000)))
+        frames = 2 * service.FRAMES_BYTES_MAX // len(frame)
+        for _ in range(frames):
+            handler.received(FrameKind.REQUESTS, frame)
+        await asyncio.sleep(0)
+        assert len(store.waiting) == 300, "whole frames, until they are PENDING_MIN"
+        assert connection.is_paused
+        for _ in range(frames):
+            store.answer(100)
+            for _turn in range(3):
+                await asyncio.sleep(0)
+        assert sum(len(frame.replies) for frame in connection.frames) == frames * 100
+        assert not connection.is_paused
+        assert admission.pending.held == service.PENDING_OF_ALL_MAX
+
+    asyncio.run(main())
+
+
+def test_what_a_client_that_is_gone_had_under_way_counts_no_more() -> None:
+    async def main() -> None:
+        store, connection = StillStore(), StillConnection()
+        admission = Admission()
+        handler = RequestConnection(store, connection, None, None, admission)  # type: ignore[arg-type]
+        handler.received(FrameKind.REQUESTS, frame_of(100))
+        store.answer(10)
+        await asyncio.sleep(0)
+        assert admission.pending.held == 90
+        store.answer(10)
+        handler.closed("gone")
+        store.answer(80)
+        await asyncio.sleep(0)
+        assert admission.pending.held == 0
+
+    asyncio.run(main())
+
+
+def test_a_frame_that_cannot_be_read_ends_the_connection_when_its_turn_comes() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, connection, handler = serve_at_once(1)
+        handler.received(FrameKind.REQUESTS, frame_of(2 * service.BEGUN_MAX, Delete(b"\x10k")))
+        handler.received(FrameKind.REQUESTS, b"\xc1")
+        handler.received(FrameKind.REQUESTS, frame_of(1, Delete(b"\x10k")))
+        await asyncio.sleep(0.001)
+        assert "an unreadable request" in connection.closed_because
+        assert store.served == 2 * service.BEGUN_MAX
+
+    virtual_loop.run(main)
+
+
 class QuickStore(StillStore):
     """A store that answers reads at once, as a leaseholder does."""
 
@@ -407,7 +462,7 @@ class FullConnection(StillConnection):
 
 def serve_at_once(size: int) -> tuple[QuickStore, FullConnection, RequestConnection]:
     store, connection = QuickStore(bytes(size)), FullConnection()
-    handler = RequestConnection(store, connection, None, None)  # type: ignore[arg-type]
+    handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
     return store, connection, handler
 
 
@@ -471,7 +526,7 @@ class PageStore(StillStore):
 def test_scans_leave_before_they_are_many_so_that_the_client_works_on_them_meanwhile() -> None:
     connection = FullConnection()
     store = PageStore(service.ROWS_UNSENT_MAX // 3)
-    handler = RequestConnection(store, connection, None, None)  # type: ignore[arg-type]
+    handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
     handler.received(FrameKind.REQUESTS, frame_of(7))
     assert [len(frame.replies) for frame in connection.frames] == [3, 3, 1]
 
@@ -481,13 +536,15 @@ def test_of_one_frame_only_as_much_is_evaluated_as_the_client_reads() -> None:
 
     async def main(_: VirtualLoop) -> None:
         store, connection, handler = serve_at_once(1 << 20)
-        calls = 10 * service.REPLIES_UNSENT_MAX
+        at_once = unread.EACH_BYTES_MAX >> 20
+        calls = 10 * at_once
         handler.received(FrameKind.REQUESTS, frame_of(calls))
-        assert store.served == service.REPLIES_UNSENT_MAX
+        await asyncio.sleep(0)
+        assert store.served == at_once
         assert connection.is_paused
         handler.received(FrameKind.REQUESTS, frame_of(1))
-        assert store.served == service.REPLIES_UNSENT_MAX, "what comes later waits behind it"
-        for _round in range(10):
+        assert store.served == at_once, "what comes later waits behind it"
+        for _round in range(11):
             connection.buffered_bytes = 0
             await asyncio.sleep(0.01)
         assert store.served == calls + 1
@@ -504,10 +561,10 @@ def test_a_client_that_reads_a_little_is_waited_for_and_one_that_reads_nothing_i
         store, connection, handler = serve_at_once(1 << 20)
         handler.received(FrameKind.REQUESTS, frame_of(100))
         for _round in range(5):
-            await asyncio.sleep(service.UNREAD_S_MAX * 0.9)
+            await asyncio.sleep(unread.SILENT_S_MAX * 0.9)
             connection.buffered_bytes -= 1
         assert not connection.closed_because
-        await asyncio.sleep(service.UNREAD_S_MAX * 1.1)
+        await asyncio.sleep(unread.SILENT_S_MAX * 1.1)
         assert "slow reader" in connection.closed_because
         handler.closed("as it asked for")
         served = store.served
@@ -521,7 +578,7 @@ def test_a_client_that_reads_a_little_is_waited_for_and_one_that_reads_nothing_i
 def test_frames_without_requests_do_not_shorten_the_patience_with_slow_readers() -> None:
     async def main(_: VirtualLoop) -> None:
         _store, connection, handler = serve_at_once(1)
-        connection.buffered_bytes = service.UNREAD_BYTES_MAX + 1
+        connection.buffered_bytes = unread.EACH_BYTES_MAX + 1
         for _round in range(10):
             handler.received(FrameKind.REQUESTS, frame_of(0))
         assert not connection.is_paused, "nothing waits"
@@ -529,7 +586,7 @@ def test_frames_without_requests_do_not_shorten_the_patience_with_slow_readers()
         assert connection.is_paused
         for _round in range(10):
             handler.received(FrameKind.REQUESTS, frame_of(0))
-        await asyncio.sleep(service.UNREAD_S_MAX * 0.9)
+        await asyncio.sleep(unread.SILENT_S_MAX * 0.9)
         assert not connection.closed_because
 
     virtual_loop.run(main)
@@ -612,7 +669,7 @@ async def test_a_client_that_sends_much_and_never_reads_is_cut_off_and_others_ar
             client.ask(*calls)
             await asyncio.sleep(0.01)
         assert await db.get(b"big") == bytes(1 << 20)
-        await asyncio.sleep(service.UNREAD_S_MAX + 1)
+        await asyncio.sleep(unread.SILENT_S_MAX + 1)
         client.connection.resume_reading()
         await cluster.until(lambda: bool(client.reasons))
     await db.put(b"k", b"v")
