@@ -66,6 +66,22 @@ async def test_a_halt_ends_a_split_that_waits_for_its_latch_and_leaves_nothing_o
 
 
 @cluster_test()
+async def test_a_store_that_fails_in_the_middle_of_a_split_stops(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = leader_of(cluster)
+    broken = errors.StoreFailedError(reason="the disk is gone")
+    with mock.patch.object(leader.engine, "view", side_effect=broken):
+        replies = cluster.submit(leader.number, (AdminSplit(b"m"),))
+        assert await leader.up.failed is broken
+    assert replies == [], "nobody is told anything by a store that has stopped"
+    assert cluster.errors == [broken]
+    cluster.errors.clear()
+    await cluster.crash(leader.number)
+    await cluster.restart(leader.number)
+
+
+@cluster_test()
 async def test_a_put_costs_its_leader_two_batches(cluster: Cluster, db: Database) -> None:
     """Its entry, and then its effects together with the commit index."""
     leader = leader_of(cluster)
