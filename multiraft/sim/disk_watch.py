@@ -154,7 +154,7 @@ class DiskWatch:
                     self._hard_state(number, store, key, value)
                 elif kind == _TRUNCATION:
                     index = Index(int.from_bytes(value[:8], "big"))
-                    self._logs.installed((number, _range_id(key[:8])), index)
+                    self._logs.cut((number, _range_id(key[:8])), index)
             elif key[0] == _VERSION:
                 rows.append((key, value))
             elif key[0] == _RANGE:
@@ -248,6 +248,20 @@ class DiskWatch:
         self._applied.pop((number, range_id), None)
         self._unsynced[number][range_id] = None
         self._logs.forget((number, range_id))
+
+    # -- what is over ----------------------------------------------------------------------------
+
+    def forget_below(self, range_id: RangeId, floor: Index) -> None:
+        """Every log of the range is cut at `floor`, so nobody applies what is below: see facts."""
+        states = self._states.get(range_id, {})
+        for index in [index for index in states if index < floor]:
+            del states[index]
+        self._starts.forget_below(range_id, floor)
+
+    @property
+    def remembered(self) -> int:
+        """How many applied states, and entries on disks, are remembered."""
+        return sum(map(len, self._states.values())) + self._logs.remembered
 
     # -- the wire --------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ Invariants
     - Who acknowledges an entry has it durably (rules S14, A1).
     - What a leader commits is durable on a majority of each half of its configuration, the leader
       being counted like anybody else.
+    - Of what lies before the start of a log for good nothing is remembered: it counts as durable
+      there, and entries are written behind it alone.
 """
 
 from collections.abc import Callable, Collection
@@ -19,8 +21,8 @@ Place = tuple[int, RangeId]
 """A node and a range."""
 Unsynced = list[tuple[Place, Index, Term]]
 
-_SNAPSHOT = Term(-1)
-"""Stands for the term of an index up to which a snapshot speaks."""
+_CUT = Term(-1)
+"""Stands for the term of an index behind which the log begins."""
 
 
 class _Log:
@@ -32,7 +34,14 @@ class _Log:
         self.written: dict[Index, Term] = {}
         self.durable: dict[Index, Term] = {}
         self.covered = Index(0)
-        """All up to here was durable when the node started, or came with a durable snapshot."""
+        """All up to here was durable when the node started, or lies before the durable log."""
+
+    def cut(self, index: Index) -> None:
+        """Everything up to `index` is gone from the log, for good."""
+        self.covered = max(self.covered, index)
+        for terms in (self.written, self.durable):
+            for gone in [each for each in terms if each <= index]:
+                del terms[gone]
 
     def has(self, index: Index, term: Term) -> bool:
         return index <= self.covered or self.durable.get(index) == term
@@ -73,9 +82,9 @@ class DurabilityWatch:
         log.covered = min(log.covered, Index(index - 1))
         self._unsynced[place[0]].append((place, index, term))
 
-    def installed(self, place: Place, index: Index) -> None:
-        """The log was reset to begin after `index`."""
-        self._unsynced[place[0]].append((place, index, _SNAPSHOT))
+    def cut(self, place: Place, index: Index) -> None:
+        """The log begins after `index` from now on: it was shortened, or reset for a snapshot."""
+        self._unsynced[place[0]].append((place, index, _CUT))
 
     def take(self, number: int) -> Unsynced:
         """Return what a sync that begins now makes durable."""
@@ -86,10 +95,15 @@ class DurabilityWatch:
         """That sync has ended well."""
         for place, index, term in covered:
             log = self._log(place)
-            if term == _SNAPSHOT:
-                log.covered = max(log.covered, index)
+            if term == _CUT:
+                log.cut(index)
             else:
                 log.durable[index] = term
+
+    @property
+    def remembered(self) -> int:
+        """How many entries are remembered."""
+        return sum(len(log.written) for log in self._logs.values())
 
     def acknowledges(self, place: Place, term: Term, index: Index) -> None:
         """A replica tells the leader of `term` that it has everything up to `index`."""

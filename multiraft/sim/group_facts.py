@@ -10,6 +10,10 @@ Invariants, of the group
     - State machine safety: one entry is committed at an index.
     - Leader completeness: a new leader has every entry that was known committed in a lower term.
     - A replica votes once in a term.
+    - Behind the floor, up to which every log is cut, nothing is written or committed any more: so
+      what is known of that is forgotten, and to see any of it again is a contradiction.
+Caveats
+    Who led and voted is kept for good: elections are few.
 Source
     Raft paper, Figure 3.
 """
@@ -30,7 +34,7 @@ class Committed(NamedTuple):
 class GroupFacts:
     """One per group and run."""
 
-    __slots__ = ("_entries", "_leaders", "_votes", "committed", "committed_last")
+    __slots__ = ("_entries", "_floor", "_leaders", "_votes", "committed", "committed_last")
 
     def __init__(self) -> None:
         self._leaders: dict[Term, Hashable] = {}
@@ -38,6 +42,23 @@ class GroupFacts:
         self._votes: dict[tuple[ReplicaId, Term], ReplicaId] = {}
         self.committed: dict[Index, Committed] = {}
         self.committed_last = Index(0)
+        self._floor = Index(0)
+
+    @property
+    def remembered(self) -> int:
+        """How many entries, and commits of entries, are remembered."""
+        return len(self._entries) + len(self.committed)
+
+    def forget_below(self, floor: Index) -> None:
+        """Every log is cut at `floor` or behind it, whatever crashes and whatever arrives late.
+
+        That the entry at the floor is committed is kept: a log knows the term at which it is cut.
+        """
+        if floor <= self._floor:
+            return
+        self._floor = floor
+        self._entries = {place: of for place, of in self._entries.items() if place[1] > floor}
+        self.committed = {index: of for index, of in self.committed.items() if index >= floor}
 
     def leads(self, term: Term, who: Hashable) -> str | None:
         """`who`, a life of a replica, leads `term`."""
@@ -71,6 +92,8 @@ class GroupFacts:
         self, term: Term, index: Index, prev_term: Term | None, content: object
     ) -> str | None:
         """A replica has this entry; `prev_term` is None where it is not known any more."""
+        if index <= self._floor:
+            return f"an entry is written at {index}, though every log was cut at {self._floor}"
         known = self._entries.get((term, index))
         if known is None:
             self._entries[term, index] = (prev_term, content)
@@ -89,6 +112,8 @@ class GroupFacts:
 
     def commits(self, index: Index, term: Term, seen_in_term: Term) -> str | None:
         """A replica knows in `seen_in_term` that the entry of `term` at `index` is committed."""
+        if index < self._floor:
+            return f"a log has {index} as committed, though every log was cut at {self._floor}"
         known = self.committed.get(index)
         if known is None:
             self.committed[index] = Committed(term, seen_in_term)

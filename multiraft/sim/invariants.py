@@ -15,6 +15,7 @@ Invariants, kept by
     - snapshot_watch: no snapshot is sent in vain;
     - here: no node drags another one's clock along;
     - contents_watch: replicas at one applied index hold the same.
+    What of all this is over between the rounds of a long run, forgetting drops.
 Ownership
     Everything here only looks. One per simulated cluster, which attaches every life of its nodes.
 """
@@ -33,6 +34,7 @@ from multiraft.ranges.store import Store
 from multiraft.sim import lease_watch, newest_watch
 from multiraft.sim.contents_watch import ContentsWatch
 from multiraft.sim.disk_watch import DiskWatch
+from multiraft.sim.forgetting import Forgetting
 from multiraft.sim.group_facts import GroupFacts
 from multiraft.sim.inspection import Member
 from multiraft.sim.lease_watch import LeaseWatch
@@ -68,6 +70,7 @@ class Invariants:
         self.snapshots = SnapshotWatch(running, now, self.report)
         self.leases = LeaseWatch(running, self.report)
         self.contents = ContentsWatch(running, self.report)
+        self.forgetting = Forgetting(self.facts, self.disks, self.reads, self.promises)
 
     def facts(self, range_id: RangeId) -> GroupFacts:
         """Return what is known of a group."""
@@ -160,6 +163,12 @@ class Invariants:
         """Look at everything at once: contents and leases. For quiet points and the end."""
         self.leases.look_at_all()
         self.contents.compare_all()
+
+    @property
+    def remembered(self) -> int:
+        """How many single things are remembered of the past."""
+        of_groups = sum(facts.remembered for facts in self._facts.values())
+        return of_groups + self.disks.remembered + self.reads.remembered + self.promises.remembered
 
     # -- its parts -------------------------------------------------------------------------------
 

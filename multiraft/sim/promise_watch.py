@@ -41,6 +41,28 @@ class PromiseWatch:
                 self._released.add((envelope.range_id, release.term))
                 self._ends.get(envelope.range_id, {}).pop(release.term, None)
 
+    def forget_below(self, range_id: RangeId, term: Term) -> None:
+        """Every replica is in `term` or a later one: the last lease to end stands for all before.
+
+        A term begins above all of them if it begins above that one, and who tells of a lease from
+        now on is in no term before `term`.
+        """
+        begins = self._begins.get(range_id, {})
+        for past in [past for past in begins if past < term]:
+            del begins[past]
+        ends = self._ends.get(range_id, {})
+        before = sorted((end, past) for past, end in ends.items() if past < term)
+        for _, past in before[:-1]:
+            del ends[past]
+        self._released = {
+            (where, past) for where, past in self._released if where != range_id or past >= term
+        }
+
+    @property
+    def remembered(self) -> int:
+        """How many terms are remembered."""
+        return sum(map(len, self._ends.values())) + sum(map(len, self._begins.values()))
+
     def look_at_all(self, member: Member) -> None:
         """Look at all replicas of a node, as when it is about to die."""
         for replica in member.up.store.replicas.values():

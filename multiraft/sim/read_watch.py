@@ -10,6 +10,7 @@ Invariants
       replica ever applies.
     - A scan at a timestamp returns all there is: no version of its span comes later at or below it.
     - When a read is answered, the lease covers its timestamp.
+    - A key of which nothing is remembered counts as read until `read_until`.
 """
 
 from bisect import bisect_right, insort
@@ -26,6 +27,8 @@ Report = Callable[[RangeId, str | None], None]
 Submit = Callable[[BatchRequest, Reply], None]
 Covers = Callable[[RangeId, Timestamp], bool]
 """Whether a store's lease on a range covers a timestamp."""
+IsStored = Callable[[bytes], bool]
+"""Whether any disk has a version of a key."""
 _Read = tuple[Timestamp, Timestamp, RangeId]
 """What was found, by its timestamp; when it was read, and in which range."""
 
@@ -42,6 +45,14 @@ class ReadWatch:
         self._kinds: dict[tuple[bytes, Timestamp], int] = {}
         self._reads: dict[bytes, deque[_Read]] = {}
         self._scans: deque[tuple[bytes, bytes, Timestamp, RangeId]] = deque(maxlen=_SCANS_KEPT_MAX)
+        self._read_until = Timestamp(0)
+        self._gone: frozenset[bytes] = frozenset()
+        """The keys that no disk had when there was something to forget the last time."""
+
+    @property
+    def remembered(self) -> int:
+        """How many versions and reads are remembered."""
+        return len(self._kinds) + sum(map(len, self._reads.values()))
 
     def watch(self, name: str, covers: Covers, submit: Submit) -> Submit:
         """Return what a store is to be asked with instead of its own `submit`."""
@@ -99,6 +110,8 @@ class ReadWatch:
             if kind == OUTCOME or (key, timestamp) in self._kinds:
                 continue
             self._kinds[key, timestamp] = kind
+            if timestamp <= self._read_until and key not in self._versions:
+                self._report(RangeId(0), _too_late(key, timestamp, self._read_until))
             insort(self._versions.setdefault(key, []), timestamp)
             for seen, read_at, range_id in self._reads.get(key, ()):
                 if seen < timestamp <= read_at:
@@ -106,6 +119,33 @@ class ReadWatch:
             for start, end, read_at, range_id in self._scans:
                 if timestamp <= read_at and start <= key < end:
                     self._report(range_id, _too_late(key, timestamp, read_at))
+
+    def forget(self, read_until: Timestamp, is_stored: IsStored) -> None:
+        """Keep nothing of keys that are gone, and have not been written or read since `read_until`.
+
+        To be called when no transaction is left that could still write at or below that time. A key
+        is gone if it was deleted last, and its versions have been collected from all disks for two
+        calls in a row: none comes back with a crash, or in a snapshot from before. What was not
+        deleted is kept even then: whoever does not find it has missed it.
+        """
+        self._read_until = max(self._read_until, read_until)
+        keys = dict.fromkeys((*self._versions, *self._reads))
+        gone = [key for key in keys if self._is_over(key) and not is_stored(key)]
+        for key in gone:
+            if key in self._gone:
+                for timestamp in self._versions.pop(key, ()):
+                    del self._kinds[key, timestamp]
+                self._reads.pop(key, None)
+        self._gone = frozenset(gone)
+
+    def _is_over(self, key: bytes) -> bool:
+        """Whether a key was deleted, or never there, and that and its reads are long past."""
+        versions = self._versions.get(key)
+        if versions and (
+            versions[-1] > self._read_until or self._kinds[key, versions[-1]] == VALUE
+        ):
+            return False
+        return all(read_at <= self._read_until for _, read_at, _ in self._reads.get(key, ()))
 
 
 def _missed(name: str, key: bytes, timestamp: Timestamp, seen: Timestamp, newest: Timestamp) -> str:

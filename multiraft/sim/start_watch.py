@@ -39,6 +39,12 @@ class StartWatch:
         if len(known) > _INDEXES_KEPT_MAX:
             del known[next(iter(known))]
 
+    def forget_below(self, range_id: RangeId, floor: Index) -> None:
+        """No replica has applied less than `floor`, nor will find on its disk that it has."""
+        known = self._descriptors.get(range_id, {})
+        for index in [index for index in known if index < floor]:
+            del known[index]
+
     def found(
         self,
         number: int,

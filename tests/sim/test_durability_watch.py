@@ -126,7 +126,7 @@ def test_what_is_committed_is_durable_on_a_majority(
 def test_a_snapshot_counts_for_everything_before_it_once_it_is_synced() -> None:
     seen = Seen()
     seen.write(1, 11)
-    seen.watch.installed((2, RANGE), Index(30))
+    seen.watch.cut((2, RANGE), Index(30))
     seen.commit(11, Configuration(of(1, 2, 3)))
     assert len(seen.problems) == 1
     seen.watch.synced(seen.watch.take(2))
@@ -135,3 +135,21 @@ def test_a_snapshot_counts_for_everything_before_it_once_it_is_synced() -> None:
     seen.watch.forget((2, RANGE))
     seen.commit(11, Configuration(of(1, 2, 3)))
     assert len(seen.problems) == 2
+
+
+def test_what_is_cut_off_for_good_is_forgotten_and_counts_as_durable() -> None:
+    seen = Seen()
+    for index in (11, 12, 13):
+        seen.write(1, index)
+        seen.write(2, index)
+    seen.watch.cut((2, RANGE), Index(12))
+    assert seen.watch.remembered == 6, "a crash may still undo it"
+    seen.watch.synced(seen.watch.take(2))
+    assert seen.watch.remembered == 4
+    for index in (11, 13):
+        seen.acknowledge(2, index)
+        seen.commit(index, Configuration(of(1, 2, 3)))
+    assert not seen.problems
+    seen.write(2, 14, sync=False)
+    seen.acknowledge(2, 14)
+    assert "n2 acknowledges 14" in seen.problems[0]

@@ -91,3 +91,43 @@ def test_what_was_acknowledged_to_an_older_leader_only_may_have_been_replaced() 
     facts = GroupFacts()
     commit(facts, 2, 3, 3)
     assert facts.lost((Term(1), Index(2)), Index(1), log(1, 1).get) is None
+
+
+def cut_at_three() -> GroupFacts:
+    """Return what is known of five committed entries of term 6; every log is cut at the third."""
+    facts = GroupFacts()
+    for index in range(1, 6):
+        assert facts.writes(Term(6), Index(index), Term(6), b"a") is None
+        assert commit(facts, index, 6, 6) is None
+    assert facts.remembered == 10
+    facts.forget_below(Index(3))
+    return facts
+
+
+def test_of_what_every_log_is_cut_behind_only_the_cut_is_remembered() -> None:
+    facts = cut_at_three()
+    assert facts.remembered == 2 + 3
+    facts.forget_below(Index(2))
+    assert facts.remembered == 5, "a floor stays where it is"
+
+
+def test_nothing_is_written_or_committed_behind_the_floor() -> None:
+    facts = cut_at_three()
+    for index in (2, 3):
+        problem = facts.writes(Term(6), Index(index), Term(6), b"a") or ""
+        assert f"an entry is written at {index}, though every log was cut at 3" in problem
+    assert facts.writes(Term(6), Index(4), Term(6), b"a") is None
+    assert "has 2 as committed, though every log was cut at 3" in (commit(facts, 2, 6, 6) or "")
+    assert commit(facts, 3, 6, 6) is None, "a log knows the term at which it is cut"
+
+
+def test_from_the_floor_on_everything_is_found_as_before() -> None:
+    facts = cut_at_three()
+    assert "two entries" in (facts.writes(Term(6), Index(4), Term(6), b"b") or "")
+    assert "state machine safety" in (commit(facts, 3, 7, 7) or "")
+    cut = {Index(index): Term(6) for index in range(3, 6)}
+    assert facts.is_complete(Term(7), Index(4), cut.get) is None
+    assert facts.lost((Term(6), Index(5)), Index(4), cut.get) is None
+    del cut[Index(5)]
+    assert "has None at 5" in (facts.is_complete(Term(7), Index(4), cut.get) or "")
+    assert "at 5: 6, now None" in (facts.lost((Term(6), Index(5)), Index(4), cut.get) or "")

@@ -424,3 +424,27 @@ async def test_what_a_node_writes_while_it_is_being_stopped_is_seen(
         await stop(hand_over=hand_over)
 
     living[0].up.stop = stop_slowly  # type: ignore[method-assign]
+
+
+@cluster_test()
+async def test_terms_that_all_have_left_are_forgotten_but_for_their_last_lease(
+    cluster: Cluster, db: Database
+) -> None:
+    first = await leader_of(cluster, db)
+    await cluster.crash(first.number)
+    await cluster.until_served()
+    await cluster.restart(first.number)
+    leader = await leader_of(cluster, db)
+    term = leader.replica().core.term
+    promises = cluster.invariants.promises
+    ends = promises._ends[USER_RANGE_ID]
+    ends[Term(1)] = Timestamp(min(ends.values()) - 1)
+    last = max(before for before in ends if before < term)
+    promises.forget_below(USER_RANGE_ID, term)
+    assert sorted(ends) in ([last], [last, term])
+    assert list(promises._begins[USER_RANGE_ID]) == [term]
+    ends[last] = Timestamp(leader.up.store.context.hlc.last << 1)
+    await cluster.crash(leader.number)
+    await cluster.until_served()
+    await db.put(b"k", b"w")
+    assert f"though the lease of term {last}" in found(cluster)

@@ -114,3 +114,67 @@ def test_a_version_that_comes_too_late_for_a_page_of_a_scan(
         assert not seen.problems
         seen.wrote(key, 24)
         assert bool(seen.problems) is (key in spoken_for)
+
+
+def read_and_deleted() -> Seen:
+    """Return what has seen a key that was read at 25 and deleted at 30."""
+    seen = Seen()
+    seen.wrote(b"k", 10)
+    seen.got(b"k", 25, 10)
+    seen.wrote(b"k", 30, TOMBSTONE)
+    return seen
+
+
+def end_rounds(seen: Seen, *ends: int, stored: bytes = b"") -> None:
+    for end in ends:
+        seen.watch.forget(Timestamp(end), lambda key: key == stored)
+
+
+def test_a_deleted_key_is_forgotten_when_it_has_been_gone_for_a_round() -> None:
+    seen = read_and_deleted()
+    end_rounds(seen, 29, 29)
+    assert seen.watch.remembered == 3, "it was deleted since"
+    end_rounds(seen, 40, 40, stored=b"k")
+    assert seen.watch.remembered == 3, "a disk has it"
+    end_rounds(seen, 40)
+    assert seen.watch.remembered == 3, "a crash may bring it back"
+    end_rounds(seen, 50)
+    assert seen.watch.remembered == 0
+    seen.wrote(b"k", 51)
+    assert not seen.problems
+
+
+def test_a_version_of_a_forgotten_key_that_comes_too_late() -> None:
+    seen = read_and_deleted()
+    end_rounds(seen, 40, 50)
+    assert seen.watch.remembered == 0
+    seen.wrote(b"k", 24)
+    assert "a version of b'k' at 24 came after the key had been read at 50" in seen.problems[0]
+
+
+def test_a_key_that_was_never_there_is_forgotten_and_counts_as_read() -> None:
+    seen = Seen()
+    seen.got(b"k", 25, 0)
+    end_rounds(seen, 24, 24)
+    assert seen.watch.remembered == 1
+    end_rounds(seen, 40, 50)
+    assert seen.watch.remembered == 0
+    seen.wrote(b"k", 25)
+    assert seen.problems
+
+
+def test_a_key_that_nobody_deleted_is_missed_even_when_it_is_gone() -> None:
+    seen = Seen()
+    seen.wrote(b"k", 10)
+    end_rounds(seen, 40, 50, 60)
+    seen.got(b"k", 70, 0)
+    assert "read b'k' at 70 as it was at 0, though a version of 10" in seen.problems[0]
+
+
+def test_an_old_version_of_a_key_that_is_remembered_is_no_news() -> None:
+    seen = read_and_deleted()
+    end_rounds(seen, 40, 50, 60, stored=b"k")
+    seen.wrote(b"k", 10)  # A replica that comes late is sent it in a snapshot.
+    assert not seen.problems
+    seen.wrote(b"k", 24)
+    assert "had been read at 25" in seen.problems[0]
