@@ -135,12 +135,22 @@ class InprocNetwork:
             or destination in self._isolated
         )
 
+    @property
+    def connections(self) -> int:
+        """How many ends of connections there are."""
+        return len(self._ends)
+
     def link(self, source: str, destination: str) -> Link:
         """Return the link of that direction; all connections between the two share it."""
         pair = (source, destination)
         if pair not in self._links:
             self._links[pair] = self._make_link(source, destination)
         return self._links[pair]
+
+    def forget(self, name: str) -> None:
+        """Nobody of that name comes again: its links are gone with it."""
+        for pair in [pair for pair in self._links if name in pair]:
+            del self._links[pair]
 
     def listener_at(self, address: str) -> tuple[str, AcceptingSide] | None:
         """Return the name of the node that listens at `address`, and its side."""

@@ -367,6 +367,13 @@ class Cluster(Inspection):
             rng=SeededRng(self.random.randrange(1 << 30)),
         )
 
+    def forget_clients(self) -> None:
+        """All `mortals` have ended, or vanished, and others will have other names."""
+        for name in self.mortals:
+            self.client_names.pop(name, None)
+            self.network.forget(name)
+        self.mortals.clear()
+
     def submit(
         self, number: int, operations: tuple[Operation, ...], *, range_id: int = USER_RANGE_ID
     ) -> list[BatchReply]:

@@ -82,6 +82,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let a frozen process run again: what it missed is ready, in its old order."""
         self._ready.extend(process.thaw())
 
+    def forget_the_dead(self) -> None:
+        """Let go of all killed processes, and of everything else that only its past has to tell.
+
+        Their tasks are closed: to be called by the world around the processes, between two phases
+        of a run, when it does not matter that a `finally` of theirs is run after all.
+        """
+        self._bury()
+        self._processes = {each: None for each in self._processes if each.has_tasks}
+        begun = {id(generator) for generator in self._asyncgens}
+        self._owners = {each: owner for each, owner in self._owners.items() if each in begun}
+
     def close(self) -> None:
         """See asyncio."""
         self._bury()

@@ -112,13 +112,18 @@ class Process:
             _forsake(task)
 
     def bury(self) -> None:
-        """Let go of what a killed process held. The loop does this when nothing runs any more."""
+        """Let go of what a killed process held. Whoever does this has the loop in hand."""
         while self.is_dead and self._tasks:
             task, _ = self._tasks.popitem()
             coroutine = task.get_coro()
             assert coroutine is not None, "tasks here are never eager"
             with contextlib.suppress(BaseException):
                 self.run(coroutine.close)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether there is a task of it that is not done."""
+        return bool(self._tasks)
 
     def remember(self, task: asyncio.Task[Any]) -> None:
         """Keep a task of this process until it is done."""

@@ -255,3 +255,12 @@ def test_ports_that_were_not_named_are_all_different() -> None:
         assert len(set(found)) == 3
 
     virtual_loop.run(main)
+
+
+def test_the_links_of_a_name_that_does_not_come_again_are_forgotten() -> None:
+    network = InprocNetwork()
+    kept = network.link("a", "b")
+    gone = [network.link("a", "c"), network.link("c", "a")]
+    network.forget("c")
+    assert network.link("a", "b") is kept
+    assert all(link not in gone for link in (network.link("a", "c"), network.link("c", "a")))
