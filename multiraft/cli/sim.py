@@ -6,7 +6,7 @@ A run is decided by its spec and its seed. What fails prints the line that repea
 import multiprocessing
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +71,7 @@ def run(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=session.notes) as bar:
         task = bar.add_task("simulating", total=len(wanted))
-        for result in _run_all(wanted, jobs):
+        for result in _run_all(wanted, jobs, bar.console.print):
             results.append(result)
             bar.advance(task)
             if not result.ok:
@@ -141,10 +141,16 @@ def _seeds(text: str) -> range:
     return range(low, high + 1)
 
 
-def _run_all(wanted: list[tuple[Spec, int]], jobs: int) -> Iterator[RunResult]:
-    """Yield the results in the order of `wanted`; leaving early ends what still runs."""
+def _run_all(
+    wanted: list[tuple[Spec, int]], jobs: int, tell: Callable[[str], None]
+) -> Iterator[RunResult]:
+    """Yield the results in the order of `wanted`; leaving early ends what still runs.
+
+    One process alone tells of the rounds of its runs.
+    """
     if jobs == 1:
-        yield from map(_run_one, wanted)
+        for each, seed in wanted:
+            yield runner.run(each, seed, tell=tell)
         return
     with multiprocessing.get_context("spawn").Pool(jobs, _leave_interrupts_to_parent) as pool:
         yield from pool.imap(_run_one, wanted)

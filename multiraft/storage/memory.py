@@ -159,6 +159,11 @@ class MemoryEngine:
         return len(self._unsynced)
 
     @property
+    def views(self) -> int:
+        """How many views, and scans that have not ended, keep what is overwritten meanwhile."""
+        return len(self.data._overlays)
+
+    @property
     def has_failed(self) -> bool:
         """Whether a write or a sync has failed, so that its store must stop."""
         return isinstance(self._error, errors.StoreFailedError)

@@ -9,7 +9,8 @@ Invariants
     - After the faults stop, all pending calls must end within `recovery_bound_s`, and the cluster
       must recover (recovery.py). Some nodes are not there then, as many as every group can do
       without; they return afterwards.
-    - Of the clients of a round, what is left behind it are counts: no history, and no key.
+    - Of the clients of a round, what is left behind it are counts: no history, and no key. What
+      nodes and watches hold is counted then, and has bounds.
 Source
     FoundationDB's and TigerBeetle's simulators; the liveness phase is the VOPR's.
 """
@@ -19,7 +20,7 @@ import contextlib
 import gc
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ import msgspec
 
 from multiraft import errors
 from multiraft.client.database import Database
-from multiraft.sim import buggify, network, probes
+from multiraft.sim import buggify, footprint, network, probes
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.loop import VirtualLoop
 from multiraft.sim.process import Process
@@ -58,6 +59,8 @@ RETRY_S = 0.2
 SYNC_DELAYS_S = (0.0, 0.000_3, 0.003, 0.02)
 """How long a sync takes, for each node: what a crash may find undone."""
 
+Tell = Callable[[str], None]
+
 
 class RunResult(msgspec.Struct, frozen=True):
     """What one run showed. `problems` is empty if nothing was wrong."""
@@ -82,6 +85,8 @@ class RunResult(msgspec.Struct, frozen=True):
     """How often each rare situation was reached, by the names of multiraft.sim.probes."""
     needless_snapshots: int = 0
     """How many snapshots were sent where entries would have done."""
+    held: dict[str, int] = {}
+    """The most that was held at the end of a round, by the names of multiraft.sim.footprint."""
 
     @property
     def ok(self) -> bool:
@@ -114,8 +119,9 @@ class _Clients:
 class Run:
     """See the module. Used once."""
 
-    def __init__(self, spec: Spec, seed: int, loop: VirtualLoop, trace: Trace) -> None:
+    def __init__(self, spec: Spec, seed: int, loop: VirtualLoop, trace: Trace, tell: Tell) -> None:
         self.trace = trace
+        self._tell = tell
         self.spec = spec
         self.seed = seed
         self.loop = loop
@@ -139,6 +145,7 @@ class Run:
         self._is_over = False
         self._recovered_s = 0.0
         self._ended_s = 0.0
+        self._held: Counter[str] = Counter()
 
     async def execute(self) -> RunResult:
         """Do all of it."""
@@ -160,6 +167,7 @@ class Run:
                 await self._work(admin, target, self._workloads(number))
                 await self._recover(target)
                 await self._judge(admin)
+                self._count(number)
                 if self.problems:
                     break
         with self._noted("at the end"):
@@ -186,7 +194,9 @@ class Run:
             ]:
                 await admin.delete_range(keys[0], keys[-1] + b"\0")
         self._groups.clear()
-        self.cluster.mortals.clear()
+        self.cluster.forget_clients()
+        self.cluster.invariants.forgetting.between_rounds(self.cluster.running())
+        self.loop.forget_the_dead()
         gc.collect()
         self._is_over = False
 
@@ -352,6 +362,23 @@ class Run:
                     self.problems.append(str(verdict))
             self._outcomes.update(operation.outcome for operation in clients.history)
 
+    def _count(self, number: int) -> None:
+        """Look at how much is held at the end of a round, and tell of it if there are several."""
+        held = footprint.of(self.cluster)
+        for name, count in held.items():
+            self._held[name] = max(count, self._held[name])
+            bound = self.spec.bounds.get(name, count)
+            if count > bound:
+                self.problems.append(
+                    f"round {number + 1} ends with {count} {name}, more than {bound}"
+                )
+        if self.spec.rounds > 1:
+            counts = " ".join(f"{name}={count}" for name, count in held.items())
+            self._tell(
+                f"round {number + 1} of {self.spec.rounds}: virtual_s={self.loop.time():.0f} "
+                f"calls={sum(self._outcomes.values())} {counts}"
+            )
+
     def marks(self) -> tuple[trace_page.Mark, ...]:
         """Return the anomalies found, for the page of the trace."""
         return tuple(
@@ -389,6 +416,7 @@ class Run:
             callbacks=self.loop.callbacks,
             digest=self.trace.digest(),
             needless_snapshots=len(self.cluster.invariants.snapshots.needless),
+            held=dict(self._held),
         )
 
 
@@ -398,23 +426,26 @@ async def _close(process: Process, db: Database) -> None:
         await db.close()
 
 
-def run(spec: Spec, seed: int, page: Path | None = None) -> RunResult:
+def run(
+    spec: Spec, seed: int, page: Path | None = None, tell: Tell = lambda line: None
+) -> RunResult:
     """Run `spec` with `seed` to its end. Never raises for what the database does wrong.
 
+    `tell` hears a line at the end of each round, if there are several.
     Writes the run as a page to look at to `page`, if that is given; raises OSError if it cannot.
     """
     with _without_collector():
-        return _run(spec, seed, page)
+        return _run(spec, seed, page, tell)
 
 
-def _run(spec: Spec, seed: int, page: Path | None) -> RunResult:
+def _run(spec: Spec, seed: int, page: Path | None, tell: Tell) -> RunResult:
     trace = Trace(keep=page is not None)
     limit_s = LIMIT_S + 2 * spec.rounds * spec.seconds
     loop = VirtualLoop(limit_s=limit_s, scheduling=random.Random(f"scheduling/{seed}"))
     started: list[Run] = []
 
     async def main() -> RunResult:
-        started.append(Run(spec, seed, loop, trace))
+        started.append(Run(spec, seed, loop, trace, tell))
         started[0].cluster.wiretap.listeners.append(counts.hear)
         return await started[0].execute()
 

@@ -17,6 +17,7 @@ from multiraft import config as configuration
 from multiraft import errors
 from multiraft.config import Config
 from multiraft.model import locality
+from multiraft.sim import footprint
 from multiraft.sim.cluster import FAST
 from multiraft.sim.wiretap import HONEST, Tricks
 from multiraft.testing.faults import AnyFault
@@ -52,6 +53,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How likely a Raft message is lost, comes twice, or late."""
     lose_nodes: bool = True
     """Whether, when the faults are over, some nodes stay away until all others have recovered."""
+    bounds: dict[str, int] = {}
+    """How much may be held at the end of each round, by the names of sim/footprint.py."""
     no_elections: bool = False
     """Whether a leader that is not the first of its range is a violation."""
     no_snapshots: bool = False
@@ -94,6 +97,11 @@ def load(name_or_path: str) -> Spec:
     except OSError as error:
         raise errors.ConfigError(f"{path} cannot be read: {error.strerror}") from None
     spec.base_config()
+    unknown = sorted(set(spec.bounds) - set(footprint.NAMES))
+    if unknown:
+        raise errors.ConfigError(
+            f"{spec.name}: bounds has no {unknown[0]!r}, but: {', '.join(footprint.NAMES)}"
+        )
     for where in spec.localities:
         locality.parse(where)
     if spec.localities and len(spec.localities) != spec.nodes:

@@ -66,3 +66,20 @@ def test_a_spec_with_an_unknown_fault_is_refused(tmp_path: Path) -> None:
 def test_seeds_that_are_no_range_are_refused() -> None:
     for seeds in ("x", "1..x", "5..1"):
         assert CliRunner().invoke(app, ["sim", "run", "kills", "--seeds", seeds]).exit_code == 2
+
+
+def test_a_run_of_several_rounds_tells_of_each(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.toml"
+    path.write_text("rounds = 2" + CALM)
+    done = CliRunner().invoke(app, ["sim", "run", str(path), "--seeds", "3"])
+    assert done.exit_code == 0, done.output
+    assert "round 1 of 2: virtual_s=" in done.stderr
+    assert "round 2 of 2: virtual_s=" in done.stderr
+
+
+def test_a_bound_for_what_is_not_counted_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(CALM + "\n[bounds]\nelephants = 1\n")
+    done = CliRunner().invoke(app, ["sim", "run", str(path)])
+    assert done.exit_code == 2
+    assert "bounds has no 'elephants', but: replicas" in " ".join(done.output.split())

@@ -12,6 +12,7 @@ import pytest
 
 from multiraft.client.database import Database
 from multiraft.ranges.commands import writes
+from multiraft.sim import footprint
 from multiraft.sim.loop import VirtualLoop
 from multiraft.testing import runner, spec
 from multiraft.testing.checkers import Anomaly, Verdict
@@ -146,6 +147,27 @@ def test_a_round_leaves_no_key_and_no_call_behind(monkeypatch: pytest.MonkeyPatc
     assert [spaces for spaces, _ in judged] == [[f"register.000{n}"] for n in range(3)]
     assert result.operations == sum(calls for _, calls in judged) > 0
     assert result.faults == {"lost": 3}
+
+
+def test_every_round_tells_what_is_held_and_the_most_is_in_the_result() -> None:
+    told: list[str] = []
+    several = msgspec.structs.replace(CALM, workload=REGISTER, rounds=2)
+    result = runner.run(several, 1, tell=told.append)
+    assert [line.split(":")[0] for line in told] == ["round 1 of 2", "round 2 of 2"]
+    assert f" calls={result.operations} replicas=" in told[-1]
+    assert tuple(result.held) == footprint.NAMES
+    assert all(result.held[name] > 0 for name in ("replicas", "log_bytes", "tasks", "watched"))
+    runner.run(CALM, 1, tell=told.append)
+    assert len(told) == 2, "one round is the run"
+
+
+def test_a_round_that_ends_with_more_than_its_bounds_is_the_last() -> None:
+    assert runner.run(msgspec.structs.replace(CALM, bounds={"replicas": 2}), 1).ok
+    told: list[str] = []
+    strict = msgspec.structs.replace(CALM, bounds={"replicas": 1}, rounds=3)
+    result = runner.run(strict, 1, tell=told.append)
+    assert result.problems == ("round 1 ends with 2 replicas, more than 1",)
+    assert len(told) == 1
 
 
 def test_a_round_in_which_something_was_wrong_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
