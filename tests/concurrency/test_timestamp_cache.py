@@ -52,6 +52,7 @@ def test_equal_timestamps_of_two_readers_are_shared() -> None:
 
 
 def test_write_skew_at_equal_timestamps_is_prevented() -> None:
+    """T11: neither may write at the time at which the other has read."""
     # Rule S11's schedule: T1 and T2 at 100; T1 reads x, T2 reads y; T2 writes x, T1 writes y.
     reads = cache()
     reads.add_point(b"x", at(100), ONE)

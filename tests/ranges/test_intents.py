@@ -151,6 +151,7 @@ def test_resolving_lets_go_of_a_lock_that_is_not_replicated() -> None:
 
 
 def test_a9_a_write_proves_only_its_own_sequence_at_or_below_the_time() -> None:
+    """Pitfall (f): an earlier write of the same key proves nothing."""
     scene = Scene()
     scene.lay({b"a": b"1"}, at=50, sequence=2)
     assert found(scene, b"a", 2, 50)

@@ -119,6 +119,7 @@ async def test_who_waits_for_its_own_anchor_asks_late(loop: VirtualLoop) -> None
 
 @on_virtual_time
 async def test_many_who_wait_for_what_has_ended_need_one_answer(loop: VirtualLoop) -> None:
+    """Pitfall (g): a change of hands does not cost a request for everybody in line."""
     world = World(loop, stores=2)
     holder = transaction(1, key(1, "anchor"))
     world.record(holder, TransactionStatus.COMMITTED, at=Timestamp(50))
@@ -184,6 +185,7 @@ async def test_what_was_left_staging_is_recovered(loop: VirtualLoop) -> None:
 async def test_holder_that_commits_while_it_is_pushed_lets_the_pusher_through(
     loop: VirtualLoop,
 ) -> None:
+    """Pitfall (g): a push that meets the end of its transaction does not get stuck."""
     world = World(loop)
     world.lay(K, HOLDER)
     waiting = world.wait(K)
@@ -226,6 +228,7 @@ async def test_read_of_higher_priority_passes_what_will_commit_above_it(loop: Vi
 
 @on_virtual_time
 async def test_waiter_does_not_outlive_its_transaction(loop: VirtualLoop) -> None:
+    """Pitfall (g): who was aborted while it waits is woken, and lets others by."""
     world = World(loop, stores=2)
     world.lay(K, HOLDER)
     mine = transaction(5, key(1, "mine"))
@@ -386,6 +389,24 @@ class Player:
                 return False
         self.world.lay(wanted, self.txn)
         return True
+
+
+@pytest.mark.parametrize("keys", [64, 512])
+def test_a_crowd_with_many_circles_comes_to_an_end(keys: int) -> None:
+    """Pitfall (g): looking for circles does not collapse under 128 transactions of 4 locks."""
+
+    async def main(loop: VirtualLoop) -> None:
+        world = World(loop, stores=3)
+        random = Random(keys)
+        names = [key(number % 3, f"{number}") for number in range(keys)]
+        players = [Player(world, number + 1, random.sample(names, 4)) for number in range(128)]
+        async with asyncio.timeout(5.0):
+            await asyncio.gather(*(player.play() for player in players))
+        assert 0 < sum(player.was_victim for player in players) < 64
+        assert len(world.asked) < 10 * 128 * 4, "the cost of a lock does not grow with the crowd"
+        await world.settle()
+
+    virtual_loop.run(main, limit_s=1_000)
 
 
 @settings(max_examples=60, deadline=None)

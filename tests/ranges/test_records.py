@@ -352,6 +352,17 @@ def test_h3_a_push_of_the_timestamp_leaves_it_above_the_pushers() -> None:
         assert status_of(scene.finish(STAGING, 61, A, B)) is STAGING
 
 
+def test_no_push_turns_what_is_staged_back_to_pending() -> None:
+    """Pitfall (f): it may have committed; its recovery must find it as it was staged."""
+    for kind in PushKind:
+        scene = in_state(STAGING)
+        outcome = push(scene, kind=kind, priority=1, push_to=60)
+        assert outcome.changes is None
+        record = record_of(outcome)
+        assert record is not None
+        assert (record.status, record.timestamp) == (STAGING, 50)
+
+
 def test_a_push_of_the_timestamp_needs_a_higher_priority() -> None:
     scene = in_state(None)
     assert push(scene, kind=PushKind.TIMESTAMP, push_to=60).changes is None

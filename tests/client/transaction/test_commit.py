@@ -120,6 +120,8 @@ def test_a_blind_write_takes_whatever_time_its_range_has() -> None:
 
 
 def test_what_was_read_elsewhere_is_refreshed_before_the_time_moves() -> None:
+    """T23: the time of the writes does not leave that of the reads behind."""
+
     async def main(bench: Bench) -> None:
         await warm_up(bench)
         async with bench.db.transaction() as txn:
@@ -353,6 +355,8 @@ def test_a_recovery_is_faster_than_the_coordinator(committed: bool) -> None:
 
 
 def test_a_staged_transaction_that_cannot_move_is_ended_at_its_record() -> None:
+    """T23: what was read has changed, so it cannot commit at the later time."""
+
     async def main(bench: Bench) -> None:
         await warm_up(bench)
 
@@ -717,6 +721,8 @@ def test_an_abort_while_writes_are_being_laid() -> None:
 
 
 def test_a_record_that_a_recovery_has_committed_is_believed() -> None:
+    """Pitfall (f): COMMITTED is no surprise to a coordinator that others have overtaken."""
+
     async def main(bench: Bench) -> None:
         await warm_up(bench)
         bench.cluster.intercept = first_time(is_commit, Plan(drop_reply=True))
