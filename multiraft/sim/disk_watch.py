@@ -177,10 +177,14 @@ class DiskWatch:
             return  # Destroyed by an entry in the same batch.
         index = int.from_bytes(key[9:], "big")
         term = Term(int.from_bytes(value[:8], "big"))
-        prev_term = replica.log.term(Index(index - 1))
+        place = (number, range_id)
+        # The log may be further: a batch can hold entries, and what replaces them.
+        prev_term = self._logs.term_written(place, Index(index - 1))
+        if prev_term is None:
+            prev_term = replica.log.term(Index(index - 1))
         facts = self._facts(range_id)
         self._report(range_id, facts.writes(term, Index(index), prev_term, value[8:]))
-        self._logs.wrote((number, range_id), Index(index), term)
+        self._logs.wrote(place, Index(index), term)
 
     def _hard_state(self, number: int, store: Store, key: bytes, value: bytes) -> None:
         range_id = _range_id(key[:8])
@@ -303,7 +307,7 @@ class DiskWatch:
         self._check_promises(number, range_id, replica_id, log)
         self._hard[place] = hard
         self._durable[place] = (replica_id, hard)
-        self._logs.found(place, log.last_index())
+        self._logs.found(place, log)
         if found.state is not None:
             self._descriptors[place] = _pack(found.state.descriptor)
             self._applied[place] = applied

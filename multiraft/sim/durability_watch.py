@@ -14,6 +14,7 @@ Invariants
 from collections.abc import Callable, Collection
 
 from multiraft.ids import Index, RangeId, Term
+from multiraft.raft.storage import LogStorage
 from multiraft.ranges.replica import Replica
 
 Report = Callable[[RangeId, str | None], None]
@@ -28,13 +29,15 @@ _CUT = Term(-1)
 class _Log:
     """One replica's entries, by index: their terms as written, and as synced."""
 
-    __slots__ = ("covered", "durable", "written")
+    __slots__ = ("begins_after", "covered", "durable", "written")
 
     def __init__(self) -> None:
         self.written: dict[Index, Term] = {}
         self.durable: dict[Index, Term] = {}
         self.covered = Index(0)
         """All up to here was durable when the node started, or lies before the durable log."""
+        self.begins_after = Index(0)
+        """What the log has been cut at, be that durable or not."""
 
     def cut(self, index: Index) -> None:
         """Everything up to `index` is gone from the log, for good."""
@@ -66,10 +69,14 @@ class DurabilityWatch:
             if place[0] == number and place[1] not in ranges:
                 del self._logs[place]
 
-    def found(self, place: Place, last: Index) -> None:
-        """A node starts with a replica whose log goes to `last`."""
+    def found(self, place: Place, stored: LogStorage) -> None:
+        """A node starts with a replica that has this log."""
         self._logs[place] = log = _Log()
-        log.covered = last
+        log.covered = stored.last_index()
+        for index in map(Index, range(stored.first_index(), log.covered + 1)):
+            term = stored.term(index)
+            assert term is not None, "it is in the log"
+            log.written[index] = term
 
     def forget(self, place: Place) -> None:
         """The replica was destroyed."""
@@ -82,8 +89,15 @@ class DurabilityWatch:
         log.covered = min(log.covered, Index(index - 1))
         self._unsynced[place[0]].append((place, index, term))
 
+    def term_written(self, place: Place, index: Index) -> Term | None:
+        """Return the term of the entry last written at `index`; None if it is not known, or cut."""
+        log = self._logs.get(place)
+        return None if log is None or index <= log.begins_after else log.written.get(index)
+
     def cut(self, place: Place, index: Index) -> None:
         """The log begins after `index` from now on: it was shortened, or reset for a snapshot."""
+        log = self._log(place)
+        log.begins_after = max(log.begins_after, index)
         self._unsynced[place[0]].append((place, index, _CUT))
 
     def take(self, number: int) -> Unsynced:

@@ -5,9 +5,11 @@ from typing import cast
 import pytest
 
 from multiraft.ids import Index, NodeId, RangeId, ReplicaId, Term
-from multiraft.raft.messages import Configuration
+from multiraft.raft.messages import Configuration, Entry, EntryKind
 from multiraft.ranges.replica import Replica
 from multiraft.sim.durability_watch import DurabilityWatch
+from multiraft.storage.memory import MemoryBatch, MemoryEngine
+from multiraft.storage.raft_log import RangeLog
 
 RANGE = RangeId(2)
 TERM = Term(6)
@@ -48,6 +50,10 @@ class Seen:
         self.watch.commits(1, replica, Index(index), TERM)
 
 
+def entry(index: int, term: int) -> Entry:
+    return Entry(Term(term), Index(index), EntryKind.COMMAND, b"")
+
+
 def of(*numbers: int) -> tuple[ReplicaId, ...]:
     return tuple(map(ReplicaId, numbers))
 
@@ -76,9 +82,13 @@ def test_the_sync_of_an_entry_does_not_vouch_for_what_replaces_it() -> None:
 
 def test_what_a_node_starts_with_is_durable() -> None:
     seen = Seen()
-    seen.watch.found((2, RANGE), Index(20))
+    stored = RangeLog(MemoryEngine(), RANGE)
+    stored.append(MemoryBatch(), [entry(index, 5) for index in range(1, 21)])
+    seen.watch.found((2, RANGE), stored)
     seen.acknowledge(2, 20)
     assert not seen.problems
+    assert seen.watch.term_written((2, RANGE), Index(20)) == 5
+    assert seen.watch.term_written((2, RANGE), Index(21)) is None
 
 
 def test_a_start_that_ends_at_a_bad_disk_leaves_durable_what_had_been_synced() -> None:
@@ -153,3 +163,14 @@ def test_what_is_cut_off_for_good_is_forgotten_and_counts_as_durable() -> None:
     seen.write(2, 14, sync=False)
     seen.acknowledge(2, 14)
     assert "n2 acknowledges 14" in seen.problems[0]
+
+
+def test_what_a_snapshot_stands_for_was_not_written() -> None:
+    seen = Seen()
+    seen.write(2, 11, 5)
+    place = (2, RANGE)
+    assert seen.watch.term_written(place, Index(11)) == 5
+    seen.watch.cut(place, Index(11))
+    assert seen.watch.term_written(place, Index(11)) is None, "and not only when that is synced"
+    seen.write(2, 12)
+    assert seen.watch.term_written(place, Index(12)) == TERM

@@ -122,6 +122,35 @@ async def test_two_entries_at_one_place(cluster: Cluster, db: Database) -> None:
 
 
 @cluster_test()
+async def test_entries_have_the_predecessor_that_was_written_before_them(
+    cluster: Cluster, db: Database
+) -> None:
+    """Whatever replaces it in the same batch: what a log says when that is written is too late."""
+    await leader_of(cluster, db)
+    one, other = cluster.followers()
+    last = one.replica().log.last_index()
+    term = one.replica().core.term
+
+    def write(member: Member, *appends: tuple[int, ...]) -> None:
+        batch = member.engine.new_batch()
+        for terms in appends:
+            entries = [
+                Entry(Term(term + each), Index(last + place), EntryKind.COMMAND, b"\x00")
+                for place, each in enumerate(terms, 1)
+            ]
+            member.replica().log.append(batch, entries)
+        member.engine.write(batch)
+
+    write(one, (1, 1), (2,))
+    assert not cluster.invariants.violations
+    write(other, (0, 1))
+    assert f"before ({term + 1}, {last + 2}) is an entry of term {term + 1}" in found(cluster)
+    for member in (one, other):
+        await cluster.crash(member.number, keep=0)
+        await cluster.restart(member.number)
+
+
+@cluster_test()
 async def test_another_entry_committed_at_an_index(cluster: Cluster, db: Database) -> None:
     leader = await leader_of(cluster, db)
     log = leader.replica().log
