@@ -61,10 +61,8 @@ class FittingTable(Table):
                 if line.cell_len + 2 + member.cell_len > options.max_width and line.plain.strip():
                     yield line
                     line = Text(indent)
-                elif line.cell_len < _INDENT:
-                    line.append(" " * (_INDENT - line.cell_len))
                 else:
-                    line.append("  ")
+                    line.append(" " * max(2, _INDENT - line.cell_len))
                 line.append_text(member)
             yield line
 

@@ -54,6 +54,20 @@ def test_rows_are_records_where_columns_would_be_cut() -> None:
     ]
 
 
+def test_a_name_of_any_length_is_apart_from_what_follows() -> None:
+    made = tables.columns("stage", "runs")
+    for name in ("", "n1", "log", "evaluate"):
+        made.add_row(name, "17")
+    console = Console(file=io.StringIO(), width=12)
+    console.print(made)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[:3] == [
+        "    runs 17",
+        "n1  runs 17",
+        "log  runs 17",
+    ]
+
+
 @pytest.mark.parametrize("width", range(1, 60))
 def test_nothing_is_cut_at_any_width(width: int) -> None:
     shown = "".join("".join(rendered(width)).split())
