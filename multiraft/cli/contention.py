@@ -13,6 +13,7 @@ from multiraft.cli.cluster_view import show_boundary
 from multiraft.cli.failure import ExitCode
 from multiraft.cli.session import AddressOption, JsonOption, Session, TimeoutOption
 from multiraft.client.contention import RangeLocksInfo, TransactionInfo
+from multiraft.config import RangesConfig
 from multiraft.model.lock_status import LockStatus, WaiterStatus
 
 _ID_DIGITS = 8
@@ -20,6 +21,9 @@ _ID_DIGITS = 8
 
 _SHORT_S = 100.0
 """Below that, tenths of seconds are of interest."""
+
+_SILENT_S = RangesConfig().transaction_expiry_ms / 1_000
+"""Whose client has shown no sign of life for so long ends as soon as anybody waits for it."""
 
 _WAITERS = {
     "reads": "reads what was written",
@@ -185,7 +189,11 @@ def _transactions_table(found: Sequence[TransactionInfo]) -> Table:
 
 def _state(info: TransactionInfo) -> Text:
     style = {"aborted": "red", "staging": "yellow", "unknown": "red"}.get(info.status, "")
-    return Text(info.status, style)
+    shown = Text(info.status, style)
+    silent_s = info.silent_s or 0.0
+    if info.status in ("pending", "staging") and silent_s > _SILENT_S:
+        shown.append(f", silent {show_seconds(silent_s)}", "yellow")
+    return shown
 
 
 def _transaction_members(info: TransactionInfo) -> dict[str, Any]:

@@ -1,5 +1,8 @@
+import pytest
+
 from multiraft.cli import contention
 from multiraft.ids import NodeId, RangeId, Timestamp
+from multiraft.model import hlc
 from multiraft.model.lock_status import RangeLocksStatus
 from multiraft.model.requests import RangeLocks
 from multiraft.model.transaction import TransactionMeta, TransactionRecord, TransactionStatus
@@ -95,6 +98,29 @@ def test_transactions_show_what_each_waits_for(terminal: Terminal) -> None:
         "03030303 pending 1.0s 0 z, held by 02020202 0.2s",
         "02020202: deadlock",
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (TransactionStatus.PENDING, "pending, silent 2.6s"),
+        (TransactionStatus.STAGING, "staging, silent 2.6s"),
+        (TransactionStatus.COMMITTED, "committed"),
+    ],
+)
+def test_a_transaction_whose_client_is_gone_is_told_as_silent(
+    terminal: Terminal, status: TransactionStatus, state: str
+) -> None:
+    with_locks(terminal)
+    now = terminal.cluster.now()
+    terminal.cluster.clock_of = dict.fromkeys(terminal.cluster.node_ids, now)
+    meta = TransactionMeta(bytes.fromhex(ONE), A)
+    for silent_ms, shown in ((2_600, state), (2_400, status.name.lower())):
+        heartbeat = Timestamp(now - hlc.from_ms(silent_ms))
+        record = TransactionRecord(meta, status, heartbeat, heartbeat, heartbeat)
+        terminal.cluster.transactions.records[meta.id] = record
+        line = lines_of(terminal.run("txn", "list").text)[1]
+        assert line == f"01010101 {shown} 9.0s 2 2"
 
 
 def test_transactions_as_json(terminal: Terminal) -> None:
