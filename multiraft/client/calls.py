@@ -39,7 +39,7 @@ from multiraft.model.requests import (
     Result,
     ScanResult,
 )
-from multiraft.model.transaction_requests import Refresh, TransactionContext
+from multiraft.model.transaction_requests import OBSERVED_MAX, Refresh, TransactionContext
 
 WRITES = frozenset(requests.WRITES)
 MUTATIONS = WRITES | (frozenset(requests.ADMIN) - frozenset(requests.STATUSES))
@@ -106,6 +106,7 @@ class Call:
         "issued_at",
         "last_error",
         "latest",
+        "observed",
         "operations",
         "parts",
         "results",
@@ -133,6 +134,8 @@ class Call:
         self.anchor = anchor
         self.txn: TransactionContext | None = None
         """The transaction that this call is part of: its parts have that one's ID and age."""
+        self.observed: dict[NodeId, Timestamp] | None = None
+        """Where it is noted which clock a node has shown when it first answered."""
         self.issued_at = Timestamp(0)
         self.is_whole = False
         """Whether it has one part, which must not be cut in two when its range was split."""
@@ -344,6 +347,9 @@ class Part:
         """Take the reply to one attempt (connections.Caller)."""
         detail = reply.error
         is_newest = call_id == self.call_id
+        observed = self.call.observed
+        if observed is not None and is_newest and reply.clock and len(observed) < OBSERVED_MAX:
+            observed.setdefault(self.node_id, reply.clock)
         if detail is not None:
             self._refused(errors.from_wire(detail), reply, is_newest=is_newest)
         elif len(reply.results) != len(self.operations):

@@ -66,6 +66,7 @@ class LockTable:
         "complete",
         "is_empty",
         "locks",
+        "moved_to",
         "waiters",
     )
 
@@ -82,6 +83,8 @@ class LockTable:
         """How many are here."""
         self.waiters = 0
         """How many wait."""
+        self.moved_to = Timestamp(0)
+        """The greatest time that an intent was moved up to, by a push or by its commit (S13)."""
         self.complete = True
         """Whether all locks of the range are here."""
         self.is_empty = True
@@ -234,8 +237,13 @@ class LockTable:
             return
         assert queues.lock.timestamp is not None, "only what is replicated has a timestamp"
         queues.lock.timestamp = timestamp
+        self.note_moved(timestamp)
         self._settle(queues)
         self._tell()
+
+    def note_moved(self, timestamp: Timestamp) -> None:
+        """An intent was moved up to `timestamp`: it was laid before the clock showed that time."""
+        self.moved_to = max(self.moved_to, timestamp)
 
     def release(self, key: bytes, transaction_id: bytes) -> None:
         """That transaction has no lock on `key` any more, of any kind."""

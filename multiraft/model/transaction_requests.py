@@ -8,13 +8,16 @@ import enum
 
 import msgspec
 
-from multiraft.ids import Timestamp
+from multiraft.ids import NodeId, Timestamp
 from multiraft.model.transaction import (
     IntentRef,
     TransactionMeta,
     TransactionRecord,
     TransactionStatus,
 )
+
+OBSERVED_MAX = 64
+"""The clocks of so many nodes a request tells at most."""
 
 
 class TransactionContext(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -28,6 +31,9 @@ class TransactionContext(msgspec.Struct, frozen=True, array_like=True, gc=False)
     is_locking: bool = False
     """Gets lock their keys, scans the keys that they find, so that nobody else writes those before
     the transaction has ended."""
+    observed: tuple[tuple[NodeId, Timestamp], ...] = ()
+    """Observed timestamps: the clock of each node when it first answered the transaction. Of what
+    lies above the read timestamp there, what was written later is not older than it (S13)."""
 
 
 class EndTransaction(msgspec.Struct, frozen=True, array_like=True, tag=30, gc=False):

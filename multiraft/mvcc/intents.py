@@ -70,6 +70,7 @@ class ChangeSet:
         "_puts",
         "_reader",
         "laid",
+        "moved_to",
         "removed",
         "size_bytes",
         "written",
@@ -85,6 +86,8 @@ class ChangeSet:
         """The intents that are there once this is applied, by key."""
         self.removed: list[tuple[bytes, bytes]] = []
         """Keys, and whose intent is gone from each once this is applied."""
+        self.moved_to = Timestamp(0)
+        """The greatest time of a version that lies above the intent that it comes of."""
         self.written: list[Version] = []
         """The versions, in the order of their puts."""
         self.size_bytes = 0
@@ -113,6 +116,8 @@ class ChangeSet:
         """Make the intent on `key` a version at `timestamp`."""
         assert intent.timestamp <= timestamp, "a commit is above all that it commits (rule S18)"
         self.remove(key, intent)
+        if intent.timestamp < timestamp:
+            self.moved_to = max(self.moved_to, timestamp)
         newest, _ = reads.newest_and_last(self._reader, key)
         self.write(key, intent.value, timestamp, intent.txn.id, newest)
         self._also[intent.txn.id, timestamp] = None

@@ -75,6 +75,7 @@ class Leaseholder:
         "reader",
         "recent",
         "requests_served",
+        "serving_since",
         "term",
         "truncation",
     )
@@ -97,6 +98,8 @@ class Leaseholder:
         self.observers: list[Callable[[Counted], None]] = []
         """Told of all changes once they are applied: a split counts its right half by them."""
         self.requests_served = 0
+        self.serving_since = now
+        """All that was in the range when the term began to serve lies below."""
         self._serving = False
         self._ended = False
         self._waiting: list[Pending] = []
@@ -118,6 +121,7 @@ class Leaseholder:
         floor = clock.now()
         self.cache.raise_low_water(floor)
         self.recent.reset(floor)
+        self.serving_since = floor
         self._fill_lock_table()
         self._serving = True
         self.look_again()
@@ -322,6 +326,8 @@ class Leaseholder:
             hlc.from_ms(context.config.ranges.transaction_expiry_ms),
             descriptor.start,
             descriptor.end,
+            context.node_id,
+            self.serving_since,
         )
 
     # -- evaluation ------------------------------------------------------------------------------

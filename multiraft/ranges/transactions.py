@@ -99,6 +99,16 @@ class PendingPart(Pending):
             return super()._order()
         return txn.meta.began or self.request.issued_at, txn.meta.id
 
+    def queue(self, key: bytes, limit: Timestamp | None = None) -> None:
+        """See Pending. Whom a read pushes commits above all that may ever be uncertain to it.
+
+        An intent that is moved up lengthens the intervals of reads, this one's too, up to there.
+        """
+        txn = self.request.txn
+        if limit is not None and txn is not None:
+            limit = max(limit, txn.uncertainty_limit)
+        super().queue(key, limit)
+
     @property
     def newest(self) -> Collection[Version]:
         """See Pending: what a commit in one phase leaves lies above all that its keys had."""
@@ -272,6 +282,7 @@ class PendingPart(Pending):
             locks.lay(key, intent.txn, intent.timestamp, intent.laid_at)
         for key, transaction_id in changes.removed:
             locks.release(key, transaction_id)
+        locks.note_moved(changes.moved_to)
         if not locks.complete:
             locks.reconcile(holder.intents)
 

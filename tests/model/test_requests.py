@@ -191,9 +191,15 @@ def test_the_bytes_of_a_request_of_a_transaction() -> None:
     context = TransactionContext(META, 7, Timestamp(8), True)
     request = BatchRequest(RangeId(2), (Get(K),), b"id", txn=context)
     frame = RequestFrame(((9, request),))
-    expected = (
-        f"91 91 92 09 98 02 91 92 01 c4 01 6b c4 02 69 64 01 00 00 94 {META_BYTES} 07 08 c3 00"
-    )
+    head = "91 91 92 09 98 02 91 92 01 c4 01 6b c4 02 69 64 01 00 00"
+    expected = f"{head} 95 {META_BYTES} 07 08 c3 90 00"
+    assert encoding.pack(frame).hex(" ") == expected
+    assert encoding.unpack_request_frame(bytes.fromhex(expected)) == frame
+    older = bytes.fromhex(f"{head} 94 {META_BYTES} 07 08 c3 00")
+    assert encoding.unpack_request_frame(older) == frame
+    context = TransactionContext(META, 7, Timestamp(8), True, ((NodeId(3), Timestamp(9)),))
+    frame = RequestFrame(((9, BatchRequest(RangeId(2), (Get(K),), b"id", txn=context)),))
+    expected = f"{head} 95 {META_BYTES} 07 08 c3 91 92 03 09 00"
     assert encoding.pack(frame).hex(" ") == expected
     assert encoding.unpack_request_frame(bytes.fromhex(expected)) == frame
 

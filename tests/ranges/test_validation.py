@@ -34,6 +34,7 @@ from multiraft.model.requests import (
 )
 from multiraft.model.transaction import IntentRef, TransactionMeta, TransactionStatus
 from multiraft.model.transaction_requests import (
+    OBSERVED_MAX,
     EndTransaction,
     HeartbeatTransaction,
     PushKind,
@@ -211,8 +212,10 @@ def of_transaction(
     is_locking: bool = False,
     timestamp: int = 0,
     id: bytes = ID,
+    observed: int = 0,
 ) -> BatchRequest:
-    context = TransactionContext(meta, sequence, is_locking=is_locking)
+    clocks = tuple((NodeId(n), Timestamp(n)) for n in range(observed))
+    context = TransactionContext(meta, sequence, is_locking=is_locking, observed=clocks)
     return BatchRequest(RangeId(2), operations, id, timestamp=Timestamp(timestamp), txn=context)
 
 
@@ -223,6 +226,7 @@ def bad_parts_of_transactions() -> Iterator[tuple[str, BatchRequest, type[errors
     stranger = TransactionMeta(b"short", K)
     yield "a short ID", of_transaction(Get(K), meta=stranger, id=b"short"), bad
     yield "another ID", of_transaction(Get(K), id=bytes(16)), bad
+    yield "too many clocks", of_transaction(Get(K), observed=OBSERVED_MAX + 1), bad
     for operation in (
         ConditionalPut(K, b"v", None),
         Increment(K, 1),

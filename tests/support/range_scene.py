@@ -5,7 +5,7 @@ from multiraft.concurrency.lock_table import LockTable
 from multiraft.concurrency.recent_writes import RecentWrites
 from multiraft.concurrency.timestamp_cache import TimestampCache
 from multiraft.config import LimitsConfig
-from multiraft.ids import RangeId, Timestamp
+from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import keys
 from multiraft.model.requests import BatchRequest, Delete, Operation, Put
 from multiraft.model.transaction import (
@@ -30,6 +30,8 @@ from multiraft.ranges.transactions import EVALUATE
 from multiraft.storage.memory import MemoryEngine
 
 EXPIRY = Timestamp(100)
+NODE = NodeId(1)
+"""Whose range it is."""
 OTHER_ID = b"o" * 16
 PENDING, STAGING = TransactionStatus.PENDING, TransactionStatus.STAGING
 COMMITTED, ABORTED = TransactionStatus.COMMITTED, TransactionStatus.ABORTED
@@ -53,6 +55,7 @@ class Scene:
         self.offset = Timestamp(50)
         self.gc_threshold = Timestamp(0)
         self.clock_floor = Timestamp(0)
+        self.serving_since = Timestamp(0)
         self.start, self.end = keys.MIN, keys.END
         self.stats = RangeStats()
         self.limits = LimitsConfig()
@@ -60,6 +63,7 @@ class Scene:
     def new_leader(self) -> None:
         """Forget what is in memory only, and fill the lock table from the state."""
         self.recent.reset(self.now)
+        self.serving_since = self.now
         self.cache.raise_low_water(self.now)
         self.locks.end()
         for key, intent in intents.scan(self.reader, self.start, self.end):
@@ -80,6 +84,8 @@ class Scene:
             EXPIRY,
             self.start,
             self.end,
+            NODE,
+            self.serving_since,
         )
         outcome = EVALUATE[type(request.operations[-1])](setting, request)
         if outcome.changes is not None:
@@ -90,6 +96,7 @@ class Scene:
                 self.locks.lay(key, intent.txn, intent.timestamp, intent.laid_at)
             for key, transaction_id in outcome.changes.removed:
                 self.locks.release(key, transaction_id)
+            self.locks.note_moved(outcome.changes.moved_to)
         for key, transaction_id in outcome.unlocked:
             self.locks.release_unreplicated(transaction_id, (key,))
         if outcome.ended is not None:
@@ -155,6 +162,7 @@ class Scene:
         issued_at: int = 10,
         limit: int = 0,
         is_locking: bool = False,
+        observed: dict[int, int] | None = None,
     ) -> Outcome:
         """Evaluate a part of a transaction."""
         who = meta() if txn is None else txn
@@ -165,7 +173,13 @@ class Scene:
                 who.id,
                 issued_at=Timestamp(issued_at),
                 timestamp=Timestamp(at),
-                txn=TransactionContext(who, sequence, Timestamp(limit), is_locking),
+                txn=TransactionContext(
+                    who,
+                    sequence,
+                    Timestamp(limit),
+                    is_locking,
+                    tuple((NodeId(n), Timestamp(at)) for n, at in (observed or {}).items()),
+                ),
             )
         )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from multiraft.ids import RangeId, Timestamp
+from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model.requests import BatchRequest, Delete, Get, Operation, Put
 from multiraft.model.transaction import (
     IntentRef,
@@ -44,6 +44,7 @@ class Transaction:
         )
         self.read_at = Timestamp(0)
         self.uncertainty_limit = Timestamp(0)
+        self.observed: dict[NodeId, Timestamp] = {}
         self.sequence = 0
         self.laid: dict[bytes, int] = {}
         """The sequence of each key's write."""
@@ -73,6 +74,7 @@ class Transaction:
             self.sequence if sequence is None else sequence,
             self.uncertainty_limit,
             is_locking,
+            tuple(self.observed.items()),
         )
         at = self.read_at if timestamp is None else timestamp
         return Asked(
@@ -100,6 +102,7 @@ class Transaction:
         """Read a key; the first read fixes the read timestamp."""
         asked = self.send(Get(plain(key)), range_id=range_id, is_locking=is_locking)
         await answered(self.cluster, asked)
+        self.observed.setdefault(asked.member.node_id, asked.reply.clock)
         value = asked.value
         if not self.read_at:
             self.read_at = asked.reply.timestamp

@@ -24,7 +24,7 @@ class PageAhead:
         self._page = page
         self._id = attempt.id
         self._read_timestamp = attempt.read_timestamp
-        self._call = attempt.start((page,), attempt.reading, attempt.read_timestamp)
+        self._call = attempt.start((page,), attempt.reading(), attempt.read_timestamp)
         self._call.may_go_unheard()
 
     async def take(self) -> ScanResult | None:

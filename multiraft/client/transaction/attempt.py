@@ -21,7 +21,7 @@ from multiraft import errors
 from multiraft.client.calls import Call
 from multiraft.client.transaction.read_spans import ReadSpans
 from multiraft.client.transaction.write_buffer import WriteBuffer
-from multiraft.ids import Timestamp
+from multiraft.ids import NodeId, Timestamp
 from multiraft.model import keys
 from multiraft.model.requests import BatchReply, Get, Operation, Scan
 from multiraft.model.transaction import TransactionMeta, TransactionStatus
@@ -70,13 +70,12 @@ class Attempt:
         "last_refusal",
         "locked",
         "locked_bytes",
-        "locking",
         "may_lock_more",
         "meta",
         "moving",
+        "observed",
         "operations_open",
         "read_timestamp",
-        "reading",
         "reads",
         "sequence",
         "staged_at",
@@ -138,8 +137,8 @@ class Attempt:
         """How many reads are under way; nothing else of the application's is."""
         self.moving = asyncio.Lock()
         """Held while the read timestamp is being chosen or moved."""
-        self.reading = self.locking = TransactionContext(self.meta)
-        """What parts that read, or lock, say of the transaction."""
+        self.observed: dict[NodeId, Timestamp] = {}
+        """The clock of each node when it first answered: see TransactionContext."""
 
     # -- what it is --------------------------------------------------------------------------------
 
@@ -234,25 +233,22 @@ class Attempt:
         self.buffer.forget_sent()
         self.sequence = 0
         self.write_timestamp = self.staged_at = NO_TIMESTAMP
-        self._make_contexts()
 
     def set_anchor(self, key: bytes) -> None:
         """Keep the record at `key`, unless an anchor was chosen before."""
         meta = self.meta
         if not meta.anchor:
             self.meta = TransactionMeta(meta.id, key, meta.priority, meta.began)
-            self._make_contexts()
 
     def set_read_time(self, timestamp: Timestamp, uncertainty_limit: Timestamp) -> None:
         """Take the time that the first part was read at."""
         self.read_timestamp = timestamp
         self.uncertainty_limit = uncertainty_limit
-        self._make_contexts()
 
-    def _make_contexts(self) -> None:
-        limit = self.uncertainty_limit
-        self.reading = TransactionContext(self.meta, 0, limit)
-        self.locking = TransactionContext(self.meta, 0, limit, True)
+    def reading(self, *, is_locking: bool = False) -> TransactionContext:
+        """Return what a part that reads, or locks, says of the transaction."""
+        observed = tuple(self.observed.items())
+        return TransactionContext(self.meta, 0, self.uncertainty_limit, is_locking, observed)
 
     def context(self, sequence: int = 0) -> TransactionContext:
         """Return what a part that does not read says of the transaction."""
@@ -270,7 +266,7 @@ class Attempt:
         deadline: float | None = None,
     ) -> Call:
         """Send operations; whoever takes the call's future cancels it by `abandon`."""
-        return self.coordinator.router.start_in_transaction(
+        call = self.coordinator.router.start_in_transaction(
             operations,
             context,
             issued_at=self.issued_at,
@@ -278,6 +274,8 @@ class Attempt:
             deadline=self.deadline if deadline is None else deadline,
             is_whole=is_whole,
         )
+        call.observed = self.observed
+        return call
 
     async def ask(
         self,

@@ -100,7 +100,7 @@ async def _read(
             attempt.check()
         token = reads.begin(operations)
         try:
-            context = attempt.locking if is_locking else attempt.reading
+            context = attempt.reading(is_locking=is_locking)
             reply = await attempt.ask(operations, context, attempt.read_timestamp)
         except errors.ReadUncertainError as error:
             uncertain = error.timestamp
@@ -130,7 +130,7 @@ async def _choose_time(
         places = attempt.coordinator.router.together(operations)
         part = tuple(operations[place] for place in places)
         try:
-            context = attempt.locking if is_locking else attempt.reading
+            context = attempt.reading(is_locking=is_locking)
             reply = await attempt.ask(part, context, NO_TIMESTAMP, is_whole=True)
         except (errors.RangeMismatchError, errors.ReadUncertainError):
             continue  # Now the cache knows better; or a later time will be chosen.
@@ -163,7 +163,7 @@ async def _refresh(attempt: Attempt, timestamp: Timestamp) -> bytes | None:
     waiting = attempt.reads.refreshes(since)
     while waiting:
         now, waiting = waiting[:most], waiting[most:]
-        reply = await attempt.ask(tuple(now), attempt.reading, timestamp)
+        reply = await attempt.ask(tuple(now), attempt.reading(), timestamp)
         for asked, result in zip(now, reply.results, strict=True):
             assert isinstance(result, RefreshResult), "a refresh is answered by its result"
             if not result.succeeded:

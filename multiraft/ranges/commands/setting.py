@@ -13,7 +13,7 @@ from multiraft.concurrency.lock_table import LockTable
 from multiraft.concurrency.recent_writes import RecentWrites
 from multiraft.concurrency.timestamp_cache import TimestampCache
 from multiraft.config import LimitsConfig
-from multiraft.ids import Timestamp
+from multiraft.ids import NodeId, Timestamp
 from multiraft.model.requests import Result
 from multiraft.model.transaction import Intent, TransactionRecord
 from multiraft.mvcc import intents, reads
@@ -40,6 +40,9 @@ class Setting(NamedTuple):
     """For how long a transaction counts as alive after a sign of life."""
     start: bytes
     end: bytes
+    node_id: NodeId
+    serving_since: Timestamp
+    """Nothing above it was there when the term began to serve."""
 
     def contains(self, key: bytes) -> bool:
         """Return whether the range has `key`."""

@@ -24,10 +24,15 @@ Keys = tuple[bytes, ...]
 
 def chosen(setting: Setting, request: BatchRequest) -> tuple[Timestamp, Timestamp]:
     """Return at which timestamp a part reads, and up to where it is uncertain."""
-    assert request.txn is not None, "the part of a transaction"
-    if request.timestamp:
-        return request.timestamp, max(request.timestamp, request.txn.uncertainty_limit)
-    return setting.now, Timestamp(setting.now + setting.offset)
+    txn = request.txn
+    assert txn is not None, "the part of a transaction"
+    if not request.timestamp:
+        return setting.now, Timestamp(setting.now + setting.offset)
+    limit = txn.uncertainty_limit
+    for node_id, clock in txn.observed:
+        if node_id == setting.node_id:
+            limit = min(limit, max(clock, setting.serving_since, setting.locks.moved_to))
+    return request.timestamp, max(request.timestamp, limit)
 
 
 def read(setting: Setting, request: BatchRequest) -> Outcome:

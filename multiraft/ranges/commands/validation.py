@@ -37,6 +37,7 @@ from multiraft.model.requests import (
 )
 from multiraft.model.transaction import TransactionMeta, TransactionStatus
 from multiraft.model.transaction_requests import (
+    OBSERVED_MAX,
     EndTransaction,
     HeartbeatTransaction,
     PushTransaction,
@@ -153,6 +154,8 @@ def _check_transaction(
         raise errors.RequestError("a part of a transaction has its ID")
     if not 0 <= request.issued_at <= hlc.MAX or not 0 <= txn.uncertainty_limit <= hlc.MAX:
         raise errors.RequestError("a timestamp has 64 bits and no sign")
+    if len(txn.observed) > OBSERVED_MAX:
+        raise errors.RequestError(f"a transaction tells the clocks of {OBSERVED_MAX} nodes at most")
     kinds = {type(operation) for operation in request.operations}
     if kinds <= _TRANSACTION_READS:
         if txn.is_locking and not meta.anchor:

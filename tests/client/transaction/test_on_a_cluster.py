@@ -276,3 +276,24 @@ async def test_a_read_that_goes_on_when_its_transaction_has_ended_locks_nothing(
     await asyncio.sleep(1.0)
     assert await locks(db) == 0
     assert db.transactions_status().with_locks == 0
+
+
+@simulated(seeds=2)
+async def test_what_is_written_once_a_node_has_answered_costs_a_reader_nothing(
+    cluster: Cluster, db: multiraft.Database
+) -> None:
+    names = [b"hot/%d" % number for number in range(8)]
+    await db.put_many(dict.fromkeys(names, b"0"))
+    runs = 0
+
+    async def read(txn: Transaction) -> list[bytes | None]:
+        nonlocal runs
+        runs += 1
+        found = []
+        for name in names:
+            found.append(await txn.get(name))
+            await db.put_many(dict.fromkeys(names, b"1"))
+        return found
+
+    assert await db.run(read) == [b"0"] * 8
+    assert (runs, db.transactions_status().refreshes) == (1, 0)

@@ -179,6 +179,27 @@ def test_an_uncertain_read_moves_the_transaction_and_reads_again() -> None:
     clients.run(main)
 
 
+def test_reads_tell_what_the_clocks_of_nodes_were_at_their_first_answer() -> None:
+    async def main(bench: Bench) -> None:
+        await bench.db.get_many([b"a", b"q"])
+        bench.cluster.requests.clear()
+        for _ in range(2):
+            begins = bench.cluster.now()
+            async with bench.db.transaction() as txn:
+                for key in (b"a", b"b", b"q", b"c"):
+                    await txn.get(key)
+                    bench.cluster.put(b"z", b"time goes on")
+            sent = [(n, r.txn.observed, r) for n, r in bench.cluster.sent(Get) if r.txn is not None]
+            bench.cluster.requests.clear()
+            told = [dict(observed) for _, observed, _ in sent]
+            assert told[0] == {}, "nothing is known from a transaction before"
+            assert list(told[1]) == [sent[0][0]]
+            assert told[2] == told[1], "the first answer counts"
+            assert begins < told[1][sent[0][0]] < told[3][sent[2][0]]
+
+    clients.run(main)
+
+
 def test_a_refresh_that_fails_names_db_run_and_the_key() -> None:
     async def main(bench: Bench) -> None:
         bench.cluster.transactions.uncertainty = hlc.from_ms(500)
