@@ -8,7 +8,8 @@ overload      three times as many writes as the cluster can do, for `--seconds`
 
 The first two compare 100 callers alone with the same callers beside the crowd, in turn, in windows
 of `WINDOW_S`; what counts is the ratio. The third is an open loop: writes of `BATCH` keys begin at
-a fixed rate, whether others have ended or not, and each has `OVERLOAD_DEADLINE_S`.
+a fixed rate, whether others have ended or not, and have `DEADLINE_S` to be answered. They are sent
+past the client library, whose work for them would take the processors from the nodes.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import random
 import socket
 import statistics
 from collections import Counter
@@ -24,13 +26,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import msgspec
 from rich.console import Console
 
-from multiraft import errors, runtime
+from multiraft import runtime
 from multiraft.cli import cluster_process, process_usage
 from multiraft.cli.cluster_process import LocalCluster
-from multiraft.cli.measure import Latency, Recorder, Window
+from multiraft.cli.measure import Latency, Recorder, Samples, Window
 from multiraft.client.database import Database, connect
-from multiraft.model import encoding, keys
-from multiraft.model.requests import BatchRequest, Get, RequestFrame
+from multiraft.config import ClientConfig
+from multiraft.ids import RangeId, Timestamp
+from multiraft.model import encoding, hlc, keys
+from multiraft.model.requests import BatchReply, BatchRequest, Get, Put, RequestFrame
 from multiraft.net import frames, handshake
 from multiraft.net.transport import PROTOCOL_VERSION, ConnectionClass, FrameKind, Hello
 
@@ -45,12 +49,12 @@ ROUNDS = 3
 VALUE = os.urandom(256)
 BATCH = 100
 PEAK_S = 10.0
-PEAK_CALLERS = 16
 OVERLOAD_FACTOR = 3.0
-OVERLOAD_DEADLINE_S = 2.0
-AFTERWARDS_S = 10.0
+DEADLINE_S = 2.0
+AFTERWARDS_S_MAX = 30.0
 TICK_S = 0.01
 _CLOCK = runtime.SystemClock()
+_MARGIN = hlc.from_ms(ClientConfig().issued_at_margin_ms)
 _HELLO = frames.encode(
     FrameKind.HELLO, handshake.encode_hello(Hello(PROTOCOL_VERSION, ConnectionClass.REQUESTS))
 )
@@ -77,7 +81,7 @@ class Overload(msgspec.Struct, frozen=True):
     """What a cluster did with more writes than it can do. Rates count writes of `BATCH` keys."""
 
     peak: float
-    """What it does for `PEAK_CALLERS` that wait for each other."""
+    """What it does for `CALLERS` that wait for each other."""
     peak_ms: Latency
     offered: float
     done: float
@@ -168,6 +172,14 @@ async def _in_groups(jobs: Iterator[Awaitable[None]]) -> None:
         await asyncio.gather(*group)
 
 
+async def _leader(cluster: LocalCluster, db: Database, key: bytes) -> tuple[RangeId, str]:
+    """Return the range of a key, and the address of the node that leads it."""
+    await db.get(key[1:])  # Which ends when somebody leads.
+    found = next(r for r in await db.admin.ranges() if r.descriptor.contains(key))
+    leader = next(n.address for n in cluster.nodes if n.node_id == found.leader)
+    return found.descriptor.range_id, leader
+
+
 @contextlib.asynccontextmanager
 async def idle(cluster: LocalCluster, _: Database) -> AsyncIterator[None]:
     """Hold `IDLE_EACH` connections to each node."""
@@ -186,9 +198,8 @@ async def rude(cluster: LocalCluster, db: Database) -> AsyncIterator[None]:
     """Ask and never read, or ask one byte at a time, on the node that leads."""
     await db.put(b"big", os.urandom(BIG_BYTES))
     key = keys.PLAIN + b"big"
-    found = next(r for r in await db.admin.ranges() if r.descriptor.contains(key))
-    leader = next(n.address for n in cluster.nodes if n.node_id == found.leader)
-    get = BatchRequest(found.descriptor.range_id, (Get(key),))
+    range_id, leader = await _leader(cluster, db, key)
+    get = BatchRequest(range_id, (Get(key),))
     ask = RequestFrame(tuple((number, get) for number in range(1, 33)))
     request = frames.encode(FrameKind.REQUESTS, encoding.pack(ask))
     loop = asyncio.get_running_loop()
@@ -235,83 +246,158 @@ async def come_and_go() -> tuple[int, int]:
 # -- too much --------------------------------------------------------------------------------------
 
 
+class Writer:
+    """A connection that writes batches, with next to nothing of a client's work.
+
+    A batch that has waited for its turn until its deadline is not sent any more.
+    """
+
+    def __init__(self, sock: socket.socket, range_id: RangeId, ended: Counter[str]) -> None:
+        self._sock = sock
+        self._range_id = range_id
+        self.ended = ended
+        self._asked: asyncio.Queue[tuple[float, asyncio.Future[None]]] = asyncio.Queue()
+        self._under_way: dict[int, tuple[float, asyncio.Future[None]]] = {}
+        self._clock = Timestamp(0)
+        self._batches = itertools.cycle(random.sample(_BATCHES, len(_BATCHES)))
+        self.samples = Samples()
+
+    async def write(self) -> None:
+        """Return when a batch that is asked for now has ended, well or not."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.put_nowait((_CLOCK.monotonic(), ended))
+        await ended
+
+    async def send(self) -> None:
+        """Send what is asked for, in order, for ever."""
+        loop = asyncio.get_running_loop()
+        for call_id in itertools.count(1):
+            began, ended = await self._asked.get()
+            if _CLOCK.monotonic() > began + DEADLINE_S:
+                self.ended["never sent"] += 1
+                ended.set_result(None)
+                continue
+            puts = next(self._batches)
+            issued_at = Timestamp(max(self._clock - _MARGIN, 0))
+            batch = BatchRequest(self._range_id, puts, os.urandom(16), issued_at=issued_at)
+            self._under_way[call_id] = began, ended
+            payload = encoding.pack(RequestFrame(((call_id, batch),)))
+            await loop.sock_sendall(self._sock, frames.encode(FrameKind.REQUESTS, payload))
+
+    async def receive(self) -> None:
+        """Take answers, for ever."""
+        loop, parser = asyncio.get_running_loop(), frames.FrameParser(1 << 20)
+        while data := await loop.sock_recv(self._sock, 1 << 16):
+            for kind, payload in parser.feed(data):
+                if kind is FrameKind.REPLIES:
+                    for call_id, reply in encoding.unpack_reply_frame(payload).replies:
+                        self._clock = max(self._clock, reply.clock)
+                        self._answered(*self._under_way.pop(call_id), reply)
+
+    def _answered(self, began: float, ended: asyncio.Future[None], reply: BatchReply) -> None:
+        now = _CLOCK.monotonic()
+        if reply.error is not None:
+            self.ended[reply.error.code] += 1
+        elif now > began + DEADLINE_S:
+            self.ended["too late"] += 1
+        else:
+            self.ended["done"] += 1
+            self.samples.add(began, now)
+        ended.set_result(None)
+
+
+_BATCHES = [
+    tuple(Put(keys.PLAIN + b"batch/%03d/%03d" % (number, row), VALUE) for row in range(BATCH))
+    for number in range(1_000)
+]
+
+
+@contextlib.asynccontextmanager
+async def writers(cluster: LocalCluster, db: Database) -> AsyncIterator[list[Writer]]:
+    """Connect `CALLERS` to the node that leads."""
+    range_id, leader = await _leader(cluster, db, keys.PLAIN + b"batch")
+    ended: Counter[str] = Counter()
+    async with contextlib.AsyncExitStack() as stack:
+        made = [
+            Writer(stack.enter_context(await _open(leader)), range_id, ended)
+            for _ in range(CALLERS)
+        ]
+        tasks = [asyncio.create_task(job) for each in made for job in (each.send(), each.receive())]
+        try:
+            yield made
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def _terms(db: Database) -> int:
     infos = await db.admin.ranges()
     return sum(info.status["term"] for info in infos if info.status is not None)
 
 
-async def _peak(db: Database) -> tuple[float, Latency]:
-    """Return how many batches a second callers write that wait for each other, and how fast."""
-    recorder = Recorder(1)
+async def _peak(found: list[Writer]) -> tuple[float, Latency]:
+    """Return how many batches a second writers do that wait for each other, and how fast."""
     until = _CLOCK.monotonic() + PEAK_S
 
-    async def call(caller: int) -> None:
-        while (began := _CLOCK.monotonic()) < until:
-            await db.put_many(_batch(caller))
-            recorder.writes[0].add(began, _CLOCK.monotonic())
+    async def call(writer: Writer) -> None:
+        while _CLOCK.monotonic() < until:
+            await writer.write()
 
-    await asyncio.gather(*(call(caller) for caller in range(PEAK_CALLERS)))
+    await asyncio.gather(*(call(writer) for writer in found))
+    recorder = Recorder(len(found))
+    recorder.writes = [writer.samples for writer in found]
     summary = recorder.summary(Window(until - PEAK_S / 2, until))
     return summary.per_second, summary.latency_ms
 
 
-def _batch(caller: int) -> dict[bytes, bytes]:
-    return {b"batch/%03d/%03d" % (caller, row): VALUE for row in range(BATCH)}
-
-
 async def overload(seconds: float, told: Callable[[str], None]) -> Overload:
     """Offer `OVERLOAD_FACTOR` times what a cluster can do."""
-    async with cluster_process.temporary() as cluster, connect(*cluster.addresses) as db:
-        peak, peak_ms = await _peak(db)
+    async with (
+        cluster_process.temporary() as cluster,
+        connect(*cluster.addresses) as db,
+        writers(cluster, db) as made,
+    ):
+        peak, peak_ms = await _peak(made)
         told(f"{peak:,.0f} writes of {BATCH} keys a second, p50 {peak_ms.p50:.1f} ms")
         memory = [process_usage.resident_bytes(node.pid) for node in cluster.nodes]
         terms = await _terms(db)
-        ended: Counter[str] = Counter()
+        made[0].ended.clear()
         under_way: dict[asyncio.Task[None], None] = {}
-        batches = [_batch(number) for number in range(PEAK_CALLERS)]
-
-        async def write(number: int) -> None:
-            try:
-                await db.put_many(batches[number % PEAK_CALLERS], deadline_s=OVERLOAD_DEADLINE_S)
-                ended["done"] += 1
-            except errors.MultiraftError as error:
-                ended[error.code] += 1
-
         rate, begun, grew = OVERLOAD_FACTOR * peak, 0, 0
         began = _CLOCK.monotonic()
         while (elapsed := _CLOCK.monotonic() - began) < seconds:
             while begun < elapsed * rate:
-                task = asyncio.create_task(write(begun))
+                task = asyncio.create_task(made[begun % len(made)].write())
                 under_way[task] = None
                 task.add_done_callback(under_way.pop)
                 begun += 1
             await asyncio.sleep(TICK_S)
             now = [process_usage.resident_bytes(node.pid) for node in cluster.nodes]
             grew = max(grew, *(b - a for a, b in zip(memory, now, strict=True)))
-        took, done = _CLOCK.monotonic() - began, ended["done"]
-        normal_after_s = await _until_normal(db, peak_ms.p99)
+        took, ended = _CLOCK.monotonic() - began, dict(made[0].ended)
+        normal_after_s = await _until_normal(made[0], peak_ms.p99)
         await asyncio.gather(*under_way)
         elections = await _terms(db) - terms
     return Overload(
         peak=peak,
         peak_ms=peak_ms,
         offered=begun / took,
-        done=done / took,
-        ended=dict(ended),
+        done=ended["done"] / took,
+        ended=ended,
         elections=elections,
         memory_grew=grew,
         normal_after_s=normal_after_s,
     )
 
 
-async def _until_normal(db: Database, normal_ms: float) -> float:
+async def _until_normal(writer: Writer, normal_ms: float) -> float:
     """Return after how long a write first takes no longer than `normal_ms`."""
     began = _CLOCK.monotonic()
-    while (asked := _CLOCK.monotonic()) < began + 3 * AFTERWARDS_S:
-        with contextlib.suppress(errors.MultiraftError):
-            await db.put_many(_batch(0))
-            if _CLOCK.monotonic() - asked <= normal_ms / 1_000:
-                break
+    while (asked := _CLOCK.monotonic()) < began + AFTERWARDS_S_MAX:
+        await writer.write()
+        if _CLOCK.monotonic() - asked <= normal_ms / 1_000:
+            break
     return _CLOCK.monotonic() - began
 
 

@@ -9,6 +9,10 @@ Invariants
       many under way (shared_limit.py). While it leaves more replies unread than it may (unread.py),
       no further request of it is evaluated, not even one that was received.
     - Frames are decoded when it is their turn: requests that wait take ten times their bytes.
+    - However many clients have a lot to be begun, they take turns, and the loop gets to run in
+      between: heartbeats go out and come in, so no load makes a leader seem dead.
+    - What has waited for the other clients longer than `QUEUED_S_MAX` is refused: with more work
+      than can be done, what is done is done in time, instead of all of it too late.
     - A damaged or foreign frame ends the connection with a reason, never the process.
 """
 
@@ -37,8 +41,15 @@ REPLY_BYTES_MAX = 8 << 20
 BEGUN_MAX = 64
 """So many requests of a frame are begun before the loop gets to run: what they propose is on its
 way to others while the next are looked at."""
+BEGUN_BY_ALL_MAX = 256
+"""... and so many of all clients."""
+QUEUED_S_MAX = 0.5
+RETRY_AFTER_MS = 500
+"""When a client should send again what was refused because it had waited too long."""
 LONE_PUT_SHARE = 0.25
 """A put is that much of a request here: it is evaluated in the turn, at less cost with others."""
+OPERATIONS_OF_ONE = 4
+"""A request with more operations counts for as many as would have that many each."""
 REPLIES_UNSENT_MAX = 16
 ROWS_UNSENT_MAX = 300
 """So many replies to reads, with so many rows, are collected before they leave, and before it is
@@ -50,14 +61,48 @@ LARGE_FLUSH_SHARE = BEGUN_MAX / 4
 
 
 class Admission:
-    """What the clients of a node share: how much of it each may have depends on the others."""
+    """What the clients of a node share: memory, and what is begun in one iteration of the loop."""
 
-    __slots__ = ("pending", "unread")
+    __slots__ = ("_is_scheduled", "_left", "_queue", "pending", "unread")
 
     def __init__(self) -> None:
         self.pending = SharedLimit(PENDING_OF_ALL_MAX, PENDING_MAX, PENDING_MIN)
         """Requests that were decoded and not answered."""
         self.unread = unread.limit_of_all()
+        self._left = float(BEGUN_BY_ALL_MAX)
+        self._queue: deque[Callable[[], None]] = deque()
+        self._is_scheduled = False
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether somebody who has something to begin must queue for it."""
+        return self._left <= 0.0 or bool(self._queue)
+
+    def begun(self, requests: float) -> None:
+        """So much was begun in this iteration."""
+        self._left -= requests
+        if not self._is_scheduled:
+            self._schedule()
+
+    def queue(self, begin: Callable[[], None]) -> None:
+        """Call `begin` in a later iteration, behind those that came before."""
+        self._queue.append(begin)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._is_scheduled = False
+        self._left = float(BEGUN_BY_ALL_MAX)
+        queue = self._queue
+        for _ in range(len(queue)):
+            if self._left <= 0.0:
+                self._schedule()
+                break
+            queue.popleft()()
 
 
 class RequestConnection:
@@ -71,6 +116,7 @@ class RequestConnection:
         "_flush_scheduled",
         "_frames",
         "_frames_bytes",
+        "_in_turn_since_s",
         "_is_working",
         "_join",
         "_paused",
@@ -96,10 +142,12 @@ class RequestConnection:
         self._welcome = welcome
         self._join = join
         self._admission = admission
-        self._reader = Reader(connection, admission.unread, self._work)
+        self._reader = Reader(connection, admission.unread, self._go_on)
         self._replies: list[tuple[int, BatchReply]] = []
-        self._frames: deque[bytes] = deque()
-        """Those that were received and not decoded."""
+        self._frames: deque[tuple[float, bytes]] = deque()
+        """Those that were received and not decoded, and when they came."""
+        self._in_turn_since_s = 0.0
+        """Since when the others are the only reason why frames wait."""
         self._frames_bytes = 0
         self._backlog: deque[tuple[int, int, BatchRequest]] = deque()
         """Requests that were decoded and not begun, with their share of the bytes."""
@@ -115,12 +163,12 @@ class RequestConnection:
     def received(self, kind: FrameKind, payload: bytes) -> None:
         """Take a frame of requests."""
         if kind is FrameKind.REQUESTS:
-            self._frames.append(payload)
+            self._frames.append((asyncio.get_running_loop().time(), payload))
             self._frames_bytes += len(payload)
             if self._is_working or self._paused:
                 self._follow_load()
             else:
-                self._work()
+                self._work_in_turn()
         elif kind is FrameKind.CLUSTER_INFO:
             self._connection.send(FrameKind.CLUSTER_INFO, encoding.pack(self._welcome()))
         elif kind is FrameKind.JOIN:
@@ -139,18 +187,34 @@ class RequestConnection:
         self._admission.pending.held -= self._pending
         self._pending = 0
 
+    def _go_on(self) -> None:
+        """What the client has yet to read, or to be answered, is no reason to wait any more."""
+        self._in_turn_since_s = asyncio.get_running_loop().time()
+        self._work_in_turn()
+
+    def _work_in_turn(self) -> None:
+        self._is_working = True
+        if self._admission.is_crowded:
+            self._admission.queue(self._work)
+        else:
+            self._work()
+
     def _work(self) -> None:
         """Begin what was received, until too much waits for the client to read it."""
-        self._is_working = True
-        backlog, submit, replies_max = self._backlog, self._store.submit, REPLIES_UNSENT_MAX
+        backlog, frames = self._backlog, self._frames
+        submit, replies_max = self._store.submit, REPLIES_UNSENT_MAX
         if (backlog or self._decode_next()) and self._reader.is_behind:
             self._reader.wait()
             self._follow_load()
             return
         left = float(BEGUN_MAX)
-        while left > 0.0 and (backlog or self._decode_next()):
+        while left > 0.0 and (backlog or (frames and self._decode_next())):
             call_id, share, request = backlog.popleft()
-            left -= LONE_PUT_SHARE if put_group.is_lone_put(request) else 1.0
+            operations = len(request.operations)
+            if operations > OPERATIONS_OF_ONE:
+                left -= operations / OPERATIONS_OF_ONE
+            else:
+                left -= LONE_PUT_SHARE if put_group.is_lone_put(request) else 1.0
             self._flush_scheduled = True  # What is answered at once leaves at the end of this.
             submit(request, partial(self._reply, call_id, share))
             if self._rows_unsent >= ROWS_UNSENT_MAX:
@@ -159,23 +223,25 @@ class RequestConnection:
                 continue
             self._flush()
             if self._reader.is_behind:
-                left = 0.0
+                break
+        self._admission.begun(BEGUN_MAX - left)
         self._flush()
-        if backlog or (self._frames and self._may_decode):
-            asyncio.get_running_loop().call_soon(self._work)
+        if backlog or (frames and self._may_decode):
+            self._admission.queue(self._work)
         else:
             self._is_working = False
-        self._follow_load()
+        if frames or self._paused or self._pending_bytes > PENDING_BYTES_MAX:
+            self._follow_load()
 
     @property
     def _may_decode(self) -> bool:
-        pending = self._pending
-        return pending < PENDING_MIN or pending < self._admission.pending.each_now
+        return self._pending < max(PENDING_MIN, self._admission.pending.each_now)
 
     def _decode_next(self) -> bool:
         """Have the requests of the next frame wait for their turn; False if there are none."""
-        while self._frames and self._may_decode:
-            payload = self._frames.popleft()
+        now_s = asyncio.get_running_loop().time()
+        while self._frames and (self._pending < PENDING_MIN or self._may_decode):
+            came_s, payload = self._frames.popleft()
             try:
                 calls = encoding.unpack_request_frame(payload).calls
             except encoding.UNREADABLE as error:
@@ -183,14 +249,22 @@ class RequestConnection:
                 self._connection.close(f"an unreadable request: {error}")
                 return False
             self._frames_bytes -= len(payload)
-            share = len(payload) // (len(calls) or 1)
-            if calls:
+            self._pending += len(calls)
+            self._admission.pending.held += len(calls)
+            if now_s - max(came_s, self._in_turn_since_s) > QUEUED_S_MAX:
+                self._refuse([call_id for call_id, _ in calls])
+            elif calls:
+                share = len(payload) // len(calls)
                 self._pending_bytes += share * len(calls)
-                self._pending += len(calls)
-                self._admission.pending.held += len(calls)
                 self._backlog.extend([(call_id, share, request) for call_id, request in calls])
                 return True
         return False
+
+    def _refuse(self, call_ids: list[int]) -> None:
+        context = self._store.context
+        error = errors.OverloadedError(what=f"n{context.node_id}", retry_after_ms=RETRY_AFTER_MS)
+        for call_id in call_ids:
+            self._reply(call_id, 0, context.refusal(error))
 
     def _follow_load(self) -> None:
         """Stop reading from a client that is far ahead of its answers; begin again in time."""
@@ -213,7 +287,7 @@ class RequestConnection:
                 self._paused = False
                 self._connection.resume_reading()
             if self._frames and not self._is_working:
-                self._work()
+                self._go_on()
 
     def _reply(self, call_id: int, request_bytes: int, reply: BatchReply) -> None:
         if self._closed:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from unittest import mock
 
 import msgspec
 import pytest
@@ -451,6 +452,21 @@ class QuickStore(StillStore):
         reply(BatchReply((GetResult(self.value, Timestamp(1)),)))
 
 
+class RefusingStore(QuickStore):
+    """A store with what it takes to refuse a request."""
+
+    @property
+    def context(self) -> "RefusingStore":
+        """Stand in for that, too."""
+        return self
+
+    node_id = NodeId(1)
+
+    def refusal(self, error: errors.MultiraftError) -> BatchReply:
+        """As StoreContext.refusal."""
+        return BatchReply((), error=errors.to_wire(error))
+
+
 class FullConnection(StillConnection):
     """A connection whose other end reads when told to."""
 
@@ -467,10 +483,13 @@ def serve_at_once(size: int) -> tuple[QuickStore, FullConnection, RequestConnect
 
 
 def test_what_is_answered_at_once_leaves_at_once_and_together() -> None:
-    _, connection, handler = serve_at_once(1)
-    calls = service.REPLIES_UNSENT_MAX - 1
-    handler.received(FrameKind.REQUESTS, frame_of(calls))
-    assert [len(frame.replies) for frame in connection.frames] == [calls]
+    async def main(_: VirtualLoop) -> None:
+        _store, connection, handler = serve_at_once(1)
+        calls = service.REPLIES_UNSENT_MAX - 1
+        handler.received(FrameKind.REQUESTS, frame_of(calls))
+        assert [len(frame.replies) for frame in connection.frames] == [calls]
+
+    virtual_loop.run(main)
 
 
 @pytest.mark.parametrize(
@@ -524,11 +543,103 @@ class PageStore(StillStore):
 
 
 def test_scans_leave_before_they_are_many_so_that_the_client_works_on_them_meanwhile() -> None:
-    connection = FullConnection()
-    store = PageStore(service.ROWS_UNSENT_MAX // 3)
-    handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
-    handler.received(FrameKind.REQUESTS, frame_of(7))
-    assert [len(frame.replies) for frame in connection.frames] == [3, 3, 1]
+    async def main(_: VirtualLoop) -> None:
+        connection = FullConnection()
+        store = PageStore(service.ROWS_UNSENT_MAX // 3)
+        handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
+        handler.received(FrameKind.REQUESTS, frame_of(7))
+        assert [len(frame.replies) for frame in connection.frames] == [3, 3, 1]
+
+    virtual_loop.run(main)
+
+
+def test_clients_with_more_than_can_be_begun_at_once_take_turns() -> None:
+    async def main(_: VirtualLoop) -> None:
+        admission, begun = Admission(), [0] * 40
+
+        class Counting(StillStore):
+            def __init__(self, number: int) -> None:
+                super().__init__()
+                self.number = number
+
+            def submit(self, asked: BatchRequest, reply: Reply) -> None:
+                begun[self.number] += 1
+
+        handlers = [
+            RequestConnection(Counting(number), StillConnection(), None, None, admission)  # type: ignore[arg-type]
+            for number in range(len(begun))
+        ]
+        for _round in range(3):
+            for handler in handlers:
+                handler.received(FrameKind.REQUESTS, frame_of(service.BEGUN_MAX, Delete(b"\x10k")))
+        at_once = service.BEGUN_BY_ALL_MAX // service.BEGUN_MAX
+        total = 0
+        while sum(begun) < 3 * service.BEGUN_MAX * len(begun):
+            assert sum(begun) - total <= at_once * service.BEGUN_MAX, "then the loop gets to run"
+            assert max(begun) - min(begun) <= service.BEGUN_MAX, (
+                "nobody has two turns before others"
+            )
+            total = sum(begun)
+            await asyncio.sleep(0)
+        assert begun == [3 * service.BEGUN_MAX] * len(begun)
+        await asyncio.sleep(0)
+        assert not admission.is_crowded
+
+    virtual_loop.run(main)
+
+
+def test_a_request_with_many_operations_counts_for_several() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, _connection, handler = serve_at_once(1)
+        many = BatchRequest(RangeId(2), (Get(b"\x10k"),) * 1_000)
+        frame = encoding.pack(RequestFrame(tuple((number, many) for number in range(3))))
+        handler.received(FrameKind.REQUESTS, frame)
+        assert store.served == 1
+        await asyncio.sleep(0)
+        assert store.served == 2
+
+    virtual_loop.run(main)
+
+
+def test_what_waited_too_long_for_other_clients_is_refused_and_not_begun() -> None:
+    """With more work than can be done, FIFO queues answer everything, and all of it too late."""
+
+    async def main(_: VirtualLoop) -> None:
+        admission = Admission()
+        store, connection = RefusingStore(b""), FullConnection()
+        handler = RequestConnection(store, connection, None, None, admission)  # type: ignore[arg-type]
+        with (
+            mock.patch.object(Admission, "is_crowded", True),
+            mock.patch.object(Admission, "queue") as queued,
+        ):
+            for _round in range(2):
+                handler.received(FrameKind.REQUESTS, frame_of(3, Delete(b"\x10k")))
+            await asyncio.sleep(service.QUEUED_S_MAX * 1.5)
+            handler.received(FrameKind.REQUESTS, frame_of(2, Delete(b"\x10k")))
+        (work,) = queued.call_args.args
+        work()
+        assert store.served == 2, "what came just now"
+        codes = [r.error and r.error.code for f in connection.frames for _, r in f.replies]
+        assert codes == ["overloaded"] * 6 + [None] * 2
+        assert admission.pending.held == 0
+
+    virtual_loop.run(main)
+
+
+def test_what_waited_for_its_own_client_is_not_refused() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, connection, handler = serve_at_once(1 << 20)
+        for _round in range(20):
+            handler.received(FrameKind.REQUESTS, frame_of(1))
+        await asyncio.sleep(0)
+        for _round in range(10):
+            await asyncio.sleep(2 * service.QUEUED_S_MAX)
+            connection.buffered_bytes = 0
+        await asyncio.sleep(1.0)
+        assert store.served == 20
+        assert not any(r.error for f in connection.frames for _, r in f.replies)
+
+    virtual_loop.run(main)
 
 
 def test_of_one_frame_only_as_much_is_evaluated_as_the_client_reads() -> None:
