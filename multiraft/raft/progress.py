@@ -110,7 +110,8 @@ class Progress:
         if match_index <= self.match_index:
             return False
         self.match_index = match_index
-        self.next_index = max(self.next_index, Index(match_index + 1))
+        if self.next_index <= match_index:
+            self.next_index = Index(match_index + 1)
         return True
 
     def become_probe(self, next_index: Index) -> None:

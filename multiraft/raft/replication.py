@@ -39,32 +39,21 @@ def send_appends(core: "RaftCore", *, tell_commit: bool) -> None:
     core.replicate = False
     core.commit_untold = False
     made: Appends = {}
+    last_index, commit_index, config = core.log.last_index, core.commit_index, core.config
     for member, progress in core.leadership.progress.items():
-        if member != core.replica_id:
-            _send_appends_to(core, member, progress, made, tell_commit=tell_commit)
-
-
-def _send_appends_to(
-    core: "RaftCore",
-    member: ReplicaId,
-    progress: Progress,
-    made: Appends,
-    *,
-    tell_commit: bool,
-) -> None:
-    last_index = core.log.last_index
-    config = core.config
-    while progress.next_index <= last_index and progress.may_send(config):
-        if not _send_append(core, member, progress, made):
-            return
-    if progress.next_index <= last_index:
-        return
-    is_probed = progress.state is ProgressState.PROBE
-    if (is_probed or progress.commit_sent < core.commit_index) and progress.may_send(config):
-        if is_probed or tell_commit:
-            _send_append(core, member, progress, made)
-        else:
-            core.commit_untold = True
+        if member == core.replica_id:
+            continue
+        while progress.next_index <= last_index and progress.may_send(config):
+            if not _send_append(core, member, progress, made):
+                break
+        if progress.next_index <= last_index:
+            continue
+        is_probed = progress.state is ProgressState.PROBE
+        if (is_probed or progress.commit_sent < commit_index) and progress.may_send(config):
+            if is_probed or tell_commit:
+                _send_append(core, member, progress, made)
+            else:
+                core.commit_untold = True
 
 
 def _send_append(core: "RaftCore", member: ReplicaId, progress: Progress, made: Appends) -> bool:
@@ -132,8 +121,11 @@ def accept_reply(core: "RaftCore", source: ReplicaId, message: AppendEntriesRepl
     if not message.accepted:
         _back_track(core, progress, message)
         return
-    if message.epoch == core.support.support_for(source) != NO_EPOCH:
-        progress.commit_known = max(progress.commit_known, message.commit_index)
+    if (
+        message.commit_index > progress.commit_known
+        and message.epoch == core.support.support_for(source) != NO_EPOCH
+    ):
+        progress.commit_known = message.commit_index
     assert message.match_index <= core.log.last_index, "a member has what its leader has not"
     if progress.acknowledge(message.match_index) and message.match_index > core.commit_index:
         advance_commit(core)

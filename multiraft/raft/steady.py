@@ -43,20 +43,18 @@ def follow(core: "RaftCore", source: ReplicaId, message: AppendEntries) -> Ready
     ):
         return None
     election.hear_leader(core, source)
-    log.extend(entries)
+    log.extend_written(entries)
     core.matched_index = match_index = log.last_index
     hard_state = None
     committed: tuple[Entry, ...] = ()
-    commit_index = min(message.commit_index, match_index)
-    if commit_index > core.commit_index:
-        core.commit_index = commit_index
+    if message.commit_index > core.commit_index:
+        core.commit_index = min(message.commit_index, match_index)
         hard_state = core.hard_state()
         committed = core.hand_out()
     epoch, _ = core.support.support_from(source)
     reply = AppendEntriesReply(core.term, True, match_index, core.commit_index, epoch=epoch)
-    _, unwritten = log.take_unwritten()
     return Ready(
-        entries=unwritten,
+        entries=entries,
         hard_state=hard_state,
         messages_after_sync=(Envelope(core.replica_id, source, reply),),
         committed=committed,

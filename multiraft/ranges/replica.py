@@ -310,11 +310,11 @@ class Replica:
     def step(self, source_node: NodeId, envelope: Envelope) -> None:
         """Take a Raft message of this group."""
         self._support.nodes[envelope.source] = source_node
-        if type(envelope.message) in _ASKED_IN_VAIN:
-            self._tell_if_removed(source_node, envelope.source)
         core = self.core
         ready = core.step_at_once(envelope)
         if ready is None:
+            if type(envelope.message) in _ASKED_IN_VAIN:
+                self._tell_if_removed(source_node, envelope.source)
             core.step(envelope)
             if core.has_ready():
                 self.context.mark_dirty(self)
@@ -478,7 +478,8 @@ class Replica:
         floor = self.applied.clock_floor
         if command.puts or command.deletes:
             assert self._span is not None, "an uninitialised replica applies nothing"
-            floor = max(floor, command.timestamp)
+            if command.timestamp > floor:  # noqa: PLR1730 - max() takes three times as long
+                floor = command.timestamp
             data = self.context.engine.data
             apply.put_effects(turn.batch, data, self._span, command.puts)
             if command.deletes:

@@ -365,24 +365,28 @@ class Store:
 
     def _deliver(self, source: NodeId, envelope: GroupEnvelope) -> None:
         replica = self.replicas.get(envelope.range_id)
-        if type(envelope.message) is StillLeading and (
-            replica is None or replica.replica_id != envelope.target
-        ):
-            self._deny_still_leading(source, envelope)
-            return
-        if replica is None:
-            replica = self._make_way(source, envelope)
-            if replica is None:
-                return
-        elif envelope.target != replica.replica_id:
-            if envelope.target < replica.replica_id:
-                return
-            # We were removed and added again: the old replica has to go first.
-            self._destroy(replica, Tombstone(envelope.target, replica.descriptor))
-            replica = self._make_way(source, envelope)
+        if replica is None or replica.replica_id != envelope.target:
+            replica = self._receiver(source, envelope, replica)
             if replica is None:
                 return
         replica.step(source, Envelope(envelope.source, envelope.target, envelope.message))
+
+    def _receiver(
+        self, source: NodeId, envelope: GroupEnvelope, other: Replica | None
+    ) -> Replica | None:
+        """Return the replica that a message is for, which is not here; None if it takes none.
+
+        `other` is the replica of the range that is here.
+        """
+        if type(envelope.message) is StillLeading:
+            self._deny_still_leading(source, envelope)
+            return None
+        if other is not None:
+            if envelope.target < other.replica_id:
+                return None
+            # We were removed and added again: the old replica has to go first.
+            self._destroy(other, Tombstone(envelope.target, other.descriptor))
+        return self._make_way(source, envelope)
 
     def _deny_still_leading(self, source: NodeId, envelope: GroupEnvelope) -> None:
         """Release a follower of a replica that is not here any more (rule L1).
@@ -727,7 +731,8 @@ class Store:
             if replica.destroyed or replica.core is not core:
                 continue
             core.synced(ready)
-            replica.post(ready.messages_after_sync)
+            if ready.messages_after_sync:
+                replica.post(ready.messages_after_sync)
             if core.role is not Role.FOLLOWER and core.has_ready():
                 self._mark_dirty(replica)
         for action in turn.synced:

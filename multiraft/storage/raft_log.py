@@ -148,28 +148,24 @@ class RangeLog:
         assert self._truncated_index < first <= self._last_index + 1, "an append leaves no gap"
         if first <= self._last_index:
             self._overwrite(batch, first, entries[-1].index)
-        family = self._engine.raft
-        put = batch.put
+        put, family = batch.put, self._engine.raft
         prefix = self._entry_prefix
-        sizes = self._payload_sizes
-        term, kind = self._run_terms[-1], None
-        head = b""
-        added_bytes = 0
-        for index, entry in enumerate(entries, first):
-            assert entry.index == index, "entries follow each other"
-            if entry.kind is not kind or entry.term != term:
-                if entry.term != term:
-                    assert entry.term > term, "terms never fall along the log"
-                    self._run_starts.append(entry.index)
-                    self._run_terms.append(entry.term)
-                term, kind = entry.term, entry.kind
-                head = _ENTRY_HEAD.pack(term, kind)
-            payload = entry.payload
+        last, term = first - 1, self._run_terms[-1]
+        for entry in entries:
+            index, payload = entry.index, entry.payload
+            assert index == last + 1, "entries follow each other"
+            last = index
+            if entry.term != term:
+                assert entry.term > term, "terms never fall along the log"
+                term = entry.term
+                self._run_starts.append(index)
+                self._run_terms.append(term)
+            head = _ENTRY_HEAD.pack(term, entry.kind)
             put(prefix + index.to_bytes(8, "big"), head + payload, family)
-            sizes.append(len(payload))
-            added_bytes += len(payload)
-        self._last_index = entries[-1].index
-        self.size_bytes += added_bytes
+            size_bytes = len(payload)
+            self._payload_sizes.append(size_bytes)
+            self.size_bytes += size_bytes
+        self._last_index = index
 
     def _overwrite(self, batch: Batch, first: Index, last: Index) -> None:
         """Forget the entries from `first` on, and remove those that no new one replaces."""

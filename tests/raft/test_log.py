@@ -109,6 +109,17 @@ def test_slice_comes_from_memory_bounded_by_bytes_but_never_empty() -> None:
     assert log.slice(low, high, 100) == (tuple(entry(1, i, b"four") for i in (2, 3, 4)), 12)
     assert log.slice(low, high, 8) == (tuple(entry(1, i, b"four") for i in (2, 3)), 8)
     assert log.slice(low, high, 1) == ((entry(1, 2, b"four"),), 4)
+    assert log.slice(low, Index(3), 1) == ((entry(1, 2, b"four"),), 4)
+
+
+def test_entries_that_are_to_be_written_at_once_follow_written_ones() -> None:
+    log, _ = log_with(1)
+    log.extend_written(entries((1, 2), (1, 3)))
+    assert (log.last_index, log.written_index, log.durable_index) == (3, 3, 1)
+    assert log.take_unwritten() == (None, ())
+    log.append(entry(1, 4))
+    with pytest.raises(AssertionError, match="taken to be written"):
+        log.extend_written(entries((1, 5)))
 
 
 def test_slice_of_older_entries_comes_from_storage_up_to_what_memory_holds() -> None:
