@@ -11,8 +11,9 @@ Invariants
     - Frames are decoded when it is their turn: requests that wait take ten times their bytes.
     - However many clients have a lot to be begun, they take turns, and the loop gets to run in
       between: heartbeats go out and come in, so no load makes a leader seem dead.
-    - What has waited for the other clients longer than `QUEUED_S_MAX` is refused: with more work
-      than can be done, what is done is done in time, instead of all of it too late.
+    - What has waited for the other clients longer than `QUEUED_S_MAX`, and has more of its own
+      client's behind it, is refused: with more work than can be done, what is done is done in time,
+      instead of all of it too late. A client that waits for each answer is not refused.
     - A damaged or foreign frame ends the connection with a reason, never the process.
 """
 
@@ -43,6 +44,8 @@ BEGUN_MAX = 64
 way to others while the next are looked at."""
 BEGUN_BY_ALL_MAX = 256
 """... and so many of all clients."""
+REFUSED_OF_ONE = 16
+"""To refuse so many is as much work as a request."""
 QUEUED_S_MAX = 0.5
 RETRY_AFTER_MS = 500
 """When a client should send again what was refused because it had waited too long."""
@@ -203,12 +206,19 @@ class RequestConnection:
         """Begin what was received, until too much waits for the client to read it."""
         backlog, frames = self._backlog, self._frames
         submit, replies_max = self._store.submit, REPLIES_UNSENT_MAX
-        if (backlog or self._decode_next()) and self._reader.is_behind:
+        left = float(BEGUN_MAX)
+        if not backlog and frames and self._may_decode:
+            left -= self._decode_next()
+        if backlog and self._reader.is_behind:
             self._reader.wait()
             self._follow_load()
             return
-        left = float(BEGUN_MAX)
-        while left > 0.0 and (backlog or (frames and self._decode_next())):
+        while left > 0.0:
+            if not backlog:
+                if not frames or not self._may_decode:
+                    break
+                left -= self._decode_next()
+                continue
             call_id, share, request = backlog.popleft()
             operations = len(request.operations)
             if operations > OPERATIONS_OF_ONE:
@@ -235,36 +245,45 @@ class RequestConnection:
 
     @property
     def _may_decode(self) -> bool:
-        return self._pending < max(PENDING_MIN, self._admission.pending.each_now)
+        pending = self._pending
+        return pending < PENDING_MIN or pending < self._admission.pending.each_now
 
-    def _decode_next(self) -> bool:
-        """Have the requests of the next frame wait for their turn; False if there are none."""
-        now_s = asyncio.get_running_loop().time()
-        while self._frames and (self._pending < PENDING_MIN or self._may_decode):
-            came_s, payload = self._frames.popleft()
-            try:
-                calls = encoding.unpack_request_frame(payload).calls
-            except encoding.UNREADABLE as error:
-                self._frames.clear()
-                self._connection.close(f"an unreadable request: {error}")
-                return False
-            self._frames_bytes -= len(payload)
-            self._pending += len(calls)
-            self._admission.pending.held += len(calls)
-            if now_s - max(came_s, self._in_turn_since_s) > QUEUED_S_MAX:
-                self._refuse([call_id for call_id, _ in calls])
-            elif calls:
-                share = len(payload) // len(calls)
-                self._pending_bytes += share * len(calls)
-                self._backlog.extend([(call_id, share, request) for call_id, request in calls])
-                return True
-        return False
+    def _decode_next(self) -> float:
+        """Have the requests of the next frame wait for their turn, or refuse them.
+
+        Return for how many requests that counts.
+        """
+        came_s, payload = self._frames.popleft()
+        try:
+            calls = encoding.unpack_request_frame(payload).calls
+        except encoding.UNREADABLE as error:
+            self._frames.clear()
+            self._connection.close(f"an unreadable request: {error}")
+            return 0.0
+        self._frames_bytes -= len(payload)
+        if not calls:
+            return 0.0
+        self._pending += len(calls)
+        self._admission.pending.held += len(calls)
+        if self._frames and self._has_queued_since(came_s) > QUEUED_S_MAX:
+            self._refuse([call_id for call_id, _ in calls])
+            return len(calls) / REFUSED_OF_ONE
+        share = len(payload) // len(calls)
+        self._pending_bytes += share * len(calls)
+        self._backlog.extend([(call_id, share, request) for call_id, request in calls])
+        return 0.0
+
+    def _has_queued_since(self, came_s: float) -> float:
+        """Return for how many seconds a frame that came then has waited for other clients."""
+        return asyncio.get_running_loop().time() - max(came_s, self._in_turn_since_s)
 
     def _refuse(self, call_ids: list[int]) -> None:
         context = self._store.context
         error = errors.OverloadedError(what=f"n{context.node_id}", retry_after_ms=RETRY_AFTER_MS)
+        refusal = context.refusal(error)
+        self._flush_scheduled = True  # As for what is begun.
         for call_id in call_ids:
-            self._reply(call_id, 0, context.refusal(error))
+            self._reply(call_id, 0, refusal)
 
     def _follow_load(self) -> None:
         """Stop reading from a client that is far ahead of its answers; begin again in time."""

@@ -626,6 +626,43 @@ def test_what_waited_too_long_for_other_clients_is_refused_and_not_begun() -> No
     virtual_loop.run(main)
 
 
+def test_a_client_that_waits_for_each_answer_is_not_refused_however_long_others_take() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, connection = RefusingStore(b""), FullConnection()
+        handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
+        with (
+            mock.patch.object(Admission, "is_crowded", True),
+            mock.patch.object(Admission, "queue") as queued,
+        ):
+            handler.received(FrameKind.REQUESTS, frame_of(1, Delete(b"\x10k")))
+            await asyncio.sleep(service.QUEUED_S_MAX * 10)
+        (work,) = queued.call_args.args
+        work()
+        assert [r.error for f in connection.frames for _, r in f.replies] == [None]
+
+    virtual_loop.run(main)
+
+
+def test_to_refuse_is_work_too_and_others_get_their_turn_in_between() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, connection, admission = RefusingStore(b""), FullConnection(), Admission()
+        handler = RequestConnection(store, connection, None, None, admission)  # type: ignore[arg-type]
+        calls = service.BEGUN_MAX * service.REFUSED_OF_ONE
+        with (
+            mock.patch.object(Admission, "is_crowded", True),
+            mock.patch.object(Admission, "queue") as queued,
+        ):
+            for _round in range(4):
+                handler.received(FrameKind.REQUESTS, frame_of(calls, Delete(b"\x10k")))
+            await asyncio.sleep(service.QUEUED_S_MAX * 2)
+            for turn in range(1, 4):
+                queued.call_args.args[0]()
+                assert sum(len(f.replies) for f in connection.frames) == turn * calls
+        assert store.served == 0, "the last one is to be begun, in its turn"
+
+    virtual_loop.run(main)
+
+
 def test_what_waited_for_its_own_client_is_not_refused() -> None:
     async def main(_: VirtualLoop) -> None:
         store, connection, handler = serve_at_once(1 << 20)
