@@ -14,13 +14,14 @@ Source
 
 from typing import Protocol
 
-from multiraft.ids import Timestamp
+from multiraft.ids import Term, Timestamp
 
 
 class LeaseSource(Protocol):
     """The part of a Raft core that tells its lease."""
 
     lease_version: int
+    term: Term
 
     def lease_until(self) -> Timestamp:
         """Return the end of the lease, 0 when there is none."""
@@ -39,7 +40,7 @@ class SupportSource(Protocol):
 class Lease:
     """The end of one replica's lease, computed anew only when something it depends on changed."""
 
-    __slots__ = ("_core", "_core_version", "_end", "_support", "_support_version")
+    __slots__ = ("_core", "_core_version", "_end", "_support", "_support_version", "_term")
 
     def __init__(self, core: LeaseSource, support: SupportSource) -> None:
         self._core = core
@@ -47,6 +48,8 @@ class Lease:
         self._core_version = -1
         self._support_version = -1
         self._end = Timestamp(0)
+        self._term = Term(0)
+        """The term of which the end is."""
 
     def end(self) -> Timestamp:
         """Return the end of the lease as known now, 0 when there is none."""
@@ -54,14 +57,18 @@ class Lease:
         support_version = self._support.version
         if core.lease_version != self._core_version or support_version != self._support_version:
             self._end = core.lease_until()
+            self._term = core.term
             self._core_version = core.lease_version
             self._support_version = support_version
         return self._end
 
     @property
     def last_told(self) -> Timestamp:
-        """The end as `end` last told it, for observers: what is told is a promise (rule S4)."""
-        return self._end
+        """The end as `end` last told it in the core's term, 0 if it has not.
+
+        For observers: what is told is a promise (rule S4), of the leader of that term.
+        """
+        return self._end if self._term == self._core.term else Timestamp(0)
 
     def covers(self, timestamp: Timestamp, offset_max: Timestamp) -> bool:
         """Return whether a request at `timestamp` may be served."""

@@ -1,6 +1,6 @@
 """The rule by which a leader may serve, alone."""
 
-from multiraft.ids import Timestamp
+from multiraft.ids import Term, Timestamp
 from multiraft.ranges.lease import Lease
 
 OFFSET = Timestamp(250)
@@ -12,6 +12,7 @@ class Source:
     def __init__(self, end: int) -> None:
         self.lease_version = 0
         self.version = 0
+        self.term = Term(5)
         self.until = Timestamp(end)
         self.asked = 0
 
@@ -60,3 +61,18 @@ def test_a_leadership_given_up_is_seen_though_support_is_the_same() -> None:
     source.until = Timestamp(0)
     source.lease_version += 1
     assert not lease.covers(Timestamp(0), OFFSET)
+
+
+def test_what_was_told_in_one_term_is_no_promise_of_the_next() -> None:
+    """A leader that gave its lease up may be elected again, and die before it looks."""
+    source = Source(1_000)
+    lease = lease_of(source)
+    assert lease.last_told == 0
+    assert lease.end() == 1_000
+    assert lease.last_told == 1_000
+    source.term = Term(6)
+    source.until = Timestamp(900)
+    source.lease_version += 1
+    assert lease.last_told == 0
+    assert lease.end() == 900
+    assert lease.last_told == 900
