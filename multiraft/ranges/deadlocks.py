@@ -122,16 +122,25 @@ class Deadlocks:
     ) -> tuple[WaitsFor, ...]:
         """Return who waits for that transaction, directly or not: as known here, and by `more`."""
         now = self._now()
-        here = [edge for waiter in self._since if (edge := self.edge_of(waiter, now)) is not None]
+        here = [
+            self.edge_of(waiter, now)
+            for waiter in self._since
+            if waiter.holder is not None and self._may_hold_locks(waiter)
+        ]
         return self._told.edges_to(transaction_id, EDGES_MAX, (*here, *more))
 
-    def edge_of(self, waiter: Waiter, now: Timestamp | None = None) -> WaitsFor | None:
-        """Return the wait of a request as others are told of it; None if it concerns nobody."""
-        place, txn = waiter.place, waiter.txn
-        if place is None or place.lock is None or txn is None or not self._may_hold_locks(waiter):
-            return None
-        since = max(self._since[waiter], place.lock.laid_at)
-        return WaitsFor(txn, place.lock.holder, self._now() if now is None else now, since)
+    def edge_of(self, waiter: Waiter, now: Timestamp | None = None) -> WaitsFor:
+        """Return the wait for a lock of a transaction that has an anchor, as others are told of it.
+
+        Whether they need to know is not asked here: who probes has decided so when it began, and
+        those that wait for it may be forgotten by the time that it is answered.
+        """
+        assert waiter.txn is not None, "only transactions hold locks"
+        assert waiter.place is not None, "it waits"
+        assert waiter.place.lock is not None, "for a lock, not for a claim"
+        lock = waiter.place.lock
+        since = max(self._since[waiter], lock.laid_at)
+        return WaitsFor(waiter.txn, lock.holder, self._now() if now is None else now, since)
 
     def probes(self, waiter: Waiter) -> bool:
         """Return whether a request has to ask because of deadlocks."""

@@ -238,7 +238,6 @@ class Pushes:
             if not push.waits_for(holder):
                 return
             own = self._deadlocks.edge_of(waiter)
-            assert own is not None, "who probes waits"
             victim = self._deadlocks.victim(own, known)
             if victim is not None:
                 await self._abort(victim, deadlocks.reason(waiter), push.table)

@@ -17,6 +17,7 @@ from multiraft.model.transaction_requests import (
     QueryTransaction,
     RecoverTransaction,
     ResolveIntent,
+    WaitsFor,
 )
 from multiraft.sim import loop as virtual_loop
 from multiraft.sim.loop import VirtualLoop
@@ -114,6 +115,31 @@ async def test_who_waits_for_its_own_anchor_asks_late(loop: VirtualLoop) -> None
     assert world.asked_for(QueryTransaction) > 0
     first.leave()
     second.leave()
+    await world.settle()
+
+
+@on_virtual_time
+async def test_who_is_not_known_to_be_waited_for_any_more_once_it_has_asked_pushes_all_the_same(
+    loop: VirtualLoop,
+) -> None:
+    """It asked early, at its own anchor, for the sake of one that has gone on meanwhile."""
+    world = World(loop)
+    pushes = world.stores[0].pushes
+    now = world.stores[0].context.hlc.now
+    mine, behind = transaction(5, K), transaction(6, L)
+    pushes.tell((WaitsFor(behind, mine, now(), now()),))
+    world.lay(K, HOLDER)
+    waiting = world.wait(K, mine)
+    await world.until_asked()
+    assert world.asked == [QueryTransaction(K, mine.id, mine.began)]
+    pushes.tell((WaitsFor(behind, HOLDER, now(), now()),))
+    assert pushes.edges_to(mine.id) == ()
+    await asyncio.sleep(0.01)
+    assert world.asked_for(PushTransaction) == 1
+    push = world.asked[-1]
+    assert isinstance(push, PushTransaction)
+    assert [(edge.waiter, edge.holder) for edge in push.edges] == [(mine, HOLDER)]
+    waiting.leave()
     await world.settle()
 
 
