@@ -10,7 +10,7 @@ Format
         d  the packed RangeDescriptor; the configuration is derived from it
         a  the packed AppliedState
         t  the packed Tombstone; what is left of a destroyed replica
-        p  the packed Placeholder: a replica that has no data yet, only an ID
+        p  the packed Placeholder: a replica that has no data yet, only an ID and where it begins
 """
 
 from collections.abc import Iterator
@@ -70,6 +70,8 @@ class Placeholder(msgspec.Struct, frozen=True, array_like=True):
     """An uninitialised replica: it may vote and take a snapshot, but covers no keys yet."""
 
     replica_id: ReplicaId
+    start: bytes = b""
+    """Where the range begins, for ever: what to ask meta for when nobody calls any more."""
 
 
 class RangeState(msgspec.Struct, frozen=True, array_like=True):
@@ -110,11 +112,16 @@ def applied_key(range_id: RangeId) -> bytes:
 
 
 def write_placeholder(
-    batch: Batch, engine: Engine, range_id: RangeId, replica_id: ReplicaId
+    batch: Batch, engine: Engine, range_id: RangeId, placeholder: Placeholder
 ) -> None:
     """Put the mark of an uninitialised replica into `batch`."""
-    key = layout.range_key(range_id, PLACEHOLDER)
-    batch.put(key, _pack(Placeholder(replica_id)), engine.data)
+    batch.put(layout.range_key(range_id, PLACEHOLDER), _pack(placeholder), engine.data)
+
+
+def read_placeholder(engine: Engine, range_id: RangeId) -> Placeholder | None:
+    """Return the mark of an uninitialised replica of the range, or None."""
+    value = engine.get(layout.range_key(range_id, PLACEHOLDER), engine.data)
+    return None if value is None else _unpack_placeholder(value)
 
 
 def clear_placeholder(batch: Batch, engine: Engine, range_id: RangeId) -> None:

@@ -61,7 +61,7 @@ from multiraft.ranges.resolver import Resolver
 from multiraft.ranges.slices import SLICE_MAX, Slices, Steps
 from multiraft.ranges.snapshot import SnapshotSender
 from multiraft.ranges.snapshot_intake import SnapshotIntake
-from multiraft.ranges.state import RangeState, Tombstone
+from multiraft.ranges.state import Placeholder, RangeState, Tombstone
 from multiraft.ranges.store_status import StoreStatus
 from multiraft.ranges.ticking import Ticking
 from multiraft.ranges.turn import Turn
@@ -415,7 +415,8 @@ class Store:
         if tombstone is not None and envelope.target < tombstone.next_replica_id:
             return None
         batch = engine.new_batch()
-        state.write_placeholder(batch, engine, envelope.range_id, envelope.target)
+        placeholder = Placeholder(envelope.target, envelope.start)
+        state.write_placeholder(batch, engine, envelope.range_id, placeholder)
         engine.write(batch)
         log = raft_log.load(engine, envelope.range_id)
         replica = Replica(self, envelope.range_id, envelope.target, log, None)

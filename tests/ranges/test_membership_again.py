@@ -1,9 +1,13 @@
 """A membership change that is asked for again, and a replica that missed its removal."""
 
+import asyncio
+
 import msgspec
 import pytest
 
+from multiraft import errors
 from multiraft.client.database import Database
+from multiraft.cluster import replica_gc
 from multiraft.ids import NodeId, RangeId, ReplicaId
 from multiraft.model.descriptor import (
     RangeDescriptor,
@@ -14,11 +18,17 @@ from multiraft.model.descriptor import (
 from multiraft.raft.messages import StillLeading
 from multiraft.ranges import membership
 from multiraft.ranges.bootstrap import USER_RANGE_ID
-from multiraft.sim.cluster import Cluster
+from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
 from tests.support.cluster import cluster_test
 from tests.support.serving import leader_of
 
+SLOW_SNAPSHOTS = msgspec.structs.replace(
+    FAST,
+    ranges=msgspec.structs.replace(
+        FAST.ranges, snapshot_bytes_per_s=1_024, snapshot_chunk_bytes=1_024
+    ),
+)
 BEFORE = initial_descriptor(RangeId(2), b"a", b"z", (NodeId(1), NodeId(2), NodeId(3)))
 SEEN = BEFORE.generation
 
@@ -101,3 +111,40 @@ async def test_a_removed_replica_ends_even_if_what_it_asks_its_leader_is_lost(
     await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)
     assert cluster.wiretap.dropped
     assert cluster.leader() is leader
+
+
+@cluster_test(nodes=4, config=SLOW_SNAPSHOTS)
+async def test_a_removed_replica_that_never_had_its_state_ends_after_a_restart(
+    cluster: Cluster, db: Database
+) -> None:
+    """It knows nobody, and nobody calls it: its store must know what to ask meta for."""
+    three = (NodeId(1), NodeId(2), NodeId(3))
+    await db.admin.change_replicas(USER_RANGE_ID, three)
+    await db.put(b"k", cluster.random.randbytes(10_000))
+    away = cluster.members[4]
+    change = asyncio.create_task(db.admin.change_replicas(USER_RANGE_ID, (*three, NodeId(4))))
+    await cluster.until(lambda: USER_RANGE_ID in away.up.store.replicas)
+    await cluster.crash(away.number)
+    with pytest.raises(errors.OutcomeUnknownError, match="did not catch up"):
+        await change
+    await db.admin.change_replicas(USER_RANGE_ID, three)
+    await cluster.restart(away.number)
+    assert away.replica().descriptor is None
+    await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)
+
+
+@cluster_test(nodes=4, config=SLOW_SNAPSHOTS)
+async def test_a_member_that_waits_for_its_state_stays_when_its_store_asks(
+    cluster: Cluster, db: Database
+) -> None:
+    three = (NodeId(1), NodeId(2), NodeId(3))
+    await db.admin.change_replicas(USER_RANGE_ID, three)
+    await db.put(b"k", cluster.random.randbytes(50_000))
+    newcomer = cluster.members[4]
+    change = asyncio.create_task(db.admin.change_replicas(USER_RANGE_ID, (*three, NodeId(4))))
+    await cluster.until(lambda: USER_RANGE_ID in newcomer.up.store.replicas)
+    replica = newcomer.replica()
+    await asyncio.sleep(2 * replica_gc.INTERVAL_S)
+    assert replica.descriptor is None
+    await change
+    assert newcomer.replica() is replica

@@ -9,7 +9,7 @@ from multiraft.model.descriptor import RangeDescriptor, ReplicaDescriptor, Repli
 from multiraft.mvcc.statistics import RangeStats
 from multiraft.raft.messages import Configuration
 from multiraft.ranges import state
-from multiraft.ranges.state import AppliedState, RangeState, StoredReplica, Tombstone
+from multiraft.ranges.state import AppliedState, Placeholder, RangeState, StoredReplica, Tombstone
 from multiraft.storage import layout
 from multiraft.storage.memory import MemoryEngine
 
@@ -59,13 +59,16 @@ def test_half_a_replica_is_corruption(lost: bytes) -> None:
 def test_a_placeholder_is_found_until_it_is_cleared() -> None:
     engine = MemoryEngine()
     batch = engine.new_batch()
-    state.write_placeholder(batch, engine, RANGE_ID, ReplicaId(13))
+    placeholder = Placeholder(ReplicaId(13), b"m")
+    state.write_placeholder(batch, engine, RANGE_ID, placeholder)
     engine.write(batch)
     assert list(state.stored_replicas(engine)) == [StoredReplica(RANGE_ID, None, ReplicaId(13))]
+    assert state.read_placeholder(engine, RANGE_ID) == placeholder
     batch = engine.new_batch()
     state.clear_placeholder(batch, engine, RANGE_ID)
     engine.write(batch)
     assert list(state.stored_replicas(engine)) == []
+    assert state.read_placeholder(engine, RANGE_ID) is None
 
 
 def test_replicas_are_found_by_range_id_also_beyond_one_byte() -> None:
@@ -80,7 +83,7 @@ def test_a_tombstone_replaces_all_other_state_of_the_range_and_is_no_replica() -
     engine = MemoryEngine()
     write(engine, THREE, APPLIED)
     batch = engine.new_batch()
-    state.write_placeholder(batch, engine, RANGE_ID, ReplicaId(13))
+    state.write_placeholder(batch, engine, RANGE_ID, Placeholder(ReplicaId(13)))
     tombstone = Tombstone(ReplicaId(14), THREE)
     state.write_tombstone(batch, engine, RANGE_ID, tombstone)
     engine.write(batch)
