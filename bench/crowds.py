@@ -38,6 +38,7 @@ from multiraft.model.requests import BatchReply, BatchRequest, Get, Put, Request
 from multiraft.net import frames, handshake
 from multiraft.net.transport import PROTOCOL_VERSION, ConnectionClass, FrameKind, Hello
 
+NAMES = ("connections", "rude", "overload")
 CALLERS = 100
 IDLE_EACH = 1_000
 COMING_AND_GOING = 10_000
@@ -433,12 +434,14 @@ def show_overload(found: Overload, out: Console) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.crowds", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=("connections", "rude", "overload"))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--seconds", type=float, default=300.0, help="of overload")
     options = parser.parse_args()
     out, notes = Console(), Console(stderr=True, style="dim")
     runtime.allow_open_files(3 * IDLE_EACH + 1_000)
-    names = options.names or ("connections", "rude", "overload")
+    names = options.names or NAMES
+    if unknown := [name for name in names if name not in NAMES]:
+        parser.error(f"no crowd is called {', '.join(unknown)}")
     if "connections" in names:
         show_compared("idle connections", runtime.run(compare(idle)), out)
         before, after = runtime.run(come_and_go())

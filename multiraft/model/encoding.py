@@ -21,6 +21,24 @@ unpack_reply_frame = msgspec.msgpack.Decoder(ReplyFrame).decode
 UNREADABLE = (msgspec.MsgspecError, RecursionError)
 """What decoders raise for bytes that are none of their type; the latter if they nest too deeply."""
 
+
+class _Calls(msgspec.Struct, array_like=True):
+    """A request frame, its requests as they came."""
+
+    calls: tuple[tuple[int, msgspec.Raw], ...]
+
+
+_unpack_calls = msgspec.msgpack.Decoder(_Calls).decode
+
+
+def unpack_call_ids(payload: bytes) -> list[int]:
+    """Return the call IDs of a request frame whose requests nobody wants to know.
+
+    Raises UNREADABLE; what is wrong with a request itself is not seen.
+    """
+    return [call_id for call_id, _ in _unpack_calls(payload).calls]
+
+
 COUNTER_BYTES = 8
 COUNTER_MIN = -(1 << 63)
 COUNTER_MAX = (1 << 63) - 1

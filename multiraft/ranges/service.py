@@ -254,36 +254,38 @@ class RequestConnection:
         Return for how many requests that counts.
         """
         came_s, payload = self._frames.popleft()
+        self._frames_bytes -= len(payload)
         try:
+            if self._frames and self._has_queued_since(came_s) > QUEUED_S_MAX:
+                return self._refuse(encoding.unpack_call_ids(payload))
             calls = encoding.unpack_request_frame(payload).calls
         except encoding.UNREADABLE as error:
             self._frames.clear()
             self._connection.close(f"an unreadable request: {error}")
             return 0.0
-        self._frames_bytes -= len(payload)
-        if not calls:
-            return 0.0
-        self._pending += len(calls)
-        self._admission.pending.held += len(calls)
-        if self._frames and self._has_queued_since(came_s) > QUEUED_S_MAX:
-            self._refuse([call_id for call_id, _ in calls])
-            return len(calls) / REFUSED_OF_ONE
-        share = len(payload) // len(calls)
+        share = len(payload) // (len(calls) or 1)
+        self._took(len(calls))
         self._pending_bytes += share * len(calls)
         self._backlog.extend([(call_id, share, request) for call_id, request in calls])
         return 0.0
+
+    def _took(self, calls: int) -> None:
+        self._pending += calls
+        self._admission.pending.held += calls
 
     def _has_queued_since(self, came_s: float) -> float:
         """Return for how many seconds a frame that came then has waited for other clients."""
         return asyncio.get_running_loop().time() - max(came_s, self._in_turn_since_s)
 
-    def _refuse(self, call_ids: list[int]) -> None:
+    def _refuse(self, call_ids: list[int]) -> float:
         context = self._store.context
         error = errors.OverloadedError(what=f"n{context.node_id}", retry_after_ms=RETRY_AFTER_MS)
         refusal = context.refusal(error)
+        self._took(len(call_ids))
         self._flush_scheduled = True  # As for what is begun.
         for call_id in call_ids:
             self._reply(call_id, 0, refusal)
+        return len(call_ids) / REFUSED_OF_ONE
 
     def _follow_load(self) -> None:
         """Stop reading from a client that is far ahead of its answers; begin again in time."""

@@ -187,6 +187,15 @@ def test_the_bytes_of_a_request() -> None:
         assert encoding.unpack_request_frame(bytes.fromhex(older)) == frame
 
 
+def test_call_ids_are_read_without_their_requests() -> None:
+    one, other = BatchRequest(RangeId(2), (Get(K),)), BatchRequest(RangeId(3), (Put(K, V),), b"id")
+    assert encoding.unpack_call_ids(encoding.pack(RequestFrame(((9, one), (4, other))))) == [9, 4]
+    assert encoding.unpack_call_ids(encoding.pack(RequestFrame(()))) == []
+    for nonsense in (b"", b"\xc1", encoding.pack(RequestFrame(((9, one),)))[:-1], b"\x91\x91\x09"):
+        with pytest.raises(encoding.UNREADABLE):
+            encoding.unpack_call_ids(nonsense)
+
+
 def test_the_bytes_of_a_request_of_a_transaction() -> None:
     context = TransactionContext(META, 7, Timestamp(8), True)
     request = BatchRequest(RangeId(2), (Get(K),), b"id", txn=context)
