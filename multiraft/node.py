@@ -51,8 +51,9 @@ from multiraft.net.transport import (
     Welcome,
 )
 from multiraft.ranges import bootstrap
+from multiraft.ranges.admission import Admission
 from multiraft.ranges.peers import AddressBook, PeerLinks
-from multiraft.ranges.service import Admission, PeerConnection, RequestConnection
+from multiraft.ranges.service import PeerConnection, RequestConnection
 from multiraft.ranges.snapshot import SnapshotReceiver
 from multiraft.ranges.store import Store
 from multiraft.runtime import Clock, Rng, SystemClock, SystemRng

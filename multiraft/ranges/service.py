@@ -4,13 +4,13 @@ Purpose
     Decode what arrives, hand it to the store, and send answers back: those that become ready in one
     loop iteration leave in one frame.
 Invariants
-    - A client that sends more than it reads stops being read: about `PENDING_MAX` of its requests,
-      with `PENDING_BYTES_MAX` bytes in all, are under way at most, and fewer if other clients have
-      many under way (shared_limit.py). While it leaves more replies unread than it may (unread.py),
-      no further request of it is evaluated, not even one that was received.
+    - A client that sends more than it reads stops being read: about 10,000 of its requests, with
+      `PENDING_BYTES_MAX` bytes in all, are under way at most, and fewer if other clients have many
+      under way (admission.py). While it leaves more replies unread than it may (unread.py), no
+      further request of it is evaluated, not even one that was received.
     - Frames are decoded when it is their turn: requests that wait take ten times their bytes.
-    - However many clients have a lot to be begun, they take turns, and the loop gets to run in
-      between: heartbeats go out and come in, so no load makes a leader seem dead.
+    - Clients take turns (admission.py), and the loop gets to run in between: heartbeats go out and
+      come in, so no load makes a leader seem dead.
     - What has waited for the other clients longer than `QUEUED_S_MAX`, and has more of its own
       client's behind it, is refused: with more work than can be done, what is done is done in time,
       instead of all of it too late. A client that waits for each answer is not refused.
@@ -27,14 +27,11 @@ from multiraft.ids import NodeId
 from multiraft.model import encoding
 from multiraft.model.requests import BatchReply, BatchRequest, GetResult, ReplyFrame, ScanResult
 from multiraft.net.transport import Connection, FrameKind, Welcome
-from multiraft.ranges import put_group, unread
-from multiraft.ranges.shared_limit import SharedLimit
+from multiraft.ranges import put_group
+from multiraft.ranges.admission import PENDING_MIN, Admission
 from multiraft.ranges.store import Store
 from multiraft.ranges.unread import Reader
 
-PENDING_MAX = 10_000
-PENDING_MIN = 256
-PENDING_OF_ALL_MAX = 100_000
 PENDING_BYTES_MAX = 64 << 20
 FRAMES_BYTES_MAX = 256 << 10
 """So much of a client's frames waits to be decoded before no more is read."""
@@ -42,8 +39,6 @@ REPLY_BYTES_MAX = 8 << 20
 BEGUN_MAX = 64
 """So many requests of a frame are begun before the loop gets to run: what they propose is on its
 way to others while the next are looked at."""
-BEGUN_BY_ALL_MAX = 256
-"""... and so many of all clients."""
 REFUSED_OF_ONE = 16
 """To refuse so many is as much work as a request."""
 QUEUED_S_MAX = 0.5
@@ -61,51 +56,6 @@ ROW_BYTES = 256
 """A value that is read alone counts as a row for each of these."""
 LARGE_FLUSH_SHARE = BEGUN_MAX / 4
 """Replies that left because they are large count for so many requests: others get their turn."""
-
-
-class Admission:
-    """What the clients of a node share: memory, and what is begun in one iteration of the loop."""
-
-    __slots__ = ("_is_scheduled", "_left", "_queue", "pending", "unread")
-
-    def __init__(self) -> None:
-        self.pending = SharedLimit(PENDING_OF_ALL_MAX, PENDING_MAX, PENDING_MIN)
-        """Requests that were decoded and not answered."""
-        self.unread = unread.limit_of_all()
-        self._left = float(BEGUN_BY_ALL_MAX)
-        self._queue: deque[Callable[[], None]] = deque()
-        self._is_scheduled = False
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether somebody who has something to begin must queue for it."""
-        return self._left <= 0.0 or bool(self._queue)
-
-    def begun(self, requests: float) -> None:
-        """So much was begun in this iteration."""
-        self._left -= requests
-        if not self._is_scheduled:
-            self._schedule()
-
-    def queue(self, begin: Callable[[], None]) -> None:
-        """Call `begin` in a later iteration, behind those that came before."""
-        self._queue.append(begin)
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._next_turn)
-
-    def _next_turn(self) -> None:
-        self._is_scheduled = False
-        self._left = float(BEGUN_BY_ALL_MAX)
-        queue = self._queue
-        for _ in range(len(queue)):
-            if self._left <= 0.0:
-                self._schedule()
-                break
-            queue.popleft()()
 
 
 class RequestConnection:

@@ -35,11 +35,12 @@ from multiraft.net.transport import (
     Hello,
     Welcome,
 )
-from multiraft.ranges import messages, service, unread
+from multiraft.ranges import admission, messages, service, unread
+from multiraft.ranges.admission import Admission
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.messages import PeerFrame
 from multiraft.ranges.pending import Reply
-from multiraft.ranges.service import Admission, PeerConnection, RequestConnection
+from multiraft.ranges.service import PeerConnection, RequestConnection
 from multiraft.sim import loop as virtual_loop
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.inspection import Member
@@ -343,22 +344,22 @@ def frame_of(count: int, operation: Operation = A_PUT) -> bytes:
 def test_a_client_with_too_many_requests_under_way_is_not_read_until_half_are_answered() -> None:
     async def main() -> None:
         store, connection, handler = serve()
-        handler.received(FrameKind.REQUESTS, frame_of(service.PENDING_MAX))
-        for _ in range(service.PENDING_MAX // service.BEGUN_MAX):
+        handler.received(FrameKind.REQUESTS, frame_of(admission.PENDING_MAX))
+        for _ in range(admission.PENDING_MAX // service.BEGUN_MAX):
             await asyncio.sleep(0)
-        assert len(store.waiting) == service.PENDING_MAX
+        assert len(store.waiting) == admission.PENDING_MAX
         assert not connection.is_paused
         handler.received(FrameKind.REQUESTS, frame_of(1))
         assert connection.is_paused
-        store.answer(service.PENDING_MAX // 2)
+        store.answer(admission.PENDING_MAX // 2)
         await asyncio.sleep(0)
         assert connection.is_paused
         store.answer(2)
         await asyncio.sleep(0)
         assert not connection.is_paused
-        store.answer(service.PENDING_MAX)
+        store.answer(admission.PENDING_MAX)
         await asyncio.sleep(0)
-        handler.received(FrameKind.REQUESTS, frame_of(service.PENDING_MAX))
+        handler.received(FrameKind.REQUESTS, frame_of(admission.PENDING_MAX))
         assert not connection.is_paused, "what was answered counts no more"
 
     asyncio.run(main())
@@ -386,9 +387,9 @@ def test_a_client_with_too_many_bytes_under_way_is_not_read() -> None:
 def test_a_client_has_less_under_way_beside_many_that_have_and_all_of_it_ends() -> None:
     async def main() -> None:
         store, connection = StillStore(), StillConnection()
-        admission = Admission()
-        handler = RequestConnection(store, connection, None, None, admission)  # type: ignore[arg-type]
-        admission.pending.held = service.PENDING_OF_ALL_MAX
+        shared = Admission()
+        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
+        shared.pending.held = admission.PENDING_OF_ALL_MAX
         frame = frame_of(100, Put(b"\x10k", bytes(1_000)))
         frames = 2 * service.FRAMES_BYTES_MAX // len(frame)
         for _ in range(frames):
@@ -402,7 +403,7 @@ def test_a_client_has_less_under_way_beside_many_that_have_and_all_of_it_ends() 
                 await asyncio.sleep(0)
         assert sum(len(frame.replies) for frame in connection.frames) == frames * 100
         assert not connection.is_paused
-        assert admission.pending.held == service.PENDING_OF_ALL_MAX
+        assert shared.pending.held == admission.PENDING_OF_ALL_MAX
 
     asyncio.run(main())
 
@@ -410,17 +411,17 @@ def test_a_client_has_less_under_way_beside_many_that_have_and_all_of_it_ends() 
 def test_what_a_client_that_is_gone_had_under_way_counts_no_more() -> None:
     async def main() -> None:
         store, connection = StillStore(), StillConnection()
-        admission = Admission()
-        handler = RequestConnection(store, connection, None, None, admission)  # type: ignore[arg-type]
+        shared = Admission()
+        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
         handler.received(FrameKind.REQUESTS, frame_of(100))
         store.answer(10)
         await asyncio.sleep(0)
-        assert admission.pending.held == 90
+        assert shared.pending.held == 90
         store.answer(10)
         handler.closed("gone")
         store.answer(80)
         await asyncio.sleep(0)
-        assert admission.pending.held == 0
+        assert shared.pending.held == 0
 
     asyncio.run(main())
 
@@ -555,7 +556,7 @@ def test_scans_leave_before_they_are_many_so_that_the_client_works_on_them_meanw
 
 def test_clients_with_more_than_can_be_begun_at_once_take_turns() -> None:
     async def main(_: VirtualLoop) -> None:
-        admission, begun = Admission(), [0] * 40
+        shared, begun = Admission(), [0] * 40
 
         class Counting(StillStore):
             def __init__(self, number: int) -> None:
@@ -566,13 +567,13 @@ def test_clients_with_more_than_can_be_begun_at_once_take_turns() -> None:
                 begun[self.number] += 1
 
         handlers = [
-            RequestConnection(Counting(number), StillConnection(), None, None, admission)  # type: ignore[arg-type]
+            RequestConnection(Counting(number), StillConnection(), None, None, shared)  # type: ignore[arg-type]
             for number in range(len(begun))
         ]
         for _round in range(3):
             for handler in handlers:
                 handler.received(FrameKind.REQUESTS, frame_of(service.BEGUN_MAX, Delete(b"\x10k")))
-        at_once = service.BEGUN_BY_ALL_MAX // service.BEGUN_MAX
+        at_once = admission.BEGUN_BY_ALL_MAX // service.BEGUN_MAX
         total = 0
         while sum(begun) < 3 * service.BEGUN_MAX * len(begun):
             assert sum(begun) - total <= at_once * service.BEGUN_MAX, "then the loop gets to run"
@@ -583,7 +584,7 @@ def test_clients_with_more_than_can_be_begun_at_once_take_turns() -> None:
             await asyncio.sleep(0)
         assert begun == [3 * service.BEGUN_MAX] * len(begun)
         await asyncio.sleep(0)
-        assert not admission.is_crowded
+        assert not shared.is_crowded
 
     virtual_loop.run(main)
 
@@ -605,9 +606,9 @@ def test_what_waited_too_long_for_other_clients_is_refused_and_not_begun() -> No
     """With more work than can be done, FIFO queues answer everything, and all of it too late."""
 
     async def main(_: VirtualLoop) -> None:
-        admission = Admission()
+        shared = Admission()
         store, connection = RefusingStore(b""), FullConnection()
-        handler = RequestConnection(store, connection, None, None, admission)  # type: ignore[arg-type]
+        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
         with (
             mock.patch.object(Admission, "is_crowded", True),
             mock.patch.object(Admission, "queue") as queued,
@@ -621,7 +622,7 @@ def test_what_waited_too_long_for_other_clients_is_refused_and_not_begun() -> No
         assert store.served == 2, "what came just now"
         codes = [r.error and r.error.code for f in connection.frames for _, r in f.replies]
         assert codes == ["overloaded"] * 6 + [None] * 2
-        assert admission.pending.held == 0
+        assert shared.pending.held == 0
 
     virtual_loop.run(main)
 
@@ -645,8 +646,8 @@ def test_a_client_that_waits_for_each_answer_is_not_refused_however_long_others_
 
 def test_to_refuse_is_work_too_and_others_get_their_turn_in_between() -> None:
     async def main(_: VirtualLoop) -> None:
-        store, connection, admission = RefusingStore(b""), FullConnection(), Admission()
-        handler = RequestConnection(store, connection, None, None, admission)  # type: ignore[arg-type]
+        store, connection, shared = RefusingStore(b""), FullConnection(), Admission()
+        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
         calls = service.BEGUN_MAX * service.REFUSED_OF_ONE
         with (
             mock.patch.object(Admission, "is_crowded", True),
