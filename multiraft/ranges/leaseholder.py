@@ -308,7 +308,7 @@ class Leaseholder:
         descriptor = self._replica.descriptor
         return descriptor is not None and descriptor.start <= key < descriptor.end
 
-    def setting(self, now: Timestamp) -> Setting:
+    def setting(self, now: Timestamp, asked_at: Timestamp) -> Setting:
         """Return what a part is evaluated in at the time `now`, its latches held."""
         replica, context = self._replica, self.context
         descriptor, applied = replica.descriptor, replica.applied
@@ -328,6 +328,7 @@ class Leaseholder:
             descriptor.end,
             context.node_id,
             self.serving_since,
+            asked_at,
         )
 
     # -- evaluation ------------------------------------------------------------------------------

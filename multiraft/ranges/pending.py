@@ -35,7 +35,7 @@ Reply = Callable[[BatchReply], None]
 class Pending:
     """A part that was submitted, until it is answered."""
 
-    __slots__ = ("_timer", "_waiter", "deadline", "holder", "latch", "reply", "request")
+    __slots__ = ("_timer", "_waiter", "asked_at", "deadline", "holder", "latch", "reply", "request")
 
     def __init__(self, holder: "Leaseholder", request: BatchRequest, reply: Reply) -> None:
         self.holder = holder
@@ -46,12 +46,15 @@ class Pending:
         self._waiter: Waiter | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.latch: Latch
+        self.asked_at: Timestamp
+        """What the clock had shown when it asked for its latches."""
 
     def begin(self) -> None:
         """Take the latches, and go on when they are granted."""
         holder = self.holder
         # A first look, so that it waits for no latch in vain: what counts is asked under them.
-        if not holder.may_serve(holder.context.hlc.last):
+        self.asked_at = holder.context.hlc.last
+        if not holder.may_serve(self.asked_at):
             holder.wait(self)
             return
         self.latch = self._latches()

@@ -157,7 +157,7 @@ class PendingPart(Pending):
                 return context.refusal(ahead)
             self.step_back(reached)
             return None
-        setting = holder.setting(self._chosen_time(now))
+        setting = holder.setting(self._chosen_time(now), self.asked_at)
         if not holder.locks.is_empty and self._is_blocked(setting):
             return None
         outcome = EVALUATE[type(request.operations[-1])](setting, request)

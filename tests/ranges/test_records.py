@@ -229,6 +229,25 @@ def test_a_heartbeat_keeps_the_state_and_moves_its_time(status: TransactionStatu
         assert record.heartbeat == 2_000
 
 
+@pytest.mark.parametrize("status", [PENDING, STAGING])
+def test_a_heartbeat_that_was_overtaken_while_it_waited_for_its_latches_writes_nothing(
+    status: TransactionStatus,
+) -> None:
+    scene = in_state(status)
+    scene.part(HeartbeatTransaction(b"a"))
+    first = scene.record()
+    assert first is not None
+    scene.now = Timestamp(first.heartbeat + 5)
+    scene.waited = Timestamp(5)
+    overtaken = scene.part(HeartbeatTransaction(b"a"))
+    assert (status_of(overtaken), overtaken.changes) == (status, None)
+    scene.waited = Timestamp(4)
+    assert scene.part(HeartbeatTransaction(b"a")).changes is not None
+    again = scene.record()
+    assert again is not None
+    assert again.heartbeat == scene.now
+
+
 @pytest.mark.parametrize("leads_anew", [False, True])
 def test_h1_a_version_at_the_anchor_comes_before_any_record(leads_anew: bool) -> None:
     """A commit in one phase leaves no record: who asks finds its version instead."""

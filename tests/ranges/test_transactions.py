@@ -4,6 +4,7 @@ import asyncio
 
 from multiraft.client.database import Database
 from multiraft.model.requests import Get, Put, Scan
+from multiraft.model.transaction import TransactionStatus
 from multiraft.model.transaction_requests import HeartbeatTransaction
 from multiraft.mvcc import statistics
 from multiraft.mvcc.reader import EngineReader
@@ -139,6 +140,27 @@ async def test_a_writer_waits_for_another_and_is_told_who_has_the_key(
     await one.ended(ABORTED)
     await answered(cluster, again)
     assert again.code == ""
+    await check_counts(cluster)
+
+
+@cluster_test()
+async def test_heartbeats_in_line_for_one_record_are_two_entries_of_the_log(
+    cluster: Cluster, db: Database
+) -> None:
+    """The end of their transaction, behind them in the line, does not wait for an entry of each.
+
+    The first is written at once, the second since it came later; it overtakes the others.
+    """
+    txn = Transaction(cluster, b"a")
+    at = await txn.laid_down({b"a": b"1"})
+    core = leader_of(cluster).replica(USER_RANGE_ID).core
+    before = core.log.last_index
+    beats = [txn.send(HeartbeatTransaction(plain(b"a"))) for _ in range(20)]
+    end = txn.end(COMMITTED, at)
+    await answered(cluster, *beats, end)
+    assert {record_of(beat).status for beat in beats} == {TransactionStatus.PENDING}
+    assert record_of(end).status is COMMITTED
+    assert core.log.last_index == before + 2 + 1
     await check_counts(cluster)
 
 

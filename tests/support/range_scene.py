@@ -56,6 +56,8 @@ class Scene:
         self.gc_threshold = Timestamp(0)
         self.clock_floor = Timestamp(0)
         self.serving_since = Timestamp(0)
+        self.waited = Timestamp(0)
+        """For how long parts wait for their latches."""
         self.start, self.end = keys.MIN, keys.END
         self.stats = RangeStats()
         self.limits = LimitsConfig()
@@ -86,6 +88,7 @@ class Scene:
             self.end,
             NODE,
             self.serving_since,
+            Timestamp(self.now - self.waited - 1),
         )
         outcome = EVALUATE[type(request.operations[-1])](setting, request)
         if outcome.changes is not None:

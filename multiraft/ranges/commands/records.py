@@ -212,7 +212,12 @@ def locked_elsewhere(setting: Setting, operation: EndTransaction) -> tuple[bytes
 
 
 def heartbeat(setting: Setting, request: BatchRequest) -> Outcome:
-    """Take a sign of life; makes the record if there is none."""
+    """Take a sign of life; makes the record if there is none.
+
+    One that was overtaken while it waited for its latches says nothing new, and writes nothing.
+    Otherwise the line would only grow while heartbeats, and those sent again for want of an answer,
+    come faster than the log takes entries; and what ends the transaction waits in that line.
+    """
     assert request.txn is not None, "only a transaction says that it lives"
     record = find(setting, request.txn.meta, request.issued_at)
     if _is_past(setting, request, record):
@@ -221,7 +226,7 @@ def heartbeat(setting: Setting, request: BatchRequest) -> Outcome:
         record = TransactionRecord(
             request.txn.meta, PENDING, Timestamp(0), setting.now, request.issued_at
         )
-    elif record.status.is_final:
+    elif record.status.is_final or record.heartbeat > setting.asked_at:
         return _answer(record)
     return _write(setting, msgspec.structs.replace(record, heartbeat=setting.now))
 

@@ -43,6 +43,9 @@ class Setting(NamedTuple):
     node_id: NodeId
     serving_since: Timestamp
     """Nothing above it was there when the term began to serve."""
+    asked_at: Timestamp
+    """What the clock had shown when the part asked for its latches: whatever is later than that has
+    happened while it waited for them."""
 
     def contains(self, key: bytes) -> bool:
         """Return whether the range has `key`."""
