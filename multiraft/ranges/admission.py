@@ -61,8 +61,11 @@ class Admission:
         self._is_scheduled = False
         self._left = float(BEGUN_BY_ALL_MAX)
         queue = self._queue
-        for _ in range(len(queue)):
-            if self._left <= 0.0:
+        try:
+            for _ in range(len(queue)):
+                if self._left <= 0.0:
+                    break
+                queue.popleft()()
+        finally:
+            if queue:  # Also if one of them failed, which is no concern of the others.
                 self._schedule()
-                break
-            queue.popleft()()

@@ -121,7 +121,11 @@ class RequestConnection:
             if self._is_working or self._paused:
                 self._follow_load()
             else:
-                self._work_in_turn()
+                self._is_working = True
+                if self._admission.is_crowded:
+                    self._admission.queue(self._work_or_close)
+                else:
+                    self._work()
         elif kind is FrameKind.CLUSTER_INFO:
             self._connection.send(FrameKind.CLUSTER_INFO, encoding.pack(self._welcome()))
         elif kind is FrameKind.JOIN:
@@ -141,16 +145,21 @@ class RequestConnection:
         self._pending = 0
 
     def _go_on(self) -> None:
-        """What the client has yet to read, or to be answered, is no reason to wait any more."""
-        self._in_turn_since_s = asyncio.get_running_loop().time()
-        self._work_in_turn()
+        """What the client has yet to read, or to be answered, is no reason to wait any more.
 
-    def _work_in_turn(self) -> None:
+        Answers may be told from within a turn of the store, whose batch is not written yet: so
+        nothing is begun here, but in an iteration of its own.
+        """
+        self._in_turn_since_s = asyncio.get_running_loop().time()
         self._is_working = True
-        if self._admission.is_crowded:
-            self._admission.queue(self._work)
-        else:
+        self._admission.queue(self._work_or_close)
+
+    def _work_or_close(self) -> None:
+        try:
             self._work()
+        except Exception as error:
+            self._connection.close(f"internal error: {type(error).__name__}")
+            raise
 
     def _work(self) -> None:
         """Begin what was received, until too much waits for the client to read it."""
@@ -187,7 +196,7 @@ class RequestConnection:
         self._admission.begun(BEGUN_MAX - left)
         self._flush()
         if backlog or (frames and self._may_decode):
-            self._admission.queue(self._work)
+            self._admission.queue(self._work_or_close)
         else:
             self._is_working = False
         if frames or self._paused or self._pending_bytes > PENDING_BYTES_MAX:

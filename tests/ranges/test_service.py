@@ -680,6 +680,47 @@ def test_what_waited_for_its_own_client_is_not_refused() -> None:
     virtual_loop.run(main)
 
 
+def test_what_waited_for_answers_is_not_begun_while_they_are_told() -> None:
+    """They may be told from a turn of the store whose batch is not written yet."""
+
+    async def main(_: VirtualLoop) -> None:
+        store, connection, handler = serve()
+        endings: list[Callable[[], None]] = []
+        handler.received(FrameKind.REQUESTS, frame_of(admission.PENDING_MAX, Delete(b"\x10k")))
+        handler.received(FrameKind.REQUESTS, frame_of(1, Delete(b"\x10k")))
+        await asyncio.sleep(1)
+        assert connection.is_paused
+        with mock.patch.object(store, "at_the_end", endings.append):
+            store.answer(admission.PENDING_MAX)
+            for ending in endings:
+                ending()
+        assert not store.waiting
+        await asyncio.sleep(0)
+        assert len(store.waiting) == 1
+
+    virtual_loop.run(main)
+
+
+def test_a_mistake_in_one_clients_turn_ends_its_connection_and_others_have_theirs() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        escaped: list[object] = []
+        loop.set_exception_handler(lambda _, context: escaped.append(context["exception"]))
+        shared = Admission()
+        stores, connections = [StillStore(), StillStore()], [StillConnection(), StillConnection()]
+        shared.queue(lambda: None)
+        for store, connection in zip(stores, connections, strict=True):
+            handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
+            handler.received(FrameKind.REQUESTS, frame_of(1))
+        mistake = RuntimeError("a mistake")
+        with mock.patch.object(stores[0], "submit", side_effect=mistake):
+            await asyncio.sleep(1)
+        assert escaped == [mistake]
+        assert "RuntimeError" in connections[0].closed_because
+        assert len(stores[1].waiting) == 1
+
+    virtual_loop.run(main)
+
+
 def test_of_one_frame_only_as_much_is_evaluated_as_the_client_reads() -> None:
     """A frame of a few kilobytes may ask for gigabytes."""
 
