@@ -41,6 +41,11 @@ class Admission:
         """Whether somebody who has something to begin must queue for it."""
         return self._left <= 0.0 or bool(self._queue)
 
+    @property
+    def has_queued(self) -> bool:
+        """Whether anybody waits for a turn."""
+        return bool(self._queue)
+
     def begun(self, requests: float) -> None:
         """So much was begun in this iteration."""
         self._left -= requests

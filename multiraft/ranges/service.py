@@ -7,13 +7,14 @@ Invariants
     - A client that sends more than it reads stops being read: about 10,000 of its requests, with
       `PENDING_BYTES_MAX` bytes in all, are under way at most, and fewer if other clients have many
       under way (admission.py). While it leaves more replies unread than it may (unread.py), no
-      further request of it is evaluated, not even one that was received.
+      further request of it is evaluated, or refused, not even one that was received.
     - Frames are decoded when it is their turn: requests that wait take ten times their bytes.
     - Clients take turns (admission.py), and the loop gets to run in between: heartbeats go out and
       come in, so no load makes a leader seem dead.
     - What has waited for the other clients longer than `QUEUED_S_MAX`, and has more of its own
       client's behind it, is refused: with more work than can be done, what is done is done in time,
-      instead of all of it too late. A client that waits for each answer is not refused.
+      instead of all of it too late. A client that is alone, or that waits for each answer, is not
+      refused.
     - A damaged or foreign frame ends the connection with a reason, never the process.
 """
 
@@ -168,7 +169,9 @@ class RequestConnection:
         left = float(BEGUN_MAX)
         if not backlog and frames and self._may_decode:
             left -= self._decode_next()
-        if backlog and self._reader.is_behind:
+        if (backlog or (frames and self._may_decode)) and self._reader.is_behind:
+            self._admission.begun(BEGUN_MAX - left)
+            self._flush()
             self._reader.wait()
             self._follow_load()
             return
@@ -196,6 +199,8 @@ class RequestConnection:
         self._admission.begun(BEGUN_MAX - left)
         self._flush()
         if backlog or (frames and self._may_decode):
+            if not self._admission.has_queued:
+                self._in_turn_since_s = asyncio.get_running_loop().time()
             self._admission.queue(self._work_or_close)
         else:
             self._is_working = False

@@ -651,6 +651,7 @@ def test_to_refuse_is_work_too_and_others_get_their_turn_in_between() -> None:
         calls = service.BEGUN_MAX * service.REFUSED_OF_ONE
         with (
             mock.patch.object(Admission, "is_crowded", True),
+            mock.patch.object(Admission, "has_queued", True),
             mock.patch.object(Admission, "queue") as queued,
         ):
             for _round in range(4):
@@ -676,6 +677,52 @@ def test_what_waited_for_its_own_client_is_not_refused() -> None:
         await asyncio.sleep(1.0)
         assert store.served == 20
         assert not any(r.error for f in connection.frames for _, r in f.replies)
+
+    virtual_loop.run(main)
+
+
+class SlowStore(RefusingStore):
+    """A store that takes a while for each request."""
+
+    def __init__(self, loop: VirtualLoop, seconds: float) -> None:
+        super().__init__(b"")
+        self._loop = loop
+        self._seconds = seconds
+
+    def submit(self, asked: BatchRequest, reply: Reply) -> None:
+        """Answer it, later."""
+        self._loop.skip(self._seconds)
+        super().submit(asked, reply)
+
+
+def test_who_is_alone_is_not_refused_because_its_own_requests_take_long() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        store, connection = SlowStore(loop, 0.01), FullConnection()
+        handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
+        for calls in (4 * service.BEGUN_MAX, 1, 1):
+            handler.received(FrameKind.REQUESTS, frame_of(calls, Delete(b"\x10k")))
+        await asyncio.sleep(1)
+        errors = [r.error for f in connection.frames for _, r in f.replies]
+        assert errors == [None] * (4 * service.BEGUN_MAX + 2)
+
+    virtual_loop.run(main)
+
+
+def test_refusals_wait_to_be_read_as_other_replies_do() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        store, connection, shared = RefusingStore(b""), FullConnection(), Admission()
+        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
+        shared.queue(lambda: None)
+        with mock.patch.object(Admission, "has_queued", True):
+            for _round in range(50):
+                handler.received(FrameKind.REQUESTS, frame_of(1, Delete(b"\x10k")))
+            loop.skip(service.QUEUED_S_MAX * 2)
+            connection.buffered_bytes = unread.EACH_BYTES_MAX + 1
+            for _turn in range(3):
+                await asyncio.sleep(0)
+            assert sum(len(f.replies) for f in connection.frames) == 1, "it was decoded already"
+            await asyncio.sleep(unread.SILENT_S_MAX * 1.1)
+        assert "slow reader" in connection.closed_because
 
     virtual_loop.run(main)
 
