@@ -177,6 +177,7 @@ async def _run(seed: int, loop: VirtualLoop) -> int:
     refused, asked = sum(c.refused for c in clients), sum(c.next_id for c in clients)
     if not any(client.is_closed for client in clients):
         assert store.submitted + refused == asked, "what is refused was not begun"
+    assert shared.pending.held == 0, "all is answered, or its connection has ended"
     for client in clients:
         assert set(client.answers.values()) <= {1}, "at most once"
         if not client.is_closed:
