@@ -108,12 +108,12 @@ class Callers:
         """Return how long their requests took in the next `WINDOW_S`."""
         recorder = Recorder(1)
         window = Window(began := _CLOCK.monotonic(), began + WINDOW_S)
-        jobs = (self._call(db, b"caller/%04d" % n, recorder, window.end) for n, db in self._each())
+        jobs = (
+            self._call(db, b"caller/%04d" % number, recorder, window.end)
+            for number, db in enumerate(self._clients)
+        )
         await asyncio.gather(*jobs)
         return recorder.summary(window).latency_ms
-
-    def _each(self) -> Iterator[tuple[int, Database]]:
-        return enumerate(self._clients)
 
     async def _call(self, db: Database, key: bytes, recorder: Recorder, until: float) -> None:
         while (began := _CLOCK.monotonic()) < until:

@@ -113,21 +113,31 @@ async def test_a_removed_replica_ends_even_if_what_it_asks_its_leader_is_lost(
     assert cluster.leader() is leader
 
 
+THREE = (NodeId(1), NodeId(2), NodeId(3))
+
+
+async def begin_to_add_the_fourth(
+    cluster: Cluster, db: Database, *, snapshot_bytes: int
+) -> tuple[Member, "asyncio.Task[RangeDescriptor]"]:
+    """Return node 4 and the change that adds it, once it waits for its snapshot."""
+    await db.admin.change_replicas(USER_RANGE_ID, THREE)
+    await db.put(b"k", cluster.random.randbytes(snapshot_bytes))
+    newcomer = cluster.members[4]
+    change = asyncio.create_task(db.admin.change_replicas(USER_RANGE_ID, (*THREE, NodeId(4))))
+    await cluster.until(lambda: USER_RANGE_ID in newcomer.up.store.replicas)
+    return newcomer, change
+
+
 @cluster_test(nodes=4, config=SLOW_SNAPSHOTS)
 async def test_a_removed_replica_that_never_had_its_state_ends_after_a_restart(
     cluster: Cluster, db: Database
 ) -> None:
     """It knows nobody, and nobody calls it: its store must know what to ask meta for."""
-    three = (NodeId(1), NodeId(2), NodeId(3))
-    await db.admin.change_replicas(USER_RANGE_ID, three)
-    await db.put(b"k", cluster.random.randbytes(10_000))
-    away = cluster.members[4]
-    change = asyncio.create_task(db.admin.change_replicas(USER_RANGE_ID, (*three, NodeId(4))))
-    await cluster.until(lambda: USER_RANGE_ID in away.up.store.replicas)
+    away, change = await begin_to_add_the_fourth(cluster, db, snapshot_bytes=10_000)
     await cluster.crash(away.number)
     with pytest.raises(errors.OutcomeUnknownError, match="did not catch up"):
         await change
-    await db.admin.change_replicas(USER_RANGE_ID, three)
+    await db.admin.change_replicas(USER_RANGE_ID, THREE)
     await cluster.restart(away.number)
     assert away.replica().descriptor is None
     await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)
@@ -137,12 +147,7 @@ async def test_a_removed_replica_that_never_had_its_state_ends_after_a_restart(
 async def test_a_member_that_waits_for_its_state_stays_when_its_store_asks(
     cluster: Cluster, db: Database
 ) -> None:
-    three = (NodeId(1), NodeId(2), NodeId(3))
-    await db.admin.change_replicas(USER_RANGE_ID, three)
-    await db.put(b"k", cluster.random.randbytes(50_000))
-    newcomer = cluster.members[4]
-    change = asyncio.create_task(db.admin.change_replicas(USER_RANGE_ID, (*three, NodeId(4))))
-    await cluster.until(lambda: USER_RANGE_ID in newcomer.up.store.replicas)
+    newcomer, change = await begin_to_add_the_fourth(cluster, db, snapshot_bytes=50_000)
     replica = newcomer.replica()
     await asyncio.sleep(2 * replica_gc.INTERVAL_S)
     assert replica.descriptor is None
