@@ -169,7 +169,7 @@ class RequestConnection:
         left = float(BEGUN_MAX)
         if not backlog and frames and self._may_decode:
             left -= self._decode_next()
-        if (backlog or (frames and self._may_decode)) and self._reader.is_behind:
+        if self._reader.is_behind and self._has_more:
             self._admission.begun(BEGUN_MAX - left)
             self._flush()
             self._reader.wait()
@@ -198,7 +198,7 @@ class RequestConnection:
                 break
         self._admission.begun(BEGUN_MAX - left)
         self._flush()
-        if backlog or (frames and self._may_decode):
+        if self._has_more:
             if not self._admission.has_queued:
                 self._in_turn_since_s = asyncio.get_running_loop().time()
             self._admission.queue(self._work_or_close)
@@ -206,6 +206,11 @@ class RequestConnection:
             self._is_working = False
         if frames or self._paused or self._pending_bytes > PENDING_BYTES_MAX:
             self._follow_load()
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether something can be begun."""
+        return bool(self._backlog) or (bool(self._frames) and self._may_decode)
 
     @property
     def _may_decode(self) -> bool:
@@ -220,7 +225,7 @@ class RequestConnection:
         came_s, payload = self._frames.popleft()
         self._frames_bytes -= len(payload)
         try:
-            if self._frames and self._has_queued_since(came_s) > QUEUED_S_MAX:
+            if self._frames and self._queued_s(came_s) > QUEUED_S_MAX:
                 return self._refuse(encoding.unpack_call_ids(payload))
             calls = encoding.unpack_request_frame(payload).calls
         except encoding.UNREADABLE as error:
@@ -237,7 +242,7 @@ class RequestConnection:
         self._pending += calls
         self._admission.pending.held += calls
 
-    def _has_queued_since(self, came_s: float) -> float:
+    def _queued_s(self, came_s: float) -> float:
         """Return for how many seconds a frame that came then has waited for other clients."""
         return asyncio.get_running_loop().time() - max(came_s, self._in_turn_since_s)
 
@@ -265,7 +270,7 @@ class RequestConnection:
                 self._connection.pause_reading()
         elif (
             not self._reader.is_waited_for
-            and pending < max(PENDING_MIN, self._admission.pending.each_now) // 2
+            and pending < self._admission.pending.each_now // 2
             and pending_bytes < PENDING_BYTES_MAX // 2
         ):
             if self._frames_bytes < FRAMES_BYTES_MAX // 2:

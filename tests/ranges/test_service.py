@@ -323,14 +323,21 @@ class StillConnection:
         self.is_paused = False
 
 
-def serve() -> tuple[StillStore, StillConnection, RequestConnection]:
-    store, connection = StillStore(), StillConnection()
+def handler_of(
+    store: StillStore, connection: StillConnection, shared: Admission | None = None
+) -> RequestConnection:
+    """Return the handler of a client that asks for no welcome and does not join."""
 
     def never(*_: object) -> Welcome:
         raise AssertionError("nobody asks")
 
-    handler = RequestConnection(store, connection, never, never, Admission())  # type: ignore[arg-type]
-    return store, connection, handler
+    admission = Admission() if shared is None else shared
+    return RequestConnection(store, connection, never, never, admission)  # type: ignore[arg-type]
+
+
+def serve() -> tuple[StillStore, StillConnection, RequestConnection]:
+    store, connection = StillStore(), StillConnection()
+    return store, connection, handler_of(store, connection)
 
 
 A_PUT = Put(b"\x10k", b"")
@@ -388,7 +395,7 @@ def test_a_client_has_less_under_way_beside_many_that_have_and_all_of_it_ends() 
     async def main() -> None:
         store, connection = StillStore(), StillConnection()
         shared = Admission()
-        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
+        handler = handler_of(store, connection, shared)
         shared.pending.held = admission.PENDING_OF_ALL_MAX
         frame = frame_of(100, Put(b"\x10k", bytes(1_000)))
         frames = 2 * service.FRAMES_BYTES_MAX // len(frame)
@@ -412,7 +419,7 @@ def test_what_a_client_that_is_gone_had_under_way_counts_no_more() -> None:
     async def main() -> None:
         store, connection = StillStore(), StillConnection()
         shared = Admission()
-        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
+        handler = handler_of(store, connection, shared)
         handler.received(FrameKind.REQUESTS, frame_of(100))
         store.answer(10)
         await asyncio.sleep(0)
@@ -479,7 +486,7 @@ class FullConnection(StillConnection):
 
 def serve_at_once(size: int) -> tuple[QuickStore, FullConnection, RequestConnection]:
     store, connection = QuickStore(bytes(size)), FullConnection()
-    handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
+    handler = handler_of(store, connection)
     return store, connection, handler
 
 
@@ -547,7 +554,7 @@ def test_scans_leave_before_they_are_many_so_that_the_client_works_on_them_meanw
     async def main(_: VirtualLoop) -> None:
         connection = FullConnection()
         store = PageStore(service.ROWS_UNSENT_MAX // 3)
-        handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
+        handler = handler_of(store, connection)
         handler.received(FrameKind.REQUESTS, frame_of(7))
         assert [len(frame.replies) for frame in connection.frames] == [3, 3, 1]
 
@@ -567,8 +574,7 @@ def test_clients_with_more_than_can_be_begun_at_once_take_turns() -> None:
                 begun[self.number] += 1
 
         handlers = [
-            RequestConnection(Counting(number), StillConnection(), None, None, shared)  # type: ignore[arg-type]
-            for number in range(len(begun))
+            handler_of(Counting(number), StillConnection(), shared) for number in range(len(begun))
         ]
         for _round in range(3):
             for handler in handlers:
@@ -602,13 +608,47 @@ def test_a_request_with_many_operations_counts_for_several() -> None:
     virtual_loop.run(main)
 
 
+def test_large_replies_leave_others_their_turn_sooner() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store = QuickStore(bytes(service.ROWS_UNSENT_MAX * service.ROW_BYTES))
+        handler = handler_of(store, StillConnection())  # Whose client reads all at once.
+        handler.received(FrameKind.REQUESTS, frame_of(service.BEGUN_MAX, Delete(b"\x10k")))
+        assert 0 < store.served <= service.BEGUN_MAX // 8
+        await asyncio.sleep(0.001)
+        assert store.served == service.BEGUN_MAX
+
+    virtual_loop.run(main)
+
+
+def test_a_client_is_not_read_while_more_of_it_waits_for_its_turn_than_may() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, connection, handler = serve_at_once(1)
+        frame = frame_of(10, Put(b"\x10k", bytes(1_000)))
+        fitting = service.FRAMES_BYTES_MAX // len(frame)
+        with (
+            mock.patch.object(Admission, "is_crowded", True),
+            mock.patch.object(Admission, "queue") as queued,
+        ):
+            for _round in range(fitting):
+                handler.received(FrameKind.REQUESTS, frame)
+            assert not connection.is_paused
+            handler.received(FrameKind.REQUESTS, frame)
+            assert connection.is_paused
+            while store.served < 10 * (fitting + 1):
+                queued.call_args.args[0]()
+                connection.buffered_bytes = 0
+        assert not connection.is_paused
+
+    virtual_loop.run(main)
+
+
 def test_what_waited_too_long_for_other_clients_is_refused_and_not_begun() -> None:
     """With more work than can be done, FIFO queues answer everything, and all of it too late."""
 
     async def main(_: VirtualLoop) -> None:
         shared = Admission()
         store, connection = RefusingStore(b""), FullConnection()
-        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
+        handler = handler_of(store, connection, shared)
         with (
             mock.patch.object(Admission, "is_crowded", True),
             mock.patch.object(Admission, "queue") as queued,
@@ -630,7 +670,7 @@ def test_what_waited_too_long_for_other_clients_is_refused_and_not_begun() -> No
 def test_a_client_that_waits_for_each_answer_is_not_refused_however_long_others_take() -> None:
     async def main(_: VirtualLoop) -> None:
         store, connection = RefusingStore(b""), FullConnection()
-        handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
+        handler = handler_of(store, connection)
         with (
             mock.patch.object(Admission, "is_crowded", True),
             mock.patch.object(Admission, "queue") as queued,
@@ -647,7 +687,7 @@ def test_a_client_that_waits_for_each_answer_is_not_refused_however_long_others_
 def test_to_refuse_is_work_too_and_others_get_their_turn_in_between() -> None:
     async def main(_: VirtualLoop) -> None:
         store, connection, shared = RefusingStore(b""), FullConnection(), Admission()
-        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
+        handler = handler_of(store, connection, shared)
         calls = service.BEGUN_MAX * service.REFUSED_OF_ONE
         with (
             mock.patch.object(Admission, "is_crowded", True),
@@ -698,7 +738,7 @@ class SlowStore(RefusingStore):
 def test_who_is_alone_is_not_refused_because_its_own_requests_take_long() -> None:
     async def main(loop: VirtualLoop) -> None:
         store, connection = SlowStore(loop, 0.01), FullConnection()
-        handler = RequestConnection(store, connection, None, None, Admission())  # type: ignore[arg-type]
+        handler = handler_of(store, connection)
         for calls in (4 * service.BEGUN_MAX, 1, 1):
             handler.received(FrameKind.REQUESTS, frame_of(calls, Delete(b"\x10k")))
         await asyncio.sleep(1)
@@ -711,7 +751,7 @@ def test_who_is_alone_is_not_refused_because_its_own_requests_take_long() -> Non
 def test_refusals_wait_to_be_read_as_other_replies_do() -> None:
     async def main(loop: VirtualLoop) -> None:
         store, connection, shared = RefusingStore(b""), FullConnection(), Admission()
-        handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
+        handler = handler_of(store, connection, shared)
         shared.queue(lambda: None)
         with mock.patch.object(Admission, "has_queued", True):
             for _round in range(50):
@@ -756,7 +796,7 @@ def test_a_mistake_in_one_clients_turn_ends_its_connection_and_others_have_their
         stores, connections = [StillStore(), StillStore()], [StillConnection(), StillConnection()]
         shared.queue(lambda: None)
         for store, connection in zip(stores, connections, strict=True):
-            handler = RequestConnection(store, connection, None, None, shared)  # type: ignore[arg-type]
+            handler = handler_of(store, connection, shared)
             handler.received(FrameKind.REQUESTS, frame_of(1))
         mistake = RuntimeError("a mistake")
         with mock.patch.object(stores[0], "submit", side_effect=mistake):
