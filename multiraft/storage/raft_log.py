@@ -43,6 +43,8 @@ ENTRY = b"\x03"
 _HARD_STATE_FORMAT = struct.Struct(">QQQQQQ")
 _TRUNCATION_FORMAT = struct.Struct(">QQ")
 _ENTRY_HEAD = struct.Struct(">QB")
+ENTRY_OVERHEAD_BYTES = 8 + 1 + 8 + _ENTRY_HEAD.size
+"""What an entry takes beside its payload: the key, term and kind."""
 _KINDS = {kind.value: kind for kind in EntryKind}
 _RANGE_ID_MAX = (1 << 64) - 1
 
@@ -75,7 +77,7 @@ class RangeLog:
         self.hard_state = HardState()
         """As last given to `set_hard_state`, or found at start."""
         self.size_bytes = 0
-        """Of all payloads: what truncation would win."""
+        """Of all entries, with their keys: what truncation would win."""
         self._engine = engine
         self._entry_prefix = _prefix(range_id) + ENTRY
         self._hard_state_key = _prefix(range_id) + HARD_STATE
@@ -164,7 +166,7 @@ class RangeLog:
             put(prefix + index.to_bytes(8, "big"), head + payload, family)
             size_bytes = len(payload)
             self._payload_sizes.append(size_bytes)
-            self.size_bytes += size_bytes
+            self.size_bytes += size_bytes + ENTRY_OVERHEAD_BYTES
         self._last_index = index
 
     def _overwrite(self, batch: Batch, first: Index, last: Index) -> None:
@@ -174,7 +176,7 @@ class RangeLog:
                 self._key(last + 1), self._key(self._last_index + 1), self._engine.raft
             )
         kept = first - self._truncated_index - 1
-        self.size_bytes -= sum(self._payload_sizes[kept:])
+        self.size_bytes -= _stored_bytes(self._payload_sizes[kept:])
         del self._payload_sizes[kept:]
         while self._run_starts[-1] >= first:
             self._run_starts.pop()
@@ -209,7 +211,7 @@ class RangeLog:
         )
         self._put_truncation(batch, index, term)
         removed = index - self._truncated_index
-        self.size_bytes -= sum(self._payload_sizes[:removed])
+        self.size_bytes -= _stored_bytes(self._payload_sizes[:removed])
         del self._payload_sizes[:removed]
         run = bisect_right(self._run_starts, index) - 1
         del self._run_starts[:run]
@@ -279,7 +281,7 @@ class RangeLog:
                 self._run_terms.append(Term(int.from_bytes(term_bytes, "big")))
             sizes.append(len(value) - head_bytes)
         self._last_index = Index(index)
-        self.size_bytes = sum(sizes)
+        self.size_bytes = _stored_bytes(sizes)
 
     def _check(self) -> None:
         """Raise CorruptionError unless log, hard state and applied state fit each other."""
@@ -327,6 +329,10 @@ def range_ids(engine: Engine) -> list[RangeId]:
         found.append(range_id)
         _, start = _bounds(range_id)
     return found
+
+
+def _stored_bytes(payload_sizes: "array[int]") -> int:
+    return sum(payload_sizes) + len(payload_sizes) * ENTRY_OVERHEAD_BYTES
 
 
 def _prefix(range_id: RangeId) -> bytes:

@@ -8,7 +8,8 @@ import msgspec
 from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.config import Config, RangesConfig
-from multiraft.ids import Index, RangeId
+from multiraft.ids import Index, NodeId, RangeId
+from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command, TruncateTrigger
 from multiraft.ranges.proposals import Waiter
@@ -141,6 +142,17 @@ async def test_logs_of_all_replicas_stay_short_and_keep_what_is_not_applied(
         assert replica.log.size_bytes < 2 * KEEP + 200
         assert replica.log.first_index() > Index(60)
         assert replica.log.first_index() <= replica.applied.index + 1
+
+
+@cluster_test(config=SHORT)
+async def test_a_log_of_hardly_more_than_new_leaders_is_shortened(
+    cluster: Cluster, db: Database
+) -> None:
+    for _ in range(2 * KEEP // raft_log.ENTRY_OVERHEAD_BYTES):
+        await db.admin.transfer(USER_RANGE_ID, NodeId(cluster.followers()[0].number))
+    await cluster.until_applied()
+    for replica in cluster.replicas():
+        assert replica.log.size_bytes < 2 * KEEP + 200
 
 
 @cluster_test(config=SHORT)
