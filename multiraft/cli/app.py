@@ -1,15 +1,18 @@
 """The `multiraft` command: its sub-commands, the options before them, and how failures end.
 
-Every failure that is not a mistake in the command line itself passes through `ReportingGroup`, so
-no command needs a handler of its own and no traceback reaches a user.
+Every failure passes through `ReportingGroup`, so no command needs a handler of its own and no
+traceback reaches a user. Only mistakes in the command line itself are left to typer, which shows
+the usage, unless JSON was asked for.
 """
 
+import contextlib
 import errno
 import importlib.metadata
+import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Annotated
 
@@ -37,6 +40,7 @@ from multiraft.cli.demo.command import demo
 from multiraft.cli.session import DEFAULT_ADDRESSES, Environment, JsonOption, Session
 from multiraft.cli.torture.command import torture
 
+NAME = "multiraft"
 EPILOG = (
     "Exit status: 0 done; 1 the answer is no; 2 wrong command line; 3 nobody answered in time; "
     "4 refused; 5 outcome unknown; 6 the node cannot start; 7 the store failed; 8 bad rows; "
@@ -44,27 +48,53 @@ EPILOG = (
 )
 
 
+_ASKS_FOR_JSON = "multiraft.asks_for_json"
+"""In the context's `meta`: whether `--json` stands on a command line that may not be understood."""
+
+
 class ReportingGroup(TyperGroup):
     """Runs a sub-command and turns what it raises into one line and an exit code."""
 
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Take the options before the sub-command's name."""
+        options = itertools.takewhile(lambda word: word != "--", args)
+        ctx.meta[_ASKS_FOR_JSON] = "--json" in options
+        with _reporting(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Run the command named on the command line."""
-        try:
+        with _reporting(ctx):
             return super().invoke(ctx)
-        except Exception as error:
-            told = _tell(error)
-        failure.report(told, as_json=ctx.obj.json)
-        raise typer.Exit(told.exit_code)
 
 
-def _tell(error: Exception) -> failure.Failure:
+@contextlib.contextmanager
+def _reporting(context: typer.Context) -> Iterator[None]:
+    """Report what is raised inside, and choose the exit code."""
+    asks_for_json: bool = context.meta[_ASKS_FOR_JSON]
+    try:
+        yield
+    except Exception as error:
+        told = _tell(error, asks_for_json=asks_for_json)
+    else:
+        return
+    failure.report(told, as_json=asks_for_json)
+    raise typer.Exit(told.exit_code)
+
+
+def _tell(error: Exception, *, asks_for_json: bool) -> failure.Failure:
     """Return how an error is told; raise what typer itself deals with."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]  # of tasks that ran side by side: the first to fail
     if isinstance(error, keytext.KeyTextError):
-        raise typer.BadParameter(str(error)) from None
+        return failure.describe_usage(str(error))
     if isinstance(error, errors.MultiraftError):
         return failure.describe(error)
+    if asks_for_json and hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        path = NAME if context is None else context.command_path
+        problem = error.format_message() or "a command is missing"  # empty: the help was shown
+        return failure.describe_usage(problem, f"`{path} --help` tells what it takes")
     if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
         raise error  # typer's own: a wrong command line, or a command that chose its exit code
     if isinstance(error, OSError):
@@ -75,7 +105,7 @@ def _tell(error: Exception) -> failure.Failure:
 
 
 app = typer.Typer(
-    name="multiraft",
+    name=NAME,
     cls=ReportingGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

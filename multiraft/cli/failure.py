@@ -121,6 +121,11 @@ def describe(error: errors.MultiraftError) -> Failure:
     )
 
 
+def describe_usage(problem: str, remedy: str = "") -> Failure:
+    """Return how a wrong command line, or a wrong line of a script, is told."""
+    return Failure("usage", problem, remedy, ExitCode.USAGE)
+
+
 def describe_unreadable(error: OSError) -> Failure:
     """Return how a file that cannot be opened, read or written is told."""
     what = f"{error.filename}: " if error.filename else ""

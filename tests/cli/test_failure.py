@@ -72,6 +72,42 @@ def test_programs_get_an_object_on_standard_error(terminal: Terminal) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("line", "problem", "remedy"),
+    [
+        ("--json get", "Missing argument", "`multiraft get --help` tells what it takes"),
+        ("get a --fast --json", "No such option: --fast", "`multiraft get --help`"),
+        ("--fast --json", "No such option: --fast", "`multiraft --help`"),
+        ("fetch a --json", "No such command 'fetch'", "`multiraft --help`"),
+        ("--json sim", "a command is missing", "`multiraft sim --help`"),
+        ("scan a --prefix b --json", "exclude each other", "`multiraft scan --help`"),
+        ("get a --address nowhere --json", "write HOST:PORT", "`multiraft get --help`"),
+        (r"get a\q --json", "unknown escape", ""),
+        ("txn --json", "line 2: 'fetch' is not known", ""),
+    ],
+)
+def test_programs_get_an_object_for_a_wrong_command_line_or_script(
+    terminal: Terminal, line: str, problem: str, remedy: str
+) -> None:
+    outcome = terminal.run(*line.split(), stdin=b"put a 1\nfetch a\n")
+    assert outcome.exit_code == ExitCode.USAGE
+    assert (outcome.error["code"], outcome.error["exit_code"]) == ("usage", ExitCode.USAGE)
+    assert problem in outcome.error["problem"]
+    assert outcome.error["remedy"].startswith(remedy)
+    assert terminal.rows() == {}
+
+
+def test_a_word_after_two_dashes_does_not_ask_for_json(terminal: Terminal) -> None:
+    outcome = terminal.run("get", "a", "--", "--json")
+    assert outcome.exit_code == ExitCode.USAGE
+    assert outcome.notes.startswith("Usage: ")
+
+
+def test_a_wrong_script_is_told_in_one_line(terminal: Terminal) -> None:
+    outcome = terminal.run("txn", stdin=b"get\n")
+    assert outcome.notes == "error: line 1: get: write: get KEY [--for-update] [--counter]\n"
+
+
 def test_no_cluster_ends_with_its_address_and_a_remedy(terminal: Terminal) -> None:
     terminal.cluster.down.update(terminal.cluster.node_ids)
     outcome = terminal.run("get", "a")
