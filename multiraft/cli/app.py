@@ -44,7 +44,7 @@ NAME = "multiraft"
 EPILOG = (
     "Exit status: 0 done; 1 the answer is no; 2 wrong command line; 3 nobody answered in time; "
     "4 refused; 5 outcome unknown; 6 the node cannot start; 7 the store failed; 8 bad rows; "
-    "9 undecided; 70 internal error; 130 interrupted."
+    "9 undecided; 70 internal error; 130 interrupted; 141 nobody reads the output."
 )
 
 
@@ -99,7 +99,7 @@ def _tell(error: Exception, *, asks_for_json: bool) -> failure.Failure:
         raise error  # typer's own: a wrong command line, or a command that chose its exit code
     if isinstance(error, OSError):
         if error.errno == errno.EPIPE:
-            raise error  # the reader of our output went away: typer ends quietly
+            raise error  # the reader of our output went away: see `main`
         return failure.describe_unreadable(error)
     return failure.describe_internal(error)
 
@@ -198,7 +198,34 @@ def main() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if not _is_unread(end):
+            raise
+    _discard_output()
+    sys.exit(failure.ExitCode.UNREAD)
+
+
+def _is_unread(end: SystemExit) -> bool:
+    """Return whether it ends because whoever read the output is gone.
+
+    Rich and typer each make a SystemExit of their own of that. What a command chose to end with,
+    after a connection had broken perhaps, stays.
+    """
+    cause = end.__context__
+    while cause is not None and not isinstance(cause, typer.Exit):
+        if isinstance(cause, BrokenPipeError):
+            return True
+        cause = cause.__context__
+    return False
+
+
+def _discard_output() -> None:
+    """Let what is still to be written go nowhere: it would fail again when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

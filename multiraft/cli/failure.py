@@ -45,6 +45,8 @@ class ExitCode(enum.IntEnum):
     """`check` found neither an explanation nor a contradiction within its bound."""
     INTERNAL = 70
     INTERRUPTED = 130
+    UNREAD = 141
+    """Whoever read the output is gone, as in `multiraft scan | head`: as if SIGPIPE had come."""
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -1,11 +1,14 @@
-"""How the command as a whole hears of signals."""
+"""How the command as a whole hears of signals, and of readers that are gone."""
 
+import os
 import signal
 import subprocess
 import sys
 from typing import IO
 
 import pytest
+
+from multiraft.cli.failure import ExitCode
 
 pytestmark = pytest.mark.integration
 
@@ -52,3 +55,20 @@ def test_sigterm_ends_a_command_in_good_order(is_background: bool) -> None:
         assert line_of(process.stdout) == "cleaned up"
         _output, said = process.communicate()
         assert said.decode().endswith("KeyboardInterrupt\n")
+
+
+@pytest.mark.parametrize("line", ["version", "version --json", "--help", "get", "--json get"])
+def test_a_command_whose_reader_is_gone_ends_silently(line: str) -> None:
+    reader, unread = os.pipe()
+    os.close(reader)
+    shown_on_stderr = line.endswith("get")
+    done = subprocess.run(
+        [sys.executable, "-m", "multiraft", *line.split()],
+        stdout=subprocess.PIPE if shown_on_stderr else unread,
+        stderr=unread if shown_on_stderr else subprocess.PIPE,
+        check=False,
+    )
+    os.close(unread)
+    assert done.returncode == ExitCode.UNREAD
+    assert not done.stdout
+    assert not done.stderr
