@@ -6,7 +6,6 @@ Purpose
     carried out as it is typed, so nothing can run again: when somebody got in the way, one says so.
 """
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 from multiraft import errors
 from multiraft.cli import failure, keytext, script
 from multiraft.cli.data import STDIN, as_counter
+from multiraft.cli.prompt import Prompt
 from multiraft.cli.script import Step
 from multiraft.cli.session import (
     AddressOption,
@@ -31,6 +31,7 @@ from multiraft.client.database import Database
 from multiraft.client.transaction import Transaction
 
 PROMPT = "txn> "
+GREETING = "One transaction: `commit` ends it, `rollback` or Ctrl-D ends it without a trace."
 PROMPT_S = 300.0
 """How long a transaction at a prompt may take unless --timeout says otherwise."""
 
@@ -59,7 +60,8 @@ def run(
     if file is None and sys.stdin.isatty():
         limit_s = PROMPT_S if timeout is None else timeout
         session = Session(context, json=json, address=address, timeout=timeout)
-        session.run(lambda database: converse(database, session, _typed, limit_s, as_hex=as_hex))
+        read_line = Prompt(PROMPT, sys.stdin.fileno()).read_line
+        session.run(lambda database: converse(database, session, read_line, limit_s, as_hex=as_hex))
         return
     session = Session(context, json=json, address=address, timeout=timeout)
     from_stdin = file is None or file == STDIN
@@ -113,6 +115,8 @@ async def converse(
     """Carry out what is typed, line by line; None from `read_line` is the end of the input."""
     line = 0
     timestamp: int | None = None
+    if not session.json:
+        session.notes.print(GREETING, style="dim")
     async with database.transaction(deadline_s=limit_s) as transaction:
         while not transaction.has_ended:
             typed = await read_line()
@@ -131,20 +135,10 @@ async def converse(
                 else:
                     await _do(transaction, step, lambda *e: _show(session, *e), as_hex=as_hex)
             except script.ScriptError as error:
-                session.notes.print(str(error), style="red")
+                failure.report(failure.describe_usage(str(error)), as_json=session.json)
             except errors.RequestError as error:
                 failure.report(failure.describe(error), as_json=session.json)
     _show_end(session, timestamp)
-
-
-async def _typed() -> str | None:
-    def ask() -> str | None:
-        try:
-            return input(PROMPT)
-        except EOFError:
-            return None
-
-    return await asyncio.to_thread(ask)
 
 
 async def _do(transaction: Transaction, step: Step, tell: Tell, *, as_hex: bool) -> None:

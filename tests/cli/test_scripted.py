@@ -168,9 +168,22 @@ def test_at_a_prompt_what_is_wrong_can_be_typed_again(capsys: pytest.CaptureFixt
     clients.run(main)
     shown = capsys.readouterr()
     assert shown.out == "1\n"
-    assert "line 3: 'gte' is not known" in shown.err
+    assert shown.err.startswith("One transaction: `commit` ends it, ")
+    assert "error: line 3: 'gte' is not known" in shown.err
     assert "line 4: the condition on /plain/a does not hold" in shown.err
     assert shown.err.endswith("committed\n")
+
+
+def test_what_is_wrong_at_a_prompt_is_told_as_json_to_programs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def main(bench: Bench) -> None:
+        await converse(bench, "gte a", json=True)
+
+    clients.run(main)
+    told = orjson.loads(capsys.readouterr().err)["error"]
+    assert told["code"] == "usage"
+    assert told["problem"].startswith("line 1: 'gte' is not known")
 
 
 @pytest.mark.parametrize("last", [("rollback",), ()])
