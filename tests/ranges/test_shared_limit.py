@@ -18,6 +18,12 @@ def test_alone_one_may_hold_all_that_one_may_and_nobody_less_than_the_least() ->
     assert limit.each_now == 2
 
 
+def test_with_room_for_hardly_more_than_one_somebody_else_may_have_what_is_left() -> None:
+    limit = SharedLimit(all_max=150, each_max=100, each_min=1)
+    limit.held = 100
+    assert limit.each_now == 50
+
+
 @pytest.mark.parametrize("holders", [1, 2, 5, 50, 500])
 def test_greedy_holders_stay_within_what_all_may_and_the_least_of_each(holders: int) -> None:
     dice = random.Random(holders)

@@ -15,12 +15,23 @@ class Leaving:
     """A connection whose other end leaves so much unread."""
 
     def __init__(self) -> None:
-        self.buffered_bytes = 0
-        self.closed_because = ""
+        self._buffered_bytes = 0
+        self.looks = 0
+        self.closed_because: list[str] = []
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How much, as whoever looks gets to know."""
+        self.looks += 1
+        return self._buffered_bytes
+
+    @buffered_bytes.setter
+    def buffered_bytes(self, unread: int) -> None:
+        self._buffered_bytes = unread
 
     def close(self, reason: str) -> None:
         """Note it."""
-        self.closed_because = reason
+        self.closed_because.append(reason)
 
 
 class Client:
@@ -75,7 +86,8 @@ def test_clients_that_are_served_at_the_same_time_share_before_anybody_is_behind
                 client.connection.buffered_bytes += 1 << 16
                 client.reader.sent()
         slack = len(clients) * (unread.EACH_BYTES_MIN + (1 << 16))
-        assert shared.held <= unread.ALL_BYTES_MAX + slack
+        left = sum(client.connection.buffered_bytes for client in clients)
+        assert shared.held == left <= unread.ALL_BYTES_MAX + slack
         for client in clients:
             client.connection.buffered_bytes = 0
         await asyncio.sleep(2 * unread.POLL_S_MAX)
@@ -113,7 +125,7 @@ def test_who_reads_nothing_is_closed_and_counts_until_it_is_gone(read_bytes: int
         for _second in range(round(unread.SILENT_S_MAX) + 1):
             await asyncio.sleep(1.0)
             client.connection.buffered_bytes -= read_bytes
-        assert bool(client.connection.closed_because) == (not read_bytes)
+        assert len(client.connection.closed_because) == (0 if read_bytes else 1)
         await asyncio.sleep(unread.POLL_S_MAX)
         assert shared.held == client.connection.buffered_bytes
         client.reader.gone()
@@ -122,25 +134,78 @@ def test_who_reads_nothing_is_closed_and_counts_until_it_is_gone(read_bytes: int
     virtual_loop.run(main)
 
 
+def test_who_is_not_waited_for_may_read_whenever_it_likes() -> None:
+    async def main(_: VirtualLoop) -> None:
+        shared = unread.limit_of_all()
+        client = Client(shared)
+        for leaves in (unread.EACH_BYTES_MAX, 0, unread.EACH_BYTES_MAX):
+            client.connection.buffered_bytes = leaves
+            if leaves:
+                client.reader.sent()
+            await asyncio.sleep(2 * unread.SILENT_S_MAX)
+            assert shared.held == leaves
+        assert not client.connection.closed_because
+        client.take_as_much_as_it_may()
+        await asyncio.sleep(0.9 * unread.SILENT_S_MAX)
+        assert not client.connection.closed_because, "the wait has only begun"
+        await asyncio.sleep(0.2 * unread.SILENT_S_MAX)
+        assert client.connection.closed_because
+
+    virtual_loop.run(main)
+
+
 def test_the_silent_are_looked_at_seldom() -> None:
     """Hundreds of them would have the loop do nothing else."""
 
-    class Counting(Leaving):
-        looks = 0
+    async def main(_: VirtualLoop) -> None:
+        client = Client(unread.limit_of_all())
+        client.take_as_much_as_it_may()
+        client.connection.looks = 0
+        await asyncio.sleep(4.0)
+        assert client.connection.looks < 3 * (4.0 / unread.POLL_S_MAX + 10), "three times each"
 
-        def __getattribute__(self, name: str) -> object:
-            if name == "buffered_bytes":
-                Counting.looks += 1
-            return super().__getattribute__(name)
+    virtual_loop.run(main)
+
+
+def test_who_leaves_little_counts_for_nothing_and_is_not_looked_at() -> None:
+    async def main(_: VirtualLoop) -> None:
+        shared = unread.limit_of_all()
+        client = Client(shared)
+        client.connection.buffered_bytes = unread.EACH_BYTES_MIN
+        client.reader.sent()
+        assert shared.held == 0
+        client.connection.looks = 0
+        await asyncio.sleep(1.0)
+        assert client.connection.looks == 0
+        client.connection.buffered_bytes = unread.EACH_BYTES_MIN + 1
+        client.reader.sent()
+        assert shared.held == unread.EACH_BYTES_MIN + 1
+        client.connection.buffered_bytes = unread.EACH_BYTES_MIN
+        await asyncio.sleep(unread.POLL_S_MIN)
+        assert shared.held == 0
+        client.connection.looks = 0
+        await asyncio.sleep(1.0)
+        assert client.connection.looks == 0
+
+    virtual_loop.run(main)
+
+
+def test_who_has_read_all_is_waited_for_anew_and_with_new_attention() -> None:
+    """However seldom it was looked at before."""
 
     async def main(_: VirtualLoop) -> None:
         client = Client(unread.limit_of_all())
-        client.connection = Counting()
-        client.reader = Reader(client.connection, unread.limit_of_all(), client._resume)  # type: ignore[arg-type]
-        client.connection.buffered_bytes = unread.EACH_BYTES_MAX + 1
-        client.reader.wait()
-        Counting.looks = 0
-        await asyncio.sleep(4.0)
-        assert Counting.looks < 3 * (4.0 / unread.POLL_S_MAX + 10), "three times each"
+        for wait in (1, 2):
+            client.take_as_much_as_it_may()
+            await asyncio.sleep(unread.POLL_S_MIN / 2)
+            client.connection.buffered_bytes = 0
+            await asyncio.sleep(unread.POLL_S_MIN)
+            assert client.resumed == wait
+            client.connection.buffered_bytes = unread.EACH_BYTES_MAX
+            client.reader.sent()
+            await asyncio.sleep(1.0)
+            client.connection.buffered_bytes = 0
+            client.reader.sent()
+            await asyncio.sleep(unread.POLL_S_MAX)
 
     virtual_loop.run(main)
