@@ -39,6 +39,7 @@ from multiraft.cli import (
 from multiraft.cli.demo.command import demo
 from multiraft.cli.session import DEFAULT_ADDRESSES, Environment, JsonOption, Session
 from multiraft.cli.torture.command import torture
+from multiraft.testing.history_file import BadHistoryError
 
 NAME = "multiraft"
 EPILOG = (
@@ -86,7 +87,7 @@ def _tell(error: Exception, *, asks_for_json: bool) -> failure.Failure:
     """Return how an error is told; raise what typer itself deals with."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]  # of tasks that ran side by side: the first to fail
-    if isinstance(error, keytext.KeyTextError):
+    if isinstance(error, keytext.KeyTextError | BadHistoryError):
         return failure.describe_usage(str(error))
     if isinstance(error, errors.MultiraftError):
         return failure.describe(error)

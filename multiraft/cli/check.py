@@ -45,9 +45,11 @@ def check(
     try:
         verdict = checker(history_file.load(file))
     except history_file.BadHistoryError as error:
-        raise typer.BadParameter(f"{file}: {error}") from None
+        raise history_file.BadHistoryError(f"{file}: {error}") from None
     if not verdict.operations:
-        raise typer.BadParameter(f"{file} holds no operation that the model {model} judges")
+        raise history_file.BadHistoryError(
+            f"{file} holds no operation that the model {model} judges"
+        )
     if session.json:
         session.write_json({"ok": verdict.ok, "file": str(file)} | msgspec.to_builtins(verdict))
     else:
@@ -78,7 +80,8 @@ def _tell(session: Session, file: Path, verdict: Verdict) -> None:
         word = Text("undecided", style="bold yellow")
     else:
         word = Text("ok", style="bold green")
-    about = f"  {verdict.model} · {verdict.operations:,} operations · {file}"
+    operations = "1 operation" if verdict.operations == 1 else f"{verdict.operations:,} operations"
+    about = f"  {verdict.model} · {operations} · {file}"
     session.out.print(word.append(about, style="not bold default"), soft_wrap=True)
     for anomaly in verdict.anomalies[:_SHOWN_MAX]:
         session.out.print()

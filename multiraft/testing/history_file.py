@@ -21,6 +21,9 @@ from multiraft.testing.history import Operation, frozen
 _FREE = ("key", "argument", "result")
 """The members that hold values of the user's."""
 
+NESTING_MAX = 100
+"""How deep arrays may stand in one another."""
+
 
 class BadHistoryError(ValueError):
     """The file, or an operation in it, is not a history that the checker can judge."""
@@ -58,15 +61,18 @@ def read(stream: BinaryIO) -> tuple[Operation, ...]:
 
 
 def encode(operation: Operation) -> bytes:
-    """Return an operation as a line, with its line end. Raises BadHistoryError for huge numbers."""
-    members = {
-        name: _to_json(value) if name in _FREE else value
-        for name, value in msgspec.structs.asdict(operation).items()
-        if value is not None
-    }
+    """Return an operation as a line, with its line end.
+
+    Raises BadHistoryError for numbers that are too large and arrays that are too deep.
+    """
     try:
+        members = {
+            name: _to_json(value) if name in _FREE else value
+            for name, value in msgspec.structs.asdict(operation).items()
+            if value is not None
+        }
         return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError as error:
+    except (TypeError, BadHistoryError) as error:
         raise BadHistoryError(f"operation {operation.id} cannot be written: {error}") from None
 
 
@@ -75,7 +81,7 @@ def decode(line: bytes) -> Operation:
     try:
         members = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise BadHistoryError(f"not JSON: {error}") from None
+        raise BadHistoryError(f"not JSON: {error.msg}, at column {error.colno}") from None
     if not isinstance(members, dict):
         raise BadHistoryError("not an object")
     unknown = sorted(members.keys() - set(Operation.__struct_fields__))
@@ -100,17 +106,19 @@ def _check_moments(operation: Operation) -> None:
         raise BadHistoryError("`completed` lies before `invoked`")
 
 
-def _to_json(value: object) -> Any:  # noqa: ANN401
+def _to_json(value: object, depth: int = 0) -> Any:  # noqa: ANN401
     if isinstance(value, bytes):
         return {"hex": value.hex()}
     if isinstance(value, tuple):
-        return [_to_json(item) for item in value]
+        _check_depth(depth)
+        return [_to_json(item, depth + 1) for item in value]
     return value
 
 
-def _from_json(name: str, value: object) -> Any:  # noqa: ANN401
+def _from_json(name: str, value: object, depth: int = 0) -> Any:  # noqa: ANN401
     if isinstance(value, list):
-        return tuple(_from_json(name, item) for item in value)
+        _check_depth(depth)
+        return tuple(_from_json(name, item, depth + 1) for item in value)
     if not isinstance(value, dict):
         return frozen(value)
     digits = value.get("hex")
@@ -122,3 +130,8 @@ def _from_json(name: str, value: object) -> Any:  # noqa: ANN401
         return bytes.fromhex(digits)
     except ValueError as error:
         raise BadHistoryError(f"`{name}`: {error}") from None
+
+
+def _check_depth(depth: int) -> None:
+    if depth >= NESTING_MAX:
+        raise BadHistoryError(f"more than {NESTING_MAX} arrays stand in one another")

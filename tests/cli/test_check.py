@@ -93,5 +93,18 @@ def test_bad_input_is_told(
     assert reason in " ".join(outcome.notes.split())
 
 
+def test_a_bad_file_is_told_in_one_line(terminal: Terminal, file: Path) -> None:
+    file.write_text('{"id":0,')
+    outcome = terminal.run("check", str(file), "--model", "register")
+    assert outcome.notes.startswith(f"error: {file}: line 1: not JSON: ")
+    assert outcome.notes.count("\n") == 1
+
+
+def test_one_operation_is_counted_as_one(terminal: Terminal, file: Path) -> None:
+    history_file.save(file, GOOD[:1])
+    outcome = terminal.run("check", str(file), "--model", "register")
+    assert outcome.text.startswith("ok  register · 1 operation · ")
+
+
 def test_a_file_that_is_not_there(terminal: Terminal, file: Path) -> None:
     assert terminal.run("check", str(file), "--model", "register").exit_code == 2

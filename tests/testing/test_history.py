@@ -5,6 +5,7 @@ import contextlib
 import io
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -156,13 +157,26 @@ def test_a_number_too_large_for_json_is_refused() -> None:
         history_file.encode(Operation(0, 1, "put", 0.0, argument=2**70))
 
 
+def test_arrays_are_nested_only_so_deep() -> None:
+    nested: Any = ()
+    for _ in range(history_file.NESTING_MAX - 1):
+        nested = (nested,)
+    deepest = Operation(0, 1, "put", 0.0, argument=nested)
+    assert history_file.decode(history_file.encode(deepest)) == deepest
+    with pytest.raises(BadHistoryError, match="operation 0 cannot be written: more than 100"):
+        history_file.encode(Operation(0, 1, "put", 0.0, argument=(nested,)))
+    arrays = b"[" * 900 + b"]" * 900
+    with pytest.raises(BadHistoryError, match="more than 100 arrays stand in one another"):
+        history_file.decode(GOOD.replace(b"}", b',"result":' + arrays + b"}"))
+
+
 GOOD = b'{"id":0,"process":1,"function":"get","invoked":0}\n'
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"{", "not JSON"),
+        (b"{", "not JSON: unexpected end of data, at column 2"),
         (b"[]", "not an object"),
         (b"{}", "missing required field `id`"),
         (GOOD.replace(b'"id":0', b'"id":"0"'), "Expected `int`"),

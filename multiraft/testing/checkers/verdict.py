@@ -59,7 +59,7 @@ def select(history: Iterable[Operation], functions: Iterable[str]) -> tuple[list
 
 def passed_over(others: int) -> tuple[str, ...]:
     """Return the note about operations that are not the model's."""
-    return (f"{others} operations of other functions were passed over",) if others else ()
+    return (f"operations of other functions that were passed over: {others:,}",) if others else ()
 
 
 def show(value: object) -> str:

@@ -137,7 +137,7 @@ def test_keys_are_judged_by_themselves() -> None:
 def test_other_functions_are_passed_over_and_told() -> None:
     verdict = register.check([done(0, "txn", 0, 1)])
     assert verdict.operations == 0
-    assert verdict.notes == ("1 operations of other functions were passed over",)
+    assert verdict.notes == ("operations of other functions that were passed over: 1",)
 
 
 @pytest.mark.parametrize(
