@@ -41,6 +41,7 @@ from multiraft.ranges.pending import PendingRead, PendingWrite
 from multiraft.ranges.service import RequestConnection
 from multiraft.ranges.store import Store
 from multiraft.ranges.transactions import PendingPart
+from multiraft.ranges.turns import Turns
 from multiraft.storage.engine import Batch
 from multiraft.storage.raft_log import RangeLog
 from multiraft.storage.rocks import RocksEngine
@@ -105,13 +106,13 @@ PLACES: tuple[Place, ...] = (
     stage(Stage.EVALUATE, PendingWrite, "_granted"),
     stage(Stage.EVALUATE, PendingPart, "_granted"),
     stage(Stage.STEP, Store, "_take"),
-    stage(Stage.COLLECT, Store, "_turn"),
+    stage(Stage.COLLECT, Turns, "_take_turn"),
     stage(Stage.LOG, RangeLog, "append", size_out=_entries),
     stage(Stage.SEND, Outbox, "_send"),
     stage(Stage.WRITE, RocksEngine, "write", size_in=_batch),
-    stage(Stage.CONFIRM, Store, "_release"),
-    stage(Stage.APPLY, Store, "_carry_on"),
-    stage(Stage.SETTLE, Store, "_tell"),
+    stage(Stage.CONFIRM, Turns, "_release"),
+    stage(Stage.APPLY, Turns, "_carry_on"),
+    stage(Stage.SETTLE, Turns, "_tell"),
     stage(Stage.ANSWER, RequestConnection, "_send"),
     sends(TcpConnection, "send", _payload),
     sends(InprocConnection, "send", _payload),
@@ -187,8 +188,8 @@ def _moment(store: Store) -> _Moment:
         runtime.thread_cpu_s(),
         runtime.process_cpu_s(),
         store.requests,
-        store.turns,
-        store.syncs,
+        store.turns.taken,
+        store.turns.syncs,
         INSTRUMENTS.read(),
     )
 

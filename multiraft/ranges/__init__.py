@@ -9,13 +9,14 @@ The life of a write, by file
     joining       makes one command of those that are proposed in one turn
     proposals     remembers who waits for which log index
     replica       carries out what the Raft core wants, applies what is committed
-    turn, store   one engine batch, one sync, one frame per peer for all ranges together
+    turns, turn   one engine batch, one sync, one frame per peer for all ranges together
     leaseholder   releases the latches and answers
 
 `transactions` does the same with what transactions ask; `pushes`, `deadlocks`, `recovery` and
 `resolver` work for those who wait for them, `garbage` and `leftovers` clean up behind them.
 
 Beside it: `split` and `triggers` change what a range is, `snapshot` brings a follower up that the
-log can no longer serve, `addressing` keeps meta up with the descriptors, `held` keeps messages that
-came before the split they belong to, `bootstrap` writes what a cluster begins with.
+log can no longer serve, `addressing` keeps meta up with the descriptors, `commits_owed` has
+followers told what no append told them, `held` keeps messages that came before the split they
+belong to, `bootstrap` writes what a cluster begins with.
 """

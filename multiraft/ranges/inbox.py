@@ -39,7 +39,7 @@ class Inbox:
         self._deliver = deliver
         self._slices = Slices(guard)
         self.handled_at_once = 0
-        """How many were handled as they came, since the store set this to 0 for its last turn."""
+        """How many were handled as they came, since the last turn set this to 0."""
         self._waiting_bytes = 0
         self._dropped = 0
 

@@ -319,7 +319,7 @@ class Replica:
             if core.has_ready():
                 self.context.mark_dirty(self)
         elif ready is not NOTHING:
-            self._store.carry_out_soon(self, ready)
+            self._store.turns.carry_out_soon(self, ready)
 
     def _tell_if_removed(self, node: NodeId, replica_id: ReplicaId) -> None:
         """If the asker was removed while it was away, let it end at once."""
@@ -414,7 +414,7 @@ class Replica:
         for target in ready.snapshot_targets:
             self._store.send_snapshot(self, target)
         if self.core.commit_untold:
-            self._store.owe_commit(self)
+            self._store.turns.commits_owed.add(self)
 
     def post(self, envelopes: Iterable[Envelope]) -> None:
         """Queue messages of the core; they leave at the end of the turn."""
@@ -489,7 +489,7 @@ class Replica:
                 stats = stats.plus(command.stats)
         self._advance(entry, stats, floor)
         if command.trigger is not None:
-            turn.after_write.append(self._store.tell_commits_now)
+            turn.after_write.append(self._store.turns.commits_owed.tell_soon)
             self.context.mark_dirty(self)  # The next turn follows what the core makes of it.
             triggers.PULL[type(command.trigger)](self, turn, entry, command.trigger, live)
 

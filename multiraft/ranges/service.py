@@ -291,7 +291,7 @@ class RequestConnection:
                 self._rows_unsent += len(result.value) // ROW_BYTES
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._store.at_the_end(self._flush)
+            self._store.turns.at_the_end(self._flush)
 
     def _flush(self) -> None:
         self._flush_scheduled = False

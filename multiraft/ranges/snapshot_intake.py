@@ -73,7 +73,7 @@ class SnapshotIntake:
         for other in self._store.map.overlapping(descriptor.start, descriptor.end):
             if other.range_id != descriptor.range_id:
                 return f"r{other.range_id} covers part of its span here"
-        for coming in (*self.receiving.values(), *self._store.staged_descriptors()):
+        for coming in (*self.receiving.values(), *self._store.turns.staged_descriptors()):
             if coming.range_id != descriptor.range_id and coming.overlaps(
                 descriptor.start, descriptor.end
             ):

@@ -1,17 +1,11 @@
-"""All ranges of one node: the only map from range to replica, and the one turn that drives them.
+"""All ranges of one node: the only map from range to replica, and the way in to each of them.
 
 Purpose
-    Whatever gives a replica work marks it dirty; one turn per loop iteration then handles all dirty
-    replicas together: take every Ready, send one frame per peer, write one engine batch, ask for
-    one sync, apply, answer. So cost follows work: an idle range is not looked at.
+    Find the replica that a request or a message is for, make it, or say why it is not here; tell
+    replicas of what concerns many of them: time, support, lost connections. What replicas want done
+    is done in turns (ranges/turns.py).
 Invariants
-    - Messages of a turn that vouch for durability leave when the sync that covers its batch is
-      done, and a sync releases exactly the Readys of the turns it covers; the others, all of a term
-      that is durable here, leave before the batch is written (rules A1, S14).
-    - Effects are written behind the entries of the same turn, in a batch of their own, while the
-      disk syncs those or, on a follower, after that. Latches are released behind that, so nobody
-      meets an effect that is not there; but who waits for nothing else than the write is answered
-      before, since what is committed is certain to be applied.
+    - A replica that is destroyed leaves a tombstone and is known nowhere in the store any more.
     - A message for a range that a split not yet applied here will bring is held, so no replica is
       made that would make the leader send a snapshot.
     - A failed write or sync, or a broken invariant, stops the store at once (rule S15).
@@ -21,16 +15,14 @@ Ownership
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from multiraft import errors, runtime
 from multiraft.client.router import Router
 from multiraft.config import Config
-from multiraft.ids import NO_EPOCH, Index, NodeId, RangeId, ReplicaId, Timestamp
+from multiraft.ids import NO_EPOCH, NodeId, RangeId, ReplicaId, Timestamp
 from multiraft.liveness.heartbeats import Liveness
 from multiraft.liveness.messages import LivenessMessage
 from multiraft.liveness.support import Change
@@ -39,14 +31,11 @@ from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.hlc import HybridClock
 from multiraft.model.requests import ADMIN, OF_NODES, BatchRequest, Scan
 from multiraft.net.transport import Connection, Handler
-from multiraft.raft.core import RaftCore
 from multiraft.raft.messages import Envelope, Release, ReleaseFortification, StillLeading
-from multiraft.raft.ready import Ready
 from multiraft.raft.role import Role
 from multiraft.ranges import membership, messages, split, state, store_status
 from multiraft.ranges.addressing import AddressingWriter
 from multiraft.ranges.admin import AdminRequests, Host
-from multiraft.ranges.apply_queue import ApplyQueue
 from multiraft.ranges.commands import validation
 from multiraft.ranges.context import StoreContext
 from multiraft.ranges.held import HeldMessages
@@ -58,19 +47,19 @@ from multiraft.ranges.pushes import Pushes
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.replica_map import ReplicaMap
 from multiraft.ranges.resolver import Resolver
-from multiraft.ranges.slices import SLICE_MAX, Slices, Steps
+from multiraft.ranges.slices import Slices, Steps
 from multiraft.ranges.snapshot import SnapshotSender
 from multiraft.ranges.snapshot_intake import SnapshotIntake
 from multiraft.ranges.state import Placeholder, RangeState, Tombstone
 from multiraft.ranges.store_status import StoreStatus
 from multiraft.ranges.ticking import Ticking
 from multiraft.ranges.turn import Turn
+from multiraft.ranges.turns import Turns
 from multiraft.runtime import Clock, Rng
 from multiraft.storage import raft_log
 from multiraft.storage.engine import Engine
 
 ConnectBulk = Callable[[NodeId, Handler], Awaitable[Connection]]
-COMMIT_DELAY_S = 0.005
 HAND_OVERS_CONCURRENT_MAX = 64
 CLOCK_WAIT_S_MIN = 0.001
 """Between two looks at whether the clock has moved on: it may stand still."""
@@ -94,7 +83,7 @@ class Store:
         self._failed = False
         self._takes_part = False
         """Whether the replicas are there: before, a message would seem to be for a new one."""
-        liveness = Liveness(
+        self.liveness = Liveness(
             node_id,
             config.liveness,
             hlc,
@@ -104,7 +93,10 @@ class Store:
             self._support_changed,
             self.fail,
         )
-        self.liveness = liveness
+        self.inbox = Inbox(self._deliver, self.or_fail)
+        self.outbox = Outbox(hlc, send_frame)
+        self.ticking = Ticking(config.raft.tick_ms / 1_000, rng, self._look_again, self.or_fail)
+        self.turns = Turns(engine, self.inbox, self.outbox, self.ticking, self.or_fail, self.fail)
         self.context = StoreContext(
             node_id,
             engine,
@@ -112,47 +104,25 @@ class Store:
             clock,
             rng,
             config,
-            liveness,
-            self._mark_dirty,
+            self.liveness,
+            self.turns.mark_dirty,
             self._wait_for_lease,
         )
         self.map = ReplicaMap()
         self.replicas = self.map.by_id
-        self._dirty: dict[RangeId, Replica] = {}
+        self._peers = {node_id}
         self._lease_waiters: dict[RangeId, Replica] = {}
-        self._taken: list[tuple[Replica, RaftCore, Ready]] = []
-        """Readys that came with messages, for the next turn: their replicas need nothing else."""
-        self._turn_scheduled = False
-        self.ticking = Ticking(config.raft.tick_ms / 1_000, rng, self._look_again, self.or_fail)
+        self._clock_timer: asyncio.TimerHandle | None = None
+        """When to look again at those that wait for a time that the clock has yet to reach."""
         self._support_changes: dict[NodeId, None] = {}
         """With whom support changed, which is still to be told to those that depend on it."""
         self._sweeps = Slices(self.or_fail)
         """Over all replicas."""
-        self._commits_owed: dict[RangeId, tuple[Replica, Index]] = {}
-        self._commit_timer: asyncio.TimerHandle | None = None
-        self._clock_timer: asyncio.TimerHandle | None = None
-        """When to look again at those that wait for a time that the clock has yet to reach."""
-        self._tell_all_commits = False
-        self._applies = ApplyQueue()
-        self._rest_scheduled = False
-        """Whether replicas that put off to apply are about to."""
-        self._unsynced: list[Turn] = []
-        """Their batches are written, and are to be synced when the turn is over."""
-        self._durable: deque[Turn] = deque()
-        """Their batches are synced, and what waited for that is to be released."""
-        self._released = 0
-        """How many Readys were confirmed since the last turn."""
-        self._endings: list[Callable[[], None]] | None = None
-        self.outbox = Outbox(hlc, send_frame)
-        self._peers = {node_id}
-        self.inbox = Inbox(self._deliver, self.or_fail)
         self._held = HeldMessages(config.ranges, clock)
         self._tasks: dict[asyncio.Task[None], None] = {}
         self.snapshots = SnapshotSender(self)
         self.intake = SnapshotIntake(self)
         self.requests = 0
-        self.turns = 0
-        self.syncs = 0
 
     def connect(self, router: Router, connect_bulk: ConnectBulk, host: Host) -> None:
         """Give the store its ways to others, and to the node around it.
@@ -186,7 +156,7 @@ class Store:
         self._takes_part = True
         for replica in loaded:
             self.map.add(replica)
-            self._mark_dirty(replica)
+            self.turns.mark_dirty(replica)
 
     def _load(self, found: state.StoredReplica) -> Replica:
         engine = self.context.engine
@@ -207,22 +177,6 @@ class Store:
             applied_index=applied.index,
         )
         return Replica(self, found.range_id, mine.replica_id, log, found.state)
-
-    def peer_unreachable(self, node_id: NodeId) -> None:
-        """A connection to `node_id` broke: what was on its way may be lost."""
-        self._sweeps.add(self._tell_unreachable(node_id))
-
-    def _tell_unreachable(self, node_id: NodeId) -> Steps:
-        for replica in list(self.replicas.values()):
-            if replica.leaseholder is not None:
-                replica.peer_unreachable(node_id)
-            yield
-
-    def add_peer(self, node_id: NodeId) -> None:
-        """Another node exists: exchange support with it."""
-        if node_id not in self._peers:
-            self._peers.add(node_id)
-            self.liveness.add_peer(node_id)
 
     async def hand_over_all(self, timeout_s: float) -> None:
         """Hand every leadership to another node, as far as that succeeds within `timeout_s`."""
@@ -253,9 +207,9 @@ class Store:
         self._failed = True
         self.liveness.stop()
         self.ticking.stop()
-        for timer in (self._commit_timer, self._clock_timer):
-            if timer is not None:
-                timer.cancel()
+        self.turns.commits_owed.stop()
+        if self._clock_timer is not None:
+            self._clock_timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -281,6 +235,32 @@ class Store:
         task = runtime.spawn(coroutine, name=name, on_error=self.fail)
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    # -- peers -----------------------------------------------------------------------------------
+
+    def add_peer(self, node_id: NodeId) -> None:
+        """Another node exists: exchange support with it."""
+        if node_id not in self._peers:
+            self._peers.add(node_id)
+            self.liveness.add_peer(node_id)
+
+    def known_nodes(self) -> frozenset[NodeId]:
+        """Return every node of the cluster that this one has heard of, itself included."""
+        return frozenset(self._peers)
+
+    def peer_unreachable(self, node_id: NodeId) -> None:
+        """A connection to `node_id` broke: what was on its way may be lost."""
+        self._sweeps.add(self._tell_unreachable(node_id))
+
+    def _tell_unreachable(self, node_id: NodeId) -> Steps:
+        for replica in list(self.replicas.values()):
+            if replica.leaseholder is not None:
+                replica.peer_unreachable(node_id)
+            yield
+
+    def _post_liveness(self, node: NodeId, message: LivenessMessage) -> None:
+        self.outbox.add_liveness(node, message)
+        self.turns.schedule()
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -403,7 +383,7 @@ class Store:
             envelope.start,
         )
         self.outbox.envelopes[source].append(answer)
-        self._schedule_turn()
+        self.turns.schedule()
 
     def _make_way(self, source: NodeId, envelope: GroupEnvelope) -> Replica | None:
         """Return a new uninitialised replica for a message, or None if it must wait or is stale."""
@@ -422,6 +402,8 @@ class Store:
         replica = Replica(self, envelope.range_id, envelope.target, log, None)
         self.map.add(replica)
         return replica
+
+    # -- replicas that go ------------------------------------------------------------------------
 
     def removed(self, removal: ReplicaRemoved) -> None:
         """A leader, or meta, says that our replica is no member any more: destroy it if so."""
@@ -449,30 +431,13 @@ class Store:
         engine.write(turn.batch)
         self._forget(replica)
 
-    # -- the map ---------------------------------------------------------------------------------
-
     def _forget(self, replica: Replica) -> None:
         self.map.remove(replica)
-        self._dirty.pop(replica.range_id, None)
-        self._applies.forget(replica.range_id)
+        self.turns.forget(replica)
         self.ticking.forget(replica)
         self._lease_waiters.pop(replica.range_id, None)
 
-    def descriptor_changed(self, replica: Replica) -> None:
-        """A replica's descriptor changed, or it began to lead: see what it owes."""
-        self.addressing.look_at(replica)
-        holder, descriptor = replica.leaseholder, replica.descriptor
-        if holder is not None and descriptor is not None and descriptor.is_joint:
-            self.spawn(
-                membership.leave_joint(self, replica, holder),
-                name=f"leave joint r{replica.range_id}",
-            )
-
-    def known_nodes(self) -> frozenset[NodeId]:
-        """Return every node of the cluster that this one has heard of, itself included."""
-        return frozenset(self._peers)
-
-    # -- splits ----------------------------------------------------------------------------------
+    # -- replicas that are split off -------------------------------------------------------------
 
     def create_right(
         self, turn: Turn, trigger: SplitTrigger, gc_threshold: Timestamp, *, live: bool
@@ -521,7 +486,7 @@ class Store:
             turn.synced.append(partial(self._lead_first, replica))
 
     def _right_is_born(self, replica: Replica) -> None:
-        self._mark_dirty(replica)
+        self.turns.mark_dirty(replica)
         for held in self._held.take(replica.range_id):
             self._deliver(held.source, held.envelope)
 
@@ -533,222 +498,28 @@ class Store:
         core = replica.core
         if not replica.destroyed and core.term == state.INITIAL_TERM and core.role is Role.FOLLOWER:
             core.become_first_leader()
-            self._mark_dirty(replica)
+            self.turns.mark_dirty(replica)
 
-    # -- snapshots -------------------------------------------------------------------------------
+    # -- what replicas ask -----------------------------------------------------------------------
+
+    def descriptor_changed(self, replica: Replica) -> None:
+        """A replica's descriptor changed, or it began to lead: see what it owes."""
+        self.addressing.look_at(replica)
+        holder, descriptor = replica.leaseholder, replica.descriptor
+        if holder is not None and descriptor is not None and descriptor.is_joint:
+            self.spawn(
+                membership.leave_joint(self, replica, holder),
+                name=f"leave joint r{replica.range_id}",
+            )
 
     def send_snapshot(self, replica: Replica, target: ReplicaId) -> None:
         """A follower needs a snapshot: start to send one unless that is under way."""
         self.snapshots.start(replica, target)
 
-    def staged_descriptors(self) -> list[RangeDescriptor]:
-        """Return the spans of snapshots that the next turn installs: neither here nor there yet."""
-        return [r.staged.state.descriptor for r in self._dirty.values() if r.staged is not None]
-
-    # -- the turn --------------------------------------------------------------------------------
-
-    def _mark_dirty(self, replica: Replica) -> None:
-        self._dirty[replica.range_id] = replica
-        if not self._turn_scheduled:
-            self._schedule_turn()
-
-    def carry_out_soon(self, replica: Replica, ready: Ready) -> None:
-        """Have the next turn carry out a Ready that was taken from the replica's core just now."""
-        self._taken.append((replica, replica.core, ready))
-        if not self._turn_scheduled:
-            self._schedule_turn()
-
-    def _schedule_turn(self) -> None:
-        if not self._turn_scheduled:
-            self._turn_scheduled = True
-            asyncio.get_running_loop().call_soon(self._guarded_turn)
-
-    def _guarded_turn(self) -> None:
-        self._turn_scheduled = False
-        self.or_fail(self._turn)
-
-    def _next_dirty(self) -> dict[RangeId, Replica]:
-        """Remove and return those whose turn it is; if others are left, theirs is the next."""
-        dirty = self._dirty
-        if len(dirty) <= SLICE_MAX:
-            self._dirty = {}
-            return dirty
-        self._schedule_turn()
-        return {range_id: dirty.pop(range_id) for range_id in list(islice(dirty, SLICE_MAX))}
-
-    def _turn(self) -> None:
-        self.inbox.handled_at_once = 0
-        self._released = 0
-        dirty = self._next_dirty()
-        engine = self.context.engine
-        turn = Turn(engine.new_batch())
-        taken, self._taken = self._taken, []
-        for replica, core, ready in taken:
-            if not replica.destroyed and replica.core is core:
-                replica.carry_out(turn, ready)
-        for replica in dirty.values():
-            if not replica.destroyed:
-                replica.collect(turn)
-        self._tell_commits(turn)
-        self.outbox.flush()  # Peers work while this store writes.
-        if turn.is_to_be_synced:
-            self._write(turn)
-            rest = Turn(engine.new_batch())
-        else:
-            rest = turn  # Nobody waits for the one without the other.
-        self._carry_on(rest, dirty, self._applies.admit(turn))
-        self.turns += 1
-
-    def _carry_on(
-        self, turn: Turn, concerned: dict[RangeId, Replica], applying: Iterable[Replica]
-    ) -> None:
-        """Let `applying` apply in the batch of `turn`, then follow what `concerned` have become."""
-        for replica in applying:
-            replica.apply(turn)
-        for replica in concerned.values():
-            if not replica.destroyed:
-                replica.follow_core()
-        if turn.before_write:
-            self._tell(turn.before_write)
-        self._write(turn)
-        if turn.after_write:
-            self._tell(turn.after_write)
-        for replica in concerned.values():
-            self.ticking.follow(replica)
-        self.outbox.flush()
-        if self._unsynced:
-            self._ask_for_sync()
-
-    def _tell(self, actions: list[Callable[[], None]]) -> None:
-        endings: list[Callable[[], None]] = []
-        self._endings = endings
-        for action in actions:
-            action()
-        self._endings = None
-        for action in endings:
-            action()
-
-    def at_the_end(self, action: Callable[[], None]) -> None:
-        """Run `action` when all that is being told has been told: with the turn, or soon."""
-        if self._endings is None:
-            asyncio.get_running_loop().call_soon(action)
-        else:
-            self._endings.append(action)
-
-    def _apply_rest_soon(self) -> None:
-        if self._applies and not self._rest_scheduled:
-            self._rest_scheduled = True
-            asyncio.get_running_loop().call_soon(self.or_fail, self._apply_rest)
-
-    def _apply_rest(self) -> None:
-        self._rest_scheduled = False
-        rest = self._applies.take(SLICE_MAX)
-        # What a follower is does not change by applying; after a trigger the next turn looks.
-        led = {range_id: each for range_id, each in rest.items() if each.leaseholder is not None}
-        self._carry_on(Turn(self.context.engine.new_batch()), led, rest.values())
-        self._apply_rest_soon()
-
-    def _write(self, turn: Turn) -> None:
-        if turn.writes:
-            self.context.engine.write(turn.batch)
-        if turn.is_to_be_synced:
-            self._unsynced.append(turn)
-
-    def _ask_for_sync(self) -> None:
-        """Have all that was written synced.
-
-        The last thing to do: the thread that syncs needs the interpreter to begin, so asked before
-        it would only wait, and be woken twice.
-        """
-        turns, self._unsynced = self._unsynced, []
-        self.syncs += 1
-        self.context.engine.sync(partial(self._synced, turns))
-
-    def owe_commit(self, replica: Replica) -> None:
-        """Members of the group lack only the newest commit index: tell them soon (rule L2).
-
-        Under load the next append carries it; without load, a few milliseconds of waiting save
-        two messages and their answers for every write.
-        """
-        self._commits_owed.setdefault(replica.range_id, (replica, replica.core.commit_index))
-        if self._commit_timer is None and not self._failed:
-            self._commit_timer = asyncio.get_running_loop().call_later(
-                COMMIT_DELAY_S, self._commits_are_due
-            )
-
-    def _commits_are_due(self) -> None:
-        """Tell them, unless all are newer than the timer: then an append may still come in time."""
-        self._commit_timer = None
-        owing = [(r, since) for r, since in self._commits_owed.values() if r.core.commit_untold]
-        if any(replica.core.commit_index == since for replica, since in owing):
-            self.tell_commits_now()
-            return
-        self._commits_owed = {}
-        for replica, _ in owing:
-            self.owe_commit(replica)
-
-    def tell_commits_now(self) -> None:
-        """Somebody waits for followers to apply, as after a split: do not delay."""
-        self._tell_all_commits = True
-        self._schedule_turn()
-
-    def _tell_commits(self, turn: Turn) -> None:
-        if self._tell_all_commits:
-            owed = self._commits_owed
-            for range_id in list(islice(owed, SLICE_MAX)):
-                replica, _ = owed.pop(range_id)
-                if not replica.destroyed:
-                    replica.tell_commit(turn)
-            self._tell_all_commits = bool(owed)
-            if owed:
-                self._schedule_turn()
-
-    def _synced(self, turns: list[Turn], error: BaseException | None) -> None:
-        """The batches of `turns` are durable: what was waiting for that may go."""
-        if error is not None:
-            self.fail(error)
-            return
-        under_way = bool(self._durable)
-        self._durable.extend(turns)
-        if not under_way:
-            self.or_fail(self._release)
-
-    def _release(self) -> None:
-        while self._durable and self._released < SLICE_MAX:
-            turn = self._durable.popleft()
-            self._confirm(turn)
-            self._released += len(turn.to_sync)
-        self.outbox.flush()
-        if self._durable:
-            asyncio.get_running_loop().call_soon(self.or_fail, self._release_rest)
-        self._apply_rest_soon()  # Behind what other turns release that the same sync covers.
-
-    def _release_rest(self) -> None:
-        self._released = 0
-        self._release()
-
-    def _confirm(self, turn: Turn) -> None:
-        for replica, core, ready in turn.to_sync:
-            if replica.destroyed or replica.core is not core:
-                continue
-            core.synced(ready)
-            if ready.messages_after_sync:
-                replica.post(ready.messages_after_sync)
-            if core.role is not Role.FOLLOWER and core.has_ready():
-                self._mark_dirty(replica)
-        for action in turn.synced:
-            action()
-
-    # -- messages out ----------------------------------------------------------------------------
-
     def post_removal(self, node: NodeId, descriptor: RangeDescriptor) -> None:
         """Tell `node` that its replica is no member any more."""
         self.outbox.add_removal(node, ReplicaRemoved(descriptor))
-        self._schedule_turn()
-
-    def _post_liveness(self, node: NodeId, message: LivenessMessage) -> None:
-        self.outbox.add_liveness(node, message)
-        self._schedule_turn()
+        self.turns.schedule()
 
     # -- time and support ------------------------------------------------------------------------
 

@@ -98,9 +98,8 @@ class Invariants:
     def attach(self, member: Member, node: Node) -> None:
         """See every turn of a node that was just made, its snapshots, and what it answers."""
         store = self._stores[member.number] = node.store
-        inner_turn = store._turn
-
-        next_dirty = store._next_dirty
+        turns = store.turns
+        take_turn, next_dirty = turns._take_turn, turns._next_dirty
         dirty: dict[RangeId, Replica] = {}
 
         def note_dirty() -> dict[RangeId, Replica]:
@@ -109,7 +108,7 @@ class Invariants:
             return dirty
 
         def turn() -> None:
-            inner_turn()
+            take_turn()
             if member.node is not node:
                 return  # A turn that a test's own call led to outlives the node.
             for replica in dirty.values():
@@ -117,8 +116,8 @@ class Invariants:
             if self._now() >= self._sample_at:
                 self._sample()
 
-        store._next_dirty = note_dirty  # type: ignore[method-assign]
-        store._turn = turn  # type: ignore[method-assign]
+        turns._next_dirty = note_dirty  # type: ignore[method-assign]
+        turns._take_turn = turn  # type: ignore[method-assign]
         self.snapshots.watch(store)
         newest_watch.watch(store, self.report)
         submit = self.reads.watch(member.name, partial(lease_watch.covers, store), store.submit)

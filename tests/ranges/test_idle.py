@@ -24,8 +24,8 @@ class Cost:
         wiretap = self._cluster.wiretap
         return [
             *(wiretap.frames[a.number, b.number] for a in members for b in members),
-            *(m.up.store.turns for m in members),
-            *(m.up.store.syncs for m in members),
+            *(m.up.store.turns.taken for m in members),
+            *(m.up.store.turns.syncs for m in members),
             wiretap.envelopes,
         ]
 
@@ -54,7 +54,7 @@ async def test_a_thousand_idle_ranges_cost_what_two_cost(cluster: Cluster, db: D
     for member in cluster.running():
         store = member.up.store
         assert not store.ticking
-        assert not store._dirty
+        assert not store.turns._dirty
         assert not store._lease_waiters
         assert not store.ticking.timer_runs
 

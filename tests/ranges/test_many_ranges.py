@@ -17,7 +17,7 @@ from multiraft.liveness.heartbeats import Liveness
 from multiraft.liveness.support import Change, Changes
 from multiraft.raft.core import RaftCore
 from multiraft.raft.messages import PreVote
-from multiraft.ranges import elections, inbox, slices, store
+from multiraft.ranges import commits_owed, elections, inbox, slices, turns
 from multiraft.ranges.messages import GroupEnvelope
 from multiraft.ranges.replica import Replica
 from multiraft.sim.cluster import Cluster
@@ -96,7 +96,7 @@ async def restart_all(cluster: Cluster) -> None:
 @pytest.fixture
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that fewer ranges are many."""
-    for module in (elections, inbox, slices, store):
+    for module in (commits_owed, elections, inbox, slices, turns):
         monkeypatch.setattr(module, "SLICE_MAX", SLICE_MAX)
 
 

@@ -283,8 +283,13 @@ class StillStore:
         """Keep it."""
         self.waiting.append((asked, reply))
 
+    @property
+    def turns(self) -> "StillStore":
+        """Stand in for that, too."""
+        return self
+
     def at_the_end(self, action: Callable[[], None]) -> None:
-        """As a store outside of a turn."""
+        """As Turns.at_the_end outside of a turn."""
         asyncio.get_running_loop().call_soon(action)
 
     def answer(self, count: int, value: bytes = b"") -> None:

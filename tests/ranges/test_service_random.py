@@ -52,8 +52,13 @@ class Store:
         """As StoreContext.refusal."""
         return BatchReply((), error=errors.to_wire(error))
 
+    @property
+    def turns(self) -> "Store":
+        """Stand in for that, too."""
+        return self
+
     def at_the_end(self, action: object) -> None:
-        """As a store outside of a turn."""
+        """As Turns.at_the_end outside of a turn."""
         self._loop.call_soon(action)  # type: ignore[arg-type]
 
     def submit(self, asked: BatchRequest, reply: Reply) -> None:

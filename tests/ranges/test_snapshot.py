@@ -422,7 +422,7 @@ async def test_what_was_put_off_is_not_applied_once_a_snapshot_is_to_be_installe
     header = header_for(replica.descriptor, target=follower.number)
     header = msgspec.structs.replace(header, term=replica.core.term, source=replica.core.leader)
     staged = StagedSnapshot(header.state, header.clock, [])
-    store._apply_rest_soon()
+    store.turns._apply_rest_soon()
     assert store.intake.install(header, staged, NodeId(leader_of(cluster).number)) == ""
     await asyncio.sleep(0.1)
     assert not cluster.errors

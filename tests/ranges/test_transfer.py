@@ -198,7 +198,7 @@ async def test_a_leader_whose_replica_is_destroyed_releases_its_followers(
     await db.put(b"k", b"v")
     gone = leader_of(cluster)
     destroy(gone, quietly=False)
-    gone.up.store._schedule_turn()
+    gone.up.store.turns.schedule()
     await cluster.until(lambda: cluster.leader() is not None, within_s=0.9)
     assert await db.get(b"k") == b"v"
 
