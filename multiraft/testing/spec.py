@@ -9,7 +9,7 @@ Format
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -32,15 +32,15 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: str
     about: str
     """What it is to find, in a sentence."""
-    workload: tuple[AnyWorkload, ...]
+    workload: Annotated[tuple[AnyWorkload, ...], msgspec.Meta(min_length=1)]
     fault: tuple[AnyFault, ...] = ()
-    nodes: int = 3
+    nodes: Annotated[int, msgspec.Meta(ge=1)] = 3
     localities: tuple[str, ...] = ()
     """Where each node is, such as "host=a"; no range may have two voters on one host in the end, if
     there are hosts enough."""
-    seconds: float = 10.0
+    seconds: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     """How long clients work under faults; what follows is healed and judged."""
-    rounds: int = 1
+    rounds: Annotated[int, msgspec.Meta(ge=1)] = 1
     """How often that happens, in one cluster, with keys that are removed after each round."""
     splits: tuple[str, ...] = ()
     """Where ranges begin from the start."""
@@ -88,15 +88,15 @@ def load(name_or_path: str) -> Spec:
         path = Path(name_or_path)
     try:
         spec = msgspec.toml.decode(path.read_bytes(), type=Spec)
+        spec.base_config()
     except FileNotFoundError:
         raise errors.ConfigError(
             f"there is no spec {name_or_path!r}, neither a file nor one of: {', '.join(names())}"
         ) from None
-    except msgspec.MsgspecError as error:
+    except ValueError as error:  # of msgspec, or bytes that are no text
         raise errors.ConfigError(f"{path}: {error}") from None
     except OSError as error:
         raise errors.ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    spec.base_config()
     unknown = sorted(set(spec.bounds) - set(footprint.NAMES))
     if unknown:
         raise errors.ConfigError(

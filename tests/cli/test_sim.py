@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import orjson
+import pytest
 from typer.testing import CliRunner
 
 from multiraft.cli.app import app
@@ -66,6 +67,29 @@ def test_a_spec_with_an_unknown_fault_is_refused(tmp_path: Path) -> None:
 def test_seeds_that_are_no_range_are_refused() -> None:
     for seeds in ("x", "1..x", "5..1"):
         assert CliRunner().invoke(app, ["sim", "run", "kills", "--seeds", seeds]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (b"\xff", "can't decode byte 0xff"),
+        (b"[[[", "at line 1"),
+        (CALM.replace("clients = 1", "clients = 0").encode(), "Expected `int` >= 1"),
+        (CALM.replace("seconds = 1.0", "seconds = 0.0").encode(), "Expected `float` > 0"),
+        (CALM.replace("seconds = 1.0", "nodes = 0").encode(), "Expected `int` >= 1"),
+        (CALM.replace("seconds = 1.0", "rounds = 0").encode(), "Expected `int` >= 1"),
+        (b'name = "x"\nabout = "y"\nworkload = []\n', "length >= 1"),
+        (CALM.encode() + b'[config.raft]\nretry_ticks = "x"\n', "Expected `int`, got `str`"),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused(tmp_path: Path, written: bytes, told: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(written)
+    done = CliRunner().invoke(app, ["--json", "sim", "run", str(path)])
+    assert done.exit_code == 2
+    problem = orjson.loads(done.stderr)["error"]["problem"]
+    assert problem.startswith(f"Invalid value: {path}: ")
+    assert told in problem
 
 
 def test_a_run_of_several_rounds_tells_of_each(tmp_path: Path) -> None:

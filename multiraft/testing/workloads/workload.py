@@ -12,7 +12,7 @@ Invariants
 import random
 from asyncio import sleep
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -90,7 +90,7 @@ class Workload(
 ):
     """See the module. The order of calls: `set_up`, `client` for each, `finish`, `check`."""
 
-    clients: int = 4
+    clients: Annotated[int, msgspec.Meta(ge=1)] = 4
     think_s: float = 0.1
     """How long a client waits between two calls, on average."""
     space: str = ""
