@@ -4,9 +4,11 @@ A run is decided by its spec and its seed. What fails prints the line that repea
 """
 
 import multiprocessing
+import shlex
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Annotated
 
@@ -65,17 +67,18 @@ def run(
 ) -> None:
     """Run specs with many seeds. Exit status 1 if any run failed."""
     session = Session(context, json=json)
-    loaded = [_load(name) for name in (spec.names() if specs == ["all"] else specs)]
-    wanted = [(each, seed) for seed in _seeds(seeds) for each in loaded]
+    loaded = {name: _load(name) for name in (spec.names() if specs == ["all"] else specs)}
+    wanted = [(name, seed) for seed in _seeds(seeds) for name in loaded]
+    runs = [(loaded[name], seed) for name, seed in wanted]
     results: list[RunResult] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=session.notes) as bar:
         task = bar.add_task("simulating", total=len(wanted))
-        for result in _run_all(wanted, jobs, bar.console.print):
+        for (name, _), result in zip(wanted, _run_all(runs, jobs, bar.console.print), strict=True):
             results.append(result)
             bar.advance(task)
             if not result.ok:
-                _show_failure(session, result)
+                _show_failure(session, name, result)
                 if not keep_going:
                     break
     if session.json:
@@ -90,7 +93,7 @@ def run(
 def replay(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="SPEC", help="A name or a TOML file.")],
-    seed: Annotated[int, typer.Argument(metavar="SEED")],
+    seed: Annotated[int, typer.Argument(min=0, metavar="SEED")],
     trace: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="Write the run as a page to step through."),
@@ -99,12 +102,15 @@ def replay(
 ) -> None:
     """Run one seed again and tell everything about it. Exit status 1 if it failed."""
     session = Session(context, json=json)
-    result = runner.run(_load(name), seed, trace)
+    loaded = _load(name)
+    if trace is not None:
+        trace.open("ab").close()  # if that cannot be, one should hear of it before the run
+    result = runner.run(loaded, seed, trace)
     if session.json:
         session.write_json(msgspec.to_builtins(result))
     else:
         if not result.ok:
-            _show_failure(session, result)
+            _show_failure(session, name, result)
         session.out.print(f"drawn:    {', '.join(result.drawn) or 'nothing'}")
         session.out.print(f"faults:   {_counts(result.faults)}")
         session.out.print(f"calls:    {_counts(result.outcomes)}")
@@ -135,9 +141,13 @@ def _seeds(text: str) -> range:
         low = int(first)
         high = int(last) if dots else low
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a number nor A..B") from None
+        raise typer.BadParameter(
+            f"--seeds {text!r} is neither a number, such as 3, nor a span of them, such as 1..10"
+        ) from None
+    if low < 0:
+        raise typer.BadParameter(f"--seeds {text}: the first seed is 0")
     if high < low:
-        raise typer.BadParameter(f"{text} has no seed: {high} is below {low}")
+        raise typer.BadParameter(f"--seeds {text} holds no seed: {high} is below {low}")
     return range(low, high + 1)
 
 
@@ -152,23 +162,30 @@ def _run_all(
         for each, seed in wanted:
             yield runner.run(each, seed, tell=tell)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, _leave_interrupts_to_parent) as pool:
+    with _start_pool(jobs) as pool:
         yield from pool.imap(_run_one, wanted)
+
+
+def _start_pool(jobs: int) -> Pool:
+    """Return processes that leave Ctrl-C to this one: from their first moment, not just at work."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    try:
+        return multiprocessing.get_context("spawn").Pool(jobs)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run_one(wanted: tuple[Spec, int]) -> RunResult:
     return runner.run(*wanted)
 
 
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _show_failure(session: Session, result: RunResult) -> None:
+def _show_failure(session: Session, name: str, result: RunResult) -> None:
+    """Tell what was wrong, and the line that repeats it; `name` is what the spec was called."""
     session.notes.print(f"[bold red]FAILED[/] {result.spec} seed {result.seed}")
     for problem in result.problems:
-        session.notes.print(f"  {problem}", markup=False)
-    session.notes.print(f"  again: {result.replay}", markup=False)
+        session.notes.print(f"  {problem}", markup=False, soft_wrap=True)
+    again = f"multiraft sim replay {shlex.quote(name)} {result.seed}"
+    session.notes.print(f"  again: {again}", markup=False, soft_wrap=True)
 
 
 def _show_sums(session: Session, results: list[RunResult], *, show_probes: bool) -> None:

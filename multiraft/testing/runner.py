@@ -93,11 +93,6 @@ class RunResult(msgspec.Struct, frozen=True):
         """Whether nothing was wrong."""
         return not self.problems
 
-    @property
-    def replay(self) -> str:
-        """The line that repeats this run."""
-        return f"multiraft sim replay {self.spec} {self.seed}"
-
 
 class _Life(NamedTuple):
     """A client from its start to its end."""

@@ -1,13 +1,16 @@
 """The commands `sim run`, `sim replay` and `sim list`."""
 
+import multiprocessing
+import signal
 from pathlib import Path
 
 import orjson
 import pytest
 from typer.testing import CliRunner
 
+from multiraft.cli import sim
 from multiraft.cli.app import app
-from multiraft.testing import spec
+from multiraft.testing import runner, spec
 
 CALM = """
 name = "calm"
@@ -64,9 +67,58 @@ def test_a_spec_with_an_unknown_fault_is_refused(tmp_path: Path) -> None:
     assert "earthquake" in done.output
 
 
-def test_seeds_that_are_no_range_are_refused() -> None:
-    for seeds in ("x", "1..x", "5..1"):
-        assert CliRunner().invoke(app, ["sim", "run", "kills", "--seeds", seeds]).exit_code == 2
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [
+        ("x", "--seeds 'x' is neither a number"),
+        ("1..x", "--seeds '1..x' is neither a number"),
+        ("5..1", "--seeds 5..1 holds no seed: 1 is below 5"),
+        ("-1", "--seeds -1: the first seed is 0"),
+        ("-3..3", "--seeds -3..3: the first seed is 0"),
+    ],
+)
+def test_seeds_that_are_no_range_are_refused(seeds: str, told: str) -> None:
+    done = CliRunner().invoke(app, ["--json", "sim", "run", "kills", "--seeds", seeds])
+    assert done.exit_code == 2
+    assert told in orjson.loads(done.stderr)["error"]["problem"]
+
+
+def test_a_negative_seed_is_not_replayed(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["sim", "replay", calm(tmp_path), "--", "-1"])
+    assert done.exit_code == 2
+
+
+def test_what_failed_is_told_with_a_line_that_repeats_it(tmp_path: Path) -> None:
+    path = tmp_path / "my own.toml"
+    path.write_text(CALM + "\n[bounds]\nreplicas = 0\n")
+    done = CliRunner().invoke(app, ["sim", "run", str(path), "--seeds", "3..4"])
+    assert done.exit_code == 1
+    assert "FAILED calm seed 3\n  round 1 ends with 2 replicas, more than 0\n" in done.stderr
+    assert f"  again: multiraft sim replay '{path}' 3\n" in done.stderr
+    again = CliRunner().invoke(app, ["sim", "replay", str(path), "3"])
+    assert again.exit_code == 1
+    assert f"  again: multiraft sim replay '{path}' 3\n" in again.stderr
+
+
+def test_a_page_that_cannot_be_written_is_told_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "run", None)
+    page = tmp_path / "nosuch" / "run.html"
+    done = CliRunner().invoke(app, ["sim", "replay", calm(tmp_path), "3", "--trace", str(page)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: {page}: No such file or directory")
+
+
+def test_processes_begin_with_ctrl_c_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Context:
+        def Pool(self, jobs: int) -> list[object]:
+            return [jobs, signal.getsignal(signal.SIGINT)]
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _method: Context())
+    assert sim._start_pool(2) == [2, signal.SIG_IGN]  # type: ignore[comparison-overlap]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(
