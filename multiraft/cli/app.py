@@ -29,6 +29,7 @@ from multiraft.cli import (
     debug,
     export,
     failure,
+    help_text,
     keytext,
     load,
     local,
@@ -189,6 +190,11 @@ app.command(rich_help_panel="Prove it")(torture)
 app.add_typer(txn.app, name="txn", rich_help_panel="Read and write")
 app.add_typer(debug.app, name="debug", rich_help_panel="Look after a cluster")
 app.add_typer(sim.app, name="sim", rich_help_panel="Prove it")
+
+for _group in (app, txn.app, debug.app, sim.app):
+    for _registered in _group.registered_commands:
+        assert _registered.callback is not None, "a command does something"
+        _registered.help = help_text.of(_registered.callback)
 
 
 def main() -> None:

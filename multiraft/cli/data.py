@@ -23,7 +23,10 @@ from multiraft.model import encoding
 STDIN = "-"
 
 KeyArgument = Annotated[
-    str, typer.Argument(help=r"The key: text, with \xNN for a byte and \\ for a backslash.")
+    str,
+    typer.Argument(
+        metavar="KEY", help=r"The key: text, with \xNN for a byte and \\ for a backslash."
+    ),
 ]
 
 
@@ -70,7 +73,10 @@ def get(
 def put(
     context: typer.Context,
     key: KeyArgument,
-    value: Annotated[str, typer.Argument(help="The value, taken as it is; - reads it from stdin.")],
+    value: Annotated[
+        str,
+        typer.Argument(metavar="VALUE", help="The value, taken as it is; - reads it from stdin."),
+    ],
     expect: Annotated[
         str | None, typer.Option("--expect", help="Put only if the key holds this value now.")
     ] = None,
@@ -140,9 +146,12 @@ def increment(
 
 def scan(
     context: typer.Context,
-    start: Annotated[str | None, typer.Argument(help="The first key; default: the first.")] = None,
+    start: Annotated[
+        str | None, typer.Argument(metavar="START", help="The first key; default: the first.")
+    ] = None,
     end: Annotated[
-        str | None, typer.Argument(help="The key before which to stop; default: none.")
+        str | None,
+        typer.Argument(metavar="END", help="The key before which to stop; default: none."),
     ] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", help="Only keys that begin so.")] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="From the last key down.")] = False,

@@ -43,7 +43,9 @@ def run(
     context: typer.Context,
     file: Annotated[
         str | None,
-        typer.Argument(help="The script; - reads it from stdin. Default: a prompt, or stdin."),
+        typer.Argument(
+            metavar="FILE", help="The script; - reads it from stdin. Default: a prompt, or stdin."
+        ),
     ] = None,
     as_hex: HexOption = False,
     json: JsonOption = False,
@@ -52,9 +54,18 @@ def run(
 ) -> None:
     r"""Carry out a script of operations as one transaction: all of it happens, or none.
 
-    One operation on a line: get KEY [--for-update] [--counter]; put KEY VALUE [--if-absent |
-    --expect VALUE]; delete KEY; increment KEY [N]; scan [START [END]] [--prefix P] [--limit N]
-    [--reverse] [--for-update]; delete-range START END; commit; rollback. `#` begins a remark.
+    One operation stands on a line, and `#` begins a remark:
+
+        get KEY [--for-update] [--counter]
+        put KEY VALUE [--if-absent | --expect VALUE]
+        delete KEY
+        increment KEY [N]
+        scan [START [END]] [--prefix P] [--limit N]
+             [--reverse] [--for-update]
+        delete-range START END
+        commit
+        rollback
+
     The end of a file commits; at a prompt, only `commit` does.
     """
     if file is None and sys.stdin.isatty():

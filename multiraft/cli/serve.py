@@ -88,7 +88,7 @@ def start(
 def join(
     context: typer.Context,
     existing: Annotated[
-        list[str], typer.Argument(help="Addresses of nodes that run.", metavar="HOST:PORT...")
+        list[str], typer.Argument(help="Addresses of nodes that run.", metavar="HOST:PORT")
     ],
     data: DataOption,
     listen: ListenOption = DEFAULT_LISTEN,

@@ -26,7 +26,7 @@ from multiraft.testing.spec import Spec
 app = typer.Typer(no_args_is_help=True, help="Run the whole cluster in simulation, from a seed.")
 
 SpecArgument = Annotated[
-    list[str], typer.Argument(metavar="SPEC...", help="Names (see `sim list`) or TOML files.")
+    list[str], typer.Argument(metavar="SPEC", help="Names (see `sim list`) or TOML files.")
 ]
 
 

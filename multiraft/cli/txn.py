@@ -20,7 +20,10 @@ class ScriptGroup(TyperGroup):
 
 app = typer.Typer(
     cls=ScriptGroup,
-    help="Run a script as one transaction (FILE alone will do), or look at those under way.",
+    help=(
+        "Run a script as one transaction (FILE alone will do), or look at those under way.\n\n"
+        "`multiraft txn run --help` lists what may stand in a script, and its options."
+    ),
 )
 
 app.command("run")(scripted.run)

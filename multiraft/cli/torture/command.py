@@ -35,7 +35,7 @@ def torture(
     specs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SPEC...]", help="Names or TOML files; default: all made for processes."
+            metavar="SPEC", help="Names or TOML files; default: all made for processes."
         ),
     ] = None,
     minutes: Annotated[float, typer.Option("--minutes", "-m", min=0.01, help="For how long.")] = 5,
