@@ -45,6 +45,9 @@ def locks(
 ) -> None:
     """Show the keys that are locked: who has them, who waits for them, for how long, and why.
 
+    A client sends a request that has waited for two seconds (ranges.lock_wait_ms) again: its place
+    in line stays, but its wait is counted anew. With --json, `age_s` goes on.
+
     Exit status 3 if the leader of a range does not answer.
     """
     session = Session(context, json=json, address=address, timeout=timeout)
@@ -66,6 +69,8 @@ def list_transactions(
     """Show the transactions that hold locks or wait for some, and what each waits for.
 
     One that has only read, or still keeps what it writes to itself, is known to its client alone.
+    What it waits is counted anew whenever its client sends the request again, after two seconds at
+    most (ranges.lock_wait_ms); its age goes on.
     """
     session = Session(context, json=json, address=address, timeout=timeout)
     found = session.run(lambda database: database.admin.transactions())

@@ -40,6 +40,7 @@ class Wait(msgspec.Struct, frozen=True):
     holder: str
     """The transaction that has the key, or is about to; empty for a request outside of any."""
     waits_s: float
+    """Since its request was last sent: see lock_status.WaiterStatus."""
     why: str
     """See lock_status.WaiterStatus."""
 

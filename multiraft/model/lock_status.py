@@ -19,6 +19,8 @@ class WaiterStatus(msgspec.Struct, frozen=True):
     age_s: float
     """Since its transaction began, or else since it was issued."""
     waits_s: float
+    """At this key, and since the request last came: it leaves after `lock_wait_ms`, and its client
+    sends it again, which is not known to be the same wait. `age_s` goes on."""
     began: Timestamp
     """When its transaction did; 0 outside transactions."""
     why: str
