@@ -457,7 +457,8 @@ def _run(spec: Spec, seed: int, page: Path | None, tell: Tell) -> RunResult:
     if page is not None:
         marks = started[0].marks() if started else ()
         summary = "\n".join(result.problems) or "nothing was wrong"
-        trace_page.write(page, trace, f"{spec.name}, seed {seed}", summary, marks=marks)
+        title = f"{spec.name}, seed {seed}"
+        trace_page.write(page, trace, title, summary, is_failed=not result.ok, marks=marks)
     return result
 
 

@@ -8,7 +8,8 @@ Invariants
       shown as escapes, and nothing in them can end the script element they stand in.
 Format
     The page's element `data` holds JSON: `kinds` (kind to field names), `events` as
-    [t_us, node, [kind, field, ...]], `nodes`, `marks` as {text, operations}, `title`, `verdict`.
+    [t_us, node, [kind, field, ...]], `nodes`, `marks` as {text, operations}, `title`, `verdict`,
+    `is_failed`.
 """
 
 import json
@@ -32,16 +33,24 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 def write(
-    path: Path, trace: Trace, title: str, verdict_summary: str, *, marks: Sequence[Mark] = ()
+    path: Path,
+    trace: Trace,
+    title: str,
+    verdict_summary: str,
+    *,
+    is_failed: bool = False,
+    marks: Sequence[Mark] = (),
 ) -> None:
     """Write the page to `path`, over what is there. The trace must have kept its events.
 
+    A run may have failed without any violation or anomaly: too much was held at its end, say.
     `marks` are listed with the violations that the trace holds. Raises OSError.
     """
     assert trace.keeps, "the trace kept its events"
     data = {
         "title": title,
         "verdict": verdict_summary,
+        "is_failed": is_failed,
         "kinds": {_tag(kind): list(kind.__struct_fields__) for kind in KINDS},
         "nodes": sorted({event.node for event in trace.events} - {WORLD}),
         "events": [_plain(msgspec.structs.astuple(event)) for event in trace.events],

@@ -50,6 +50,7 @@ def test_replay_writes_the_page(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["sim", "replay", calm(tmp_path), "3", "--trace", str(page)])
     assert done.exit_code == 0, done.output
     assert "digest:" in done.stdout
+    assert '"is_failed":false' in page.read_text()
     assert page.read_text().lower().startswith("<!doctype html>")
 
 
@@ -95,8 +96,10 @@ def test_what_failed_is_told_with_a_line_that_repeats_it(tmp_path: Path) -> None
     assert done.exit_code == 1
     assert "FAILED calm seed 3\n  round 1 ends with 2 replicas, more than 0\n" in done.stderr
     assert f"  again: multiraft sim replay '{path}' 3\n" in done.stderr
-    again = CliRunner().invoke(app, ["sim", "replay", str(path), "3"])
+    page = tmp_path / "run.html"
+    again = CliRunner().invoke(app, ["sim", "replay", str(path), "3", "--trace", str(page)])
     assert again.exit_code == 1
+    assert '"is_failed":true' in page.read_text()
     assert f"  again: multiraft sim replay '{path}' 3\n" in again.stderr
 
 
