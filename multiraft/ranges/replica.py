@@ -23,7 +23,7 @@ import msgspec
 
 from multiraft import errors
 from multiraft.ids import NO_EPOCH, Epoch, Index, NodeId, RangeId, ReplicaId, Term, Timestamp
-from multiraft.model import encoding, hlc
+from multiraft.model import encoding
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import BatchRequest
 from multiraft.mvcc.statistics import RangeStats
@@ -39,15 +39,15 @@ from multiraft.raft.messages import (
 )
 from multiraft.raft.ready import Ready, SnapshotMark
 from multiraft.raft.role import Role
-from multiraft.raft.status import MemberStatus
 from multiraft.raft.steady import NOTHING
-from multiraft.ranges import apply, messages, state, triggers
+from multiraft.ranges import apply, messages, replica_status, state, triggers
 from multiraft.ranges.lease import Lease
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command, GroupEnvelope, SplitTrigger
 from multiraft.ranges.pending import Pending, PendingWrite, Reply
 from multiraft.ranges.proposals import Proposal
 from multiraft.ranges.put_group import PutGroup
+from multiraft.ranges.replica_status import ReplicaStatus
 from multiraft.ranges.snapshot import StagedSnapshot
 from multiraft.ranges.state import AppliedState, RangeState, Tombstone
 from multiraft.ranges.turn import Turn
@@ -91,38 +91,6 @@ class GroupSupport:
         if node is None:
             return NO_EPOCH, Timestamp(0)
         return self._liveness.support_from(node)
-
-
-class ReplicaStatus(msgspec.Struct, frozen=True):
-    """What a replica knows of itself and of its range, as the admin API shows it."""
-
-    range_id: int
-    node_id: int
-    replica_id: int
-    role: str
-    term: int
-    leader: int
-    """The node of the leader as far as is known; 0 when it is not."""
-    lease_ms: int
-    """Milliseconds left of the lease; 0 when this replica does not hold one."""
-    commit_index: int
-    applied_index: int
-    log_first_index: int
-    log_last_index: int
-    log_bytes: int
-    generation: int
-    live_keys: int
-    live_bytes: int
-    versions: int
-    gc_threshold: int
-    """Reads at or below this time are refused; 0 while nothing was collected."""
-    requests_served: int
-    """By this leader, in its term."""
-    proposals_in_flight: int
-    snapshots_sent: int
-    snapshots_installed: int
-    members: tuple[MemberStatus, ...]
-    """What a leader knows of each other member; empty elsewhere."""
 
 
 class Replica:
@@ -278,32 +246,7 @@ class Replica:
 
     def status(self) -> ReplicaStatus:
         """Return what this replica knows of itself."""
-        core, stats, leaseholder = self.core, self.applied.stats, self.leaseholder
-        ahead = self.lease.end() - self.context.hlc.wall()
-        return ReplicaStatus(
-            range_id=self.range_id,
-            node_id=self.context.node_id,
-            replica_id=self.replica_id,
-            role=core.role.name.lower(),
-            term=core.term,
-            leader=self.leader_node or 0,
-            lease_ms=max(0, hlc.to_us(Timestamp(ahead)) // 1_000),
-            commit_index=core.commit_index,
-            applied_index=self.applied.index,
-            log_first_index=self.log.first_index(),
-            log_last_index=self.log.last_index(),
-            log_bytes=self.log.size_bytes,
-            generation=0 if self.descriptor is None else self.descriptor.generation,
-            live_keys=stats.live_keys,
-            live_bytes=stats.live_bytes,
-            versions=stats.versions,
-            gc_threshold=self.applied.gc_threshold,
-            requests_served=0 if leaseholder is None else leaseholder.requests_served,
-            proposals_in_flight=0 if leaseholder is None else len(leaseholder.proposals),
-            snapshots_sent=self.snapshots_sent,
-            snapshots_installed=self.snapshots_installed,
-            members=core.status().members,
-        )
+        return replica_status.status_of(self)
 
     # -- messages and time -----------------------------------------------------------------------
 
