@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from multiraft import errors
-from multiraft.ids import NO_EPOCH, Epoch, Index, NodeId, RangeId, ReplicaId, Term, Timestamp
+from multiraft.ids import Index, NodeId, RangeId, ReplicaId, Term, Timestamp
 from multiraft.model import encoding
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import BatchRequest
@@ -41,6 +41,7 @@ from multiraft.raft.ready import Ready, SnapshotMark
 from multiraft.raft.role import Role
 from multiraft.raft.steady import NOTHING
 from multiraft.ranges import apply, messages, replica_status, state, triggers
+from multiraft.ranges.group_support import GroupSupport
 from multiraft.ranges.lease import Lease
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command, GroupEnvelope, SplitTrigger
@@ -54,7 +55,6 @@ from multiraft.ranges.turn import Turn
 from multiraft.storage.raft_log import RangeLog
 
 if TYPE_CHECKING:
-    from multiraft.liveness.heartbeats import Liveness
     from multiraft.ranges.store import Store
 
 DOUBT_INTERVAL_S = 0.2
@@ -69,28 +69,6 @@ _ANSWERED_BEFORE_WRITE = (PendingWrite, PutGroup)
 """Who waits for a command that nobody waits for once it is certain to be written."""
 
 UNINITIALISED = AppliedState(Index(0), Term(0), RangeStats(), Timestamp(0))
-
-
-class GroupSupport:
-    """Support between stores, looked up by replica of this group (raft.storage.SupportView)."""
-
-    __slots__ = ("_liveness", "nodes")
-
-    def __init__(self, liveness: "Liveness") -> None:
-        self._liveness = liveness
-        self.nodes: dict[ReplicaId, NodeId] = {}
-
-    def support_for(self, replica: ReplicaId) -> Epoch:
-        """Return the epoch at which this store supports the replica's store; 0 if not."""
-        node = self.nodes.get(replica)
-        return NO_EPOCH if node is None else self._liveness.support_for(node)
-
-    def support_from(self, replica: ReplicaId) -> tuple[Epoch, Timestamp]:
-        """Return the epoch and end of the support this store has from the replica's store."""
-        node = self.nodes.get(replica)
-        if node is None:
-            return NO_EPOCH, Timestamp(0)
-        return self._liveness.support_from(node)
 
 
 class Replica:
