@@ -80,7 +80,8 @@ _REMEDIES: dict[type[errors.MultiraftError], str] = {
     errors.NodeUnavailableError: "check that a node runs there, or name others with --address",
     errors.OverloadedError: "send less at once, or wait and run the command again",
     errors.DeadlineExceededError: (
-        "check with `multiraft status` that a majority of the nodes runs, or raise --timeout"
+        "see `multiraft status` for nodes that do not run and `multiraft locks` for who waits for "
+        "whom, or raise --timeout"
     ),
     errors.OutcomeUnknownError: "read the key before you write it again",
     errors.RequestError: "",

@@ -6,8 +6,10 @@ Purpose
     carried out as it is typed, so nothing can run again: when somebody got in the way, one says so.
 """
 
+import asyncio
+import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +33,9 @@ from multiraft.client.database import Database
 from multiraft.client.transaction import Transaction
 
 PROMPT = "txn> "
+LATE_S = 5.0
+LATE = "no answer yet: `multiraft status` or `multiraft locks` may tell why; Ctrl-C gives up"
+"""Told once when a line at a prompt takes that long; it may take as long as the transaction."""
 GREETING = "One transaction: `commit` ends it, `rollback` or Ctrl-D ends it without a trace."
 PROMPT_S = 300.0
 """How long a transaction at a prompt may take unless --timeout says otherwise."""
@@ -139,17 +144,27 @@ async def converse(
                 step = script.parse(typed, line, as_hex=as_hex)
                 if step is None:
                     continue
-                if step.verb == "commit":
-                    timestamp = await transaction.commit()
-                elif step.verb == "rollback":
-                    await transaction.rollback()
-                else:
-                    await _do(transaction, step, lambda *e: _show(session, *e), as_hex=as_hex)
+                with _telling_when_late(session):
+                    if step.verb == "commit":
+                        timestamp = await transaction.commit()
+                    elif step.verb == "rollback":
+                        await transaction.rollback()
+                    else:
+                        await _do(transaction, step, lambda *e: _show(session, *e), as_hex=as_hex)
             except script.ScriptError as error:
                 failure.report(failure.describe_usage(str(error)), as_json=session.json)
             except errors.RequestError as error:
                 failure.report(failure.describe(error), as_json=session.json)
     _show_end(session, timestamp)
+
+
+@contextlib.contextmanager
+def _telling_when_late(session: Session) -> Iterator[None]:
+    remark = asyncio.get_running_loop().call_later(LATE_S, session.notes.print, LATE)
+    try:
+        yield
+    finally:
+        remark.cancel()
 
 
 async def _do(transaction: Transaction, step: Step, tell: Tell, *, as_hex: bool) -> None:

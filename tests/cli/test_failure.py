@@ -123,6 +123,7 @@ def test_a_deadline_names_its_length(terminal: Terminal) -> None:
     assert outcome.exit_code == ExitCode.UNAVAILABLE
     assert "no answer within 2.5 s" in outcome.notes
     assert "multiraft status" in outcome.notes
+    assert "multiraft locks" in outcome.notes
 
 
 def test_a_lost_reply_to_a_write_is_told_as_unknown(terminal: Terminal) -> None:

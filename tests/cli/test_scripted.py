@@ -6,6 +6,7 @@ import orjson
 import pytest
 import typer
 
+from multiraft import errors
 from multiraft.cli import script, scripted
 from multiraft.cli.app import app
 from multiraft.cli.script import VERBS, Step
@@ -14,6 +15,7 @@ from multiraft.model import encoding
 from tests.cli.conftest import Terminal
 from tests.support import clients
 from tests.support.clients import Bench
+from tests.support.fake_cluster import Plan
 
 TRANSFER = b"""
 # ann pays bob
@@ -172,6 +174,18 @@ def test_at_a_prompt_what_is_wrong_can_be_typed_again(capsys: pytest.CaptureFixt
     assert "error: line 3: 'gte' is not known" in shown.err
     assert "line 4: the condition on /plain/a does not hold" in shown.err
     assert shown.err.endswith("committed\n")
+
+
+def test_a_prompt_tells_once_that_an_answer_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main(bench: Bench) -> None:
+        await converse(bench, "get a", "rollback")
+        assert scripted.LATE not in capsys.readouterr().err
+        bench.cluster.intercept = lambda _node, _request: Plan(drop_request=True)
+        with pytest.raises(errors.DeadlineExceededError):
+            await converse(bench, "get a")
+
+    clients.run(main)
+    assert " ".join(capsys.readouterr().err.split()).count(scripted.LATE) == 1
 
 
 def test_what_is_wrong_at_a_prompt_is_told_as_json_to_programs(
