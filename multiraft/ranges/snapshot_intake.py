@@ -10,6 +10,7 @@ Invariants
 from functools import partial
 from typing import TYPE_CHECKING
 
+from multiraft import errors
 from multiraft.ids import NodeId, RangeId
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.ranges.messages import SnapshotHeader
@@ -32,7 +33,10 @@ class SnapshotIntake:
     def admit(self, header: SnapshotHeader) -> str:
         """Return why a snapshot cannot be taken now, or "" and expect its data."""
         descriptor = header.state.descriptor
-        self._store.context.hlc.forward_from_peer(header.clock)
+        try:
+            self._store.context.hlc.forward_from_peer(header.clock)
+        except errors.ClockOffsetError as error:
+            return error.message
         replica = self._store.replicas.get(descriptor.range_id)
         if replica is None or header.target > replica.replica_id:
             return "no replica waits for it here yet"

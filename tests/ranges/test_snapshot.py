@@ -352,6 +352,12 @@ async def test_what_cannot_be_taken_is_refused_with_the_reason(
     assert "but 3 is here" in store.intake.admit(header_for(mine, target=2))
     old = header_for(mine, index=cluster.members[3].replica().applied.index)
     assert "but we applied" in store.intake.admit(old)
+    hlc = store.context.hlc
+    ahead = msgspec.structs.replace(
+        header_for(mine), clock=Timestamp(hlc.now() + 2 * hlc.offset_max)
+    )
+    assert "clock is" in store.intake.admit(ahead)
+    assert hlc.now() < ahead.clock, "and is not followed"
     assert store.intake.admit(header_for(mine)) == ""
     assert "another one" in store.intake.admit(header_for(mine))
     store.intake.over(mine.range_id)
