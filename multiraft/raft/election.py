@@ -234,6 +234,8 @@ def become_leader(core: "RaftCore") -> None:
 def check_quorum(core: "RaftCore") -> None:
     """Step down when no lease has been possible for an election timeout and no quorum is heard.
 
+    All are asked for one when that time begins: who cannot promise it, as one that waits for its
+    first snapshot, refuses, and is heard. Nothing else may be sent to it in that time.
     What was proposed here could never commit; clients are better served by "no leader".
     """
     leadership = core.leadership
@@ -243,8 +245,9 @@ def check_quorum(core: "RaftCore") -> None:
         leadership.quorum_lost_ticks = 0
         return
     if leadership.quorum_lost_ticks == 0:
-        for progress in leadership.progress.values():
+        for member, progress in leadership.progress.items():
             progress.heard = False
+            fortification.request(core, member)
     leadership.quorum_lost_ticks += 1
     if leadership.quorum_lost_ticks < core.config.election_timeout_ticks:
         return

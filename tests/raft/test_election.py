@@ -1,9 +1,11 @@
 import pytest
 
+from multiraft.config import RaftConfig
 from multiraft.ids import NO_EPOCH, Epoch, Index, ReplicaId, Term, Timestamp
 from multiraft.raft.messages import (
     AppendEntries,
     Fortify,
+    FortifyReply,
     PreVote,
     PreVoteReply,
     Release,
@@ -337,6 +339,23 @@ def test_a_leader_that_hears_a_quorum_goes_on_without_a_lease() -> None:
         confirm(replica, 2)
         replica.ticks(1)
     assert replica.has_role(Role.LEADER)
+
+
+def test_a_leader_asks_who_is_there_before_it_steps_down() -> None:
+    """A member that waits for its first snapshot cannot promise anything, and need only be there."""
+    config = RaftConfig(election_timeout_ticks=10, retry_ticks=10)
+    replica = Replica(config=config)
+    elect(replica)
+    replica.settle()
+    asked = 0
+    for _ in range(5 * config.election_timeout_ticks):
+        replica.ticks(1)
+        for member, message in replica.settle():
+            if member == 2 and type(message) is Fortify:
+                replica.step(2, FortifyReply(Term(1), NO_EPOCH))
+                asked += 1
+    assert replica.has_role(Role.LEADER)
+    assert asked >= 5
 
 
 def test_a_leader_whose_lease_has_ended_votes_like_a_follower() -> None:
