@@ -47,7 +47,7 @@ RETRY_AFTER_MS = 500
 """When a client should send again what was refused because it had waited too long."""
 LONE_PUT_SHARE = 0.25
 """A put is that much of a request here: it is evaluated in the turn, at less cost with others."""
-OPERATIONS_OF_ONE = 4
+OPERATIONS_OF_ONE = 3
 """A request with more operations counts for as many as would have that many each."""
 REPLIES_UNSENT_MAX = 16
 ROWS_UNSENT_MAX = 300

@@ -342,7 +342,7 @@ def test_a_leader_that_hears_a_quorum_goes_on_without_a_lease() -> None:
 
 
 def test_a_leader_asks_who_is_there_before_it_steps_down() -> None:
-    """A member that waits for its first snapshot cannot promise anything, and need only be there."""
+    """One that waits for its first snapshot cannot promise anything, and need only be there."""
     config = RaftConfig(election_timeout_ticks=10, retry_ticks=10)
     replica = Replica(config=config)
     elect(replica)
