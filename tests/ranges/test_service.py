@@ -386,6 +386,9 @@ def test_a_client_with_too_many_bytes_under_way_is_not_read() -> None:
         assert not connection.is_paused
         handler.received(FrameKind.REQUESTS, frame)
         assert connection.is_paused
+        under_way = len(store.waiting)
+        handler.received(FrameKind.REQUESTS, frame_of(1))
+        assert len(store.waiting) == under_way, "what had been read already waits as well"
         store.answer(8)
         await asyncio.sleep(0)
         assert connection.is_paused, "not for each answer anew"
@@ -430,10 +433,14 @@ def test_what_a_client_that_is_gone_had_under_way_counts_no_more() -> None:
         await asyncio.sleep(0)
         assert shared.pending.held == 90
         store.answer(10)
-        handler.closed("gone")
-        store.answer(80)
+        connection.buffered_bytes = unread.EACH_BYTES_MAX
+        store.answer(10)
         await asyncio.sleep(0)
-        assert shared.pending.held == 0
+        assert shared.unread.held == unread.EACH_BYTES_MAX
+        handler.closed("gone")
+        store.answer(70)
+        await asyncio.sleep(0)
+        assert (shared.pending.held, shared.unread.held) == (0, 0)
 
     asyncio.run(main())
 
@@ -505,6 +512,16 @@ def test_what_is_answered_at_once_leaves_at_once_and_together() -> None:
     virtual_loop.run(main)
 
 
+def test_replies_leave_before_they_are_many() -> None:
+    async def main(_: VirtualLoop) -> None:
+        _store, connection, handler = serve_at_once(1)
+        at_once = service.REPLIES_UNSENT_MAX
+        handler.received(FrameKind.REQUESTS, frame_of(2 * at_once + 1))
+        assert [len(frame.replies) for frame in connection.frames] == [at_once, at_once, 1]
+
+    virtual_loop.run(main)
+
+
 @pytest.mark.parametrize(
     ("operation", "at_once"),
     [
@@ -534,11 +551,54 @@ def test_after_many_requests_of_a_frame_the_loop_gets_to_run(
 
 def test_what_was_not_begun_for_a_client_that_is_gone_is_dropped() -> None:
     async def main(_: VirtualLoop) -> None:
-        store, _connection, handler = serve_at_once(1)
-        handler.received(FrameKind.REQUESTS, frame_of(service.BEGUN_MAX + 1, Delete(b"\x10k")))
+        store, connection, shared = QuickStore(b""), FullConnection(), Admission()
+        handler = handler_of(store, connection, shared)
+        for _round in range(2):
+            handler.received(FrameKind.REQUESTS, frame_of(service.BEGUN_MAX + 1, Delete(b"\x10k")))
         handler.closed("gone")
-        await asyncio.sleep(0)
+        for _turn in range(3):
+            await asyncio.sleep(0)
         assert store.served == service.BEGUN_MAX
+        assert shared.pending.held == 0
+        assert not connection.closed_because
+
+    virtual_loop.run(main)
+
+
+def test_frames_are_decoded_when_it_is_their_turn() -> None:
+    """Requests take ten times the bytes of their frame."""
+
+    async def main(_: VirtualLoop) -> None:
+        store, shared = StillStore(), Admission()
+        handler = handler_of(store, StillConnection(), shared)
+        for calls in (3 * service.BEGUN_MAX, 1, 1):
+            handler.received(FrameKind.REQUESTS, frame_of(calls, Delete(b"\x10k")))
+        for turn in (1, 2, 3):
+            assert len(store.waiting) == turn * service.BEGUN_MAX
+            assert shared.pending.held == 3 * service.BEGUN_MAX
+            await asyncio.sleep(0)
+        assert len(store.waiting) == shared.pending.held == 3 * service.BEGUN_MAX + 2
+
+    virtual_loop.run(main)
+
+
+def test_what_comes_while_a_turn_is_waited_for_asks_for_no_second_one() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, connection, handler = serve()
+        handler.received(FrameKind.REQUESTS, frame_of(admission.PENDING_MAX, Delete(b"\x10k")))
+        handler.received(FrameKind.REQUESTS, frame_of(1, Delete(b"\x10k")))
+        await asyncio.sleep(1)
+        with mock.patch.object(
+            Admission, "queue", autospec=True, side_effect=Admission.queue
+        ) as queued:
+            store.answer(admission.PENDING_MAX)
+            await asyncio.sleep(0)
+            assert not store.waiting, "its turn has not come"
+            handler.received(FrameKind.REQUESTS, frame_of(1, Delete(b"\x10k")))
+            await asyncio.sleep(1)
+        assert queued.call_count == 1
+        assert len(store.waiting) == 2
+        assert not connection.closed_because
 
     virtual_loop.run(main)
 
@@ -585,16 +645,14 @@ def test_clients_with_more_than_can_be_begun_at_once_take_turns() -> None:
             for handler in handlers:
                 handler.received(FrameKind.REQUESTS, frame_of(service.BEGUN_MAX, Delete(b"\x10k")))
         at_once = admission.BEGUN_BY_ALL_MAX // service.BEGUN_MAX
-        total = 0
-        while sum(begun) < 3 * service.BEGUN_MAX * len(begun):
-            assert sum(begun) - total <= at_once * service.BEGUN_MAX, "then the loop gets to run"
+        turns = 3 * len(begun)
+        for turn in range(at_once, turns + 1, at_once):
+            assert sum(begun) == turn * service.BEGUN_MAX, "then the loop gets to run"
             assert max(begun) - min(begun) <= service.BEGUN_MAX, (
                 "nobody has two turns before others"
             )
-            total = sum(begun)
             await asyncio.sleep(0)
         assert begun == [3 * service.BEGUN_MAX] * len(begun)
-        await asyncio.sleep(0)
         assert not shared.is_crowded
 
     virtual_loop.run(main)
@@ -603,12 +661,14 @@ def test_clients_with_more_than_can_be_begun_at_once_take_turns() -> None:
 def test_a_request_with_many_operations_counts_for_several() -> None:
     async def main(_: VirtualLoop) -> None:
         store, _connection, handler = serve_at_once(1)
-        many = BatchRequest(RangeId(2), (Get(b"\x10k"),) * 1_000)
-        frame = encoding.pack(RequestFrame(tuple((number, many) for number in range(3))))
+        several = 8
+        many = BatchRequest(RangeId(2), (Get(b"\x10k"),) * several * service.OPERATIONS_OF_ONE)
+        at_once = service.BEGUN_MAX // several
+        frame = encoding.pack(RequestFrame(tuple((number, many) for number in range(3 * at_once))))
         handler.received(FrameKind.REQUESTS, frame)
-        assert store.served == 1
+        assert store.served == at_once
         await asyncio.sleep(0)
-        assert store.served == 2
+        assert store.served == 2 * at_once
 
     virtual_loop.run(main)
 
@@ -693,18 +753,18 @@ def test_to_refuse_is_work_too_and_others_get_their_turn_in_between() -> None:
     async def main(_: VirtualLoop) -> None:
         store, connection, shared = RefusingStore(b""), FullConnection(), Admission()
         handler = handler_of(store, connection, shared)
-        calls = service.BEGUN_MAX * service.REFUSED_OF_ONE
+        calls = service.BEGUN_MAX * service.REFUSED_OF_ONE // 2
         with (
             mock.patch.object(Admission, "is_crowded", True),
             mock.patch.object(Admission, "has_queued", True),
             mock.patch.object(Admission, "queue") as queued,
         ):
-            for _round in range(4):
+            for _round in range(7):
                 handler.received(FrameKind.REQUESTS, frame_of(calls, Delete(b"\x10k")))
             await asyncio.sleep(service.QUEUED_S_MAX * 2)
             for turn in range(1, 4):
                 queued.call_args.args[0]()
-                assert sum(len(f.replies) for f in connection.frames) == turn * calls
+                assert sum(len(f.replies) for f in connection.frames) == turn * 2 * calls
         assert store.served == 0, "the last one is to be begun, in its turn"
 
     virtual_loop.run(main)
@@ -758,14 +818,18 @@ def test_refusals_wait_to_be_read_as_other_replies_do() -> None:
         store, connection, shared = RefusingStore(b""), FullConnection(), Admission()
         handler = handler_of(store, connection, shared)
         shared.queue(lambda: None)
+        at_once = admission.BEGUN_BY_ALL_MAX * service.REFUSED_OF_ONE
         with mock.patch.object(Admission, "has_queued", True):
-            for _round in range(50):
-                handler.received(FrameKind.REQUESTS, frame_of(1, Delete(b"\x10k")))
+            for calls in (at_once, *[1] * 50):
+                handler.received(FrameKind.REQUESTS, frame_of(calls, Delete(b"\x10k")))
             loop.skip(service.QUEUED_S_MAX * 2)
             connection.buffered_bytes = unread.EACH_BYTES_MAX + 1
-            for _turn in range(3):
+            await asyncio.sleep(0)
+            assert shared.is_crowded, "it was as much work as all may begin"
+            for _turn in range(2):
                 await asyncio.sleep(0)
-            assert sum(len(f.replies) for f in connection.frames) == 1, "it was decoded already"
+            refused = sum(len(f.replies) for f in connection.frames)
+            assert refused == at_once, "it was decoded already"
             await asyncio.sleep(unread.SILENT_S_MAX * 1.1)
         assert "slow reader" in connection.closed_because
 
@@ -834,6 +898,20 @@ def test_of_one_frame_only_as_much_is_evaluated_as_the_client_reads() -> None:
         assert not connection.is_paused
         numbers = [number for frame in connection.frames for number, _ in frame.replies]
         assert numbers == [*range(calls), 0]
+
+    virtual_loop.run(main)
+
+
+def test_beside_many_that_read_nothing_less_is_evaluated_before_it_is_read() -> None:
+    async def main(_: VirtualLoop) -> None:
+        store, connection, shared = QuickStore(bytes(1 << 20)), FullConnection(), Admission()
+        handler = handler_of(store, connection, shared)
+        shared.unread.held = unread.ALL_BYTES_MAX
+        handler.received(FrameKind.REQUESTS, frame_of(10))
+        for reads in range(1, 11):
+            await asyncio.sleep(0.01)
+            assert store.served == reads
+            connection.buffered_bytes = 0
 
     virtual_loop.run(main)
 

@@ -94,6 +94,7 @@ class Client:
         self._socket: list[bytes] = []
         self.is_paused = False
         self.is_closed = False
+        self.closed_because = ""
         self.buffered_bytes = 0
         self.next_id = 0
         self.answers: dict[int, int] = {}
@@ -116,6 +117,7 @@ class Client:
         """End, as ConnectionEnd does."""
         if not self.is_closed:
             self.is_closed = True
+            self.closed_because = reason
             self._loop.call_soon(self.handler.closed, reason)
 
     def pause_reading(self) -> None:
@@ -185,6 +187,7 @@ async def _run(seed: int, loop: VirtualLoop) -> int:
     assert shared.pending.held == 0, "all is answered, or its connection has ended"
     for client in clients:
         assert set(client.answers.values()) <= {1}, "at most once"
+        assert "internal error" not in client.closed_because
         if not client.is_closed:
             assert len(client.answers) == client.next_id, "each"
             assert not client.is_paused
