@@ -203,6 +203,22 @@ def test_equal_order_goes_by_arrival() -> None:
     assert scenario.take_told() == ["one"]
 
 
+def test_who_came_first_of_equal_order_is_first_whether_it_reads_or_writes() -> None:
+    scenario = Scenario()
+    scenario.table.lay(A, ONE, at(10), at(5))
+    reader, writer = scenario.reader("reader", 1, 10), scenario.writer("writer", 1)
+    assert scenario.table.is_first(reader)
+    assert not scenario.table.is_first(writer)
+
+
+def test_waiter_knows_since_when_it_waits() -> None:
+    scenario = Scenario()
+    scenario.table.lay(A, ONE, at(10), at(5))
+    waiter = scenario.waiter("waiter", 1)
+    assert scenario.table.wait(waiter, A, 3.5)
+    assert waiter.since == 3.5
+
+
 def test_intent_that_moves_lets_reads_below_it_through() -> None:
     scenario = Scenario()
     table = scenario.table
@@ -218,6 +234,37 @@ def test_intent_that_moves_lets_reads_below_it_through() -> None:
     lock = table.lock_on(A)
     assert lock is not None
     assert (lock.timestamp, lock.laid_at) == (21, 6)
+
+
+def test_table_remembers_the_greatest_time_that_an_intent_was_moved_to() -> None:
+    table = LockTable(10)
+    for key, timestamp in ((A, 30), (B, 20)):
+        table.lay(key, ONE, at(10), at(5))
+        table.move(key, ONE.id, at(timestamp))
+    assert table.moved_to == 30
+    table.move(A, TWO.id, at(40))
+    assert table.moved_to == 30, "nothing of that transaction is there"
+
+
+def test_what_is_only_claimed_is_neither_moved_nor_released() -> None:
+    scenario = Scenario()
+    table = scenario.table
+    table.lay(A, ONE, at(10), at(5))
+    claimant = scenario.writer("claimant", 1)
+    table.release(A, ONE.id)
+    assert scenario.take_told() == ["claimant"]
+    table.move(A, ONE.id, at(20))
+    table.release(A, ONE.id)
+    assert table.blocks_write(A)
+    assert not table.blocks_write(A, waiter=claimant)
+
+
+def test_what_is_found_in_the_lock_keyspace_does_not_replace_what_is_here() -> None:
+    table = LockTable(10)
+    table.lay(A, ONE, at(10), at(5))
+    table.move(A, ONE.id, at(20))
+    table.recall(A, ONE, at(10), at(5))
+    assert not table.blocks_read(A, at(19))
 
 
 def test_own_lock_lets_own_requests_through() -> None:
@@ -336,6 +383,26 @@ def test_above_its_bound_it_says_that_it_is_not_complete() -> None:
     table.recall(B, ONE, at(10), at(5))
     table.reconcile(1)
     assert table.complete
+
+
+def test_what_is_here_is_laid_anew_though_there_is_no_room_for_more() -> None:
+    table = LockTable(1)
+    table.lay(A, ONE, at(10), at(5))
+    table.lay(A, ONE, at(20), at(6))
+    assert table.complete
+    assert not table.blocks_read(A, at(19))
+    assert table.blocks_read(A, at(20))
+
+
+def test_who_has_a_claim_gets_its_lock_though_there_is_no_room_for_more() -> None:
+    scenario = Scenario(locks_max=1)
+    table = scenario.table
+    table.lay(A, ONE, at(10), at(5))
+    scenario.writer("claimant", 1)
+    table.release(A, ONE.id)
+    table.lay(B, TWO, at(10), at(5))
+    assert not table.take(C, THREE, at(6))
+    assert table.take(A, THREE, at(6))
 
 
 def test_what_is_waited_for_is_kept_above_the_bound_as_long_as_it_is() -> None:

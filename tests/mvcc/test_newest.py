@@ -124,3 +124,14 @@ def test_what_is_known_costs_no_look_at_the_engine() -> None:
     assert found.value == b"only here"
     assert reads.get(reader, b"k", Timestamp(7)) == found
     assert reads.get(reader, b"k", Timestamp(6)) is None, "older ones are for the engine"
+
+
+def test_all_that_is_changed_otherwise_is_forgotten_at_once() -> None:
+    engine = MemoryEngine()
+    reader = LeaseholderReader(engine, NewestVersions(10))
+    other = WriteSet(EngineReader(engine), Timestamp(9), bytes(16))
+    for key in KEYS:
+        note(reader, engine, key, b"v")
+        other.put(key, b"newer")
+    reader.forget(other.effects().puts, ())
+    assert [key for key in KEYS if reader.known(layout.version_prefix(key)) is not None] == []
