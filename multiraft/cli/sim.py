@@ -3,12 +3,8 @@
 A run is decided by its spec and its seed. What fails prints the line that repeats it.
 """
 
-import multiprocessing
 import shlex
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
-from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from multiraft import errors
-from multiraft.cli import tables
+from multiraft.cli import sim_runs, tables
 from multiraft.cli.session import JsonOption, Session
 from multiraft.testing import runner, spec
 from multiraft.testing.runner import RunResult
@@ -74,7 +70,8 @@ def run(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=session.notes) as bar:
         task = bar.add_task("simulating", total=len(wanted))
-        for (name, _), result in zip(wanted, _run_all(runs, jobs, bar.console.print), strict=True):
+        found = sim_runs.run_all(runs, jobs, bar.console.print)
+        for (name, _), result in zip(wanted, found, strict=True):
             results.append(result)
             bar.advance(task)
             if not result.ok:
@@ -149,34 +146,6 @@ def _seeds(text: str) -> range:
     if high < low:
         raise typer.BadParameter(f"--seeds {text} holds no seed: {high} is below {low}")
     return range(low, high + 1)
-
-
-def _run_all(
-    wanted: list[tuple[Spec, int]], jobs: int, tell: Callable[[str], None]
-) -> Iterator[RunResult]:
-    """Yield the results in the order of `wanted`; leaving early ends what still runs.
-
-    One process alone tells of the rounds of its runs.
-    """
-    if jobs == 1:
-        for each, seed in wanted:
-            yield runner.run(each, seed, tell=tell)
-        return
-    with _start_pool(jobs) as pool:
-        yield from pool.imap(_run_one, wanted)
-
-
-def _start_pool(jobs: int) -> Pool:
-    """Return processes that leave Ctrl-C to this one: from their first moment, not just at work."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
-    try:
-        return multiprocessing.get_context("spawn").Pool(jobs)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _run_one(wanted: tuple[Spec, int]) -> RunResult:
-    return runner.run(*wanted)
 
 
 def _show_failure(session: Session, name: str, result: RunResult) -> None:

@@ -1,14 +1,11 @@
 """The commands `sim run`, `sim replay` and `sim list`."""
 
-import multiprocessing
-import signal
 from pathlib import Path
 
 import orjson
 import pytest
 from typer.testing import CliRunner
 
-from multiraft.cli import sim
 from multiraft.cli.app import app
 from multiraft.testing import runner, spec
 
@@ -111,17 +108,6 @@ def test_a_page_that_cannot_be_written_is_told_before_the_run(
     done = CliRunner().invoke(app, ["sim", "replay", calm(tmp_path), "3", "--trace", str(page)])
     assert done.exit_code == 2
     assert done.stderr.startswith(f"error: {page}: No such file or directory")
-
-
-def test_processes_begin_with_ctrl_c_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Context:
-        def Pool(self, jobs: int) -> list[object]:
-            return [jobs, signal.getsignal(signal.SIGINT)]
-
-    before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(multiprocessing, "get_context", lambda _method: Context())
-    assert sim._start_pool(2) == [2, signal.SIG_IGN]  # type: ignore[comparison-overlap]
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(
