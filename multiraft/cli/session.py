@@ -81,19 +81,27 @@ class Session:
         """What durations are measured with, in seconds."""
         self._timeout = timeout
         self.json = environment.json
-        named = address or environment.addresses
-        self.names_a_cluster = named is not None
-        """Whether the user said which cluster, as opposed to the default."""
-        self.addresses = parse_addresses(named or DEFAULT_ADDRESSES)
+        self._named = address or environment.addresses
         self.out = tables.console()
         self.notes = Console(stderr=True, highlight=False)
         """For progress and remarks: what a program reading our output must not see."""
 
+    @property
+    def names_a_cluster(self) -> bool:
+        """Whether the user said which cluster, as opposed to the default."""
+        return self._named is not None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Nodes of the cluster. Raises BadParameter if what names them is malformed."""
+        return parse_addresses(self._named or DEFAULT_ADDRESSES)
+
     def run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
         """Connect, run `work` with the database, close, and return what it returned."""
+        addresses = self.addresses
 
         async def main() -> T:
-            async with self.connect(self.addresses) as database:
+            async with self.connect(addresses) as database:
                 return await work(database)
 
         return self.run_main(main())

@@ -156,6 +156,14 @@ def test_a_malformed_address_is_a_wrong_command_line(terminal: Terminal, address
     assert "HOST:PORT" in outcome.notes
 
 
+def test_a_command_without_a_cluster_does_not_mind_a_malformed_address(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MULTIRAFT_ADDRESS", "nowhere")
+    assert terminal.run("version").exit_code == ExitCode.OK
+    assert terminal.run("get", "a").exit_code == ExitCode.USAGE
+
+
 def test_every_command_takes_json_and_has_a_help_text(terminal: Terminal) -> None:
     for command in app.app.registered_commands:
         assert command.callback is not None
