@@ -43,10 +43,11 @@ def test_run_tells_every_run_as_json_and_succeeds(tmp_path: Path) -> None:
 
 
 def test_replay_writes_the_page(tmp_path: Path) -> None:
-    page = tmp_path / "run.html"
+    page = tmp_path / "[red]run.html"
     done = CliRunner().invoke(app, ["sim", "replay", calm(tmp_path), "3", "--trace", str(page)])
     assert done.exit_code == 0, done.output
     assert "digest:" in done.stdout
+    assert f"trace:    {page}\n" in done.stdout
     assert '"is_failed":false' in page.read_text()
     assert page.read_text().lower().startswith("<!doctype html>")
 
