@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiraft.concurrency.lock_waits import Wake
+from multiraft.config import Config
 from multiraft.ids import Timestamp
+from multiraft.model.requests import BatchReply, Operation
 from multiraft.model.transaction import IntentRef, TransactionStatus
 from multiraft.model.transaction_requests import (
     PushKind,
@@ -19,6 +21,7 @@ from multiraft.model.transaction_requests import (
     ResolveIntent,
     WaitsFor,
 )
+from multiraft.ranges import pushes
 from multiraft.sim import loop as virtual_loop
 from multiraft.sim.loop import VirtualLoop
 from tests.support.lock_world import NOW, Waiting, World, key, transaction
@@ -124,16 +127,16 @@ async def test_who_is_not_known_to_be_waited_for_any_more_once_it_has_asked_push
 ) -> None:
     """It asked early, at its own anchor, for the sake of one that has gone on meanwhile."""
     world = World(loop)
-    pushes = world.stores[0].pushes
+    store = world.stores[0].pushes
     now = world.stores[0].context.hlc.now
     mine, behind = transaction(5, K), transaction(6, L)
-    pushes.tell((WaitsFor(behind, mine, now(), now()),))
+    store.tell((WaitsFor(behind, mine, now(), now()),))
     world.lay(K, HOLDER)
     waiting = world.wait(K, mine)
     await world.until_asked()
     assert world.asked == [QueryTransaction(K, mine.id, mine.began)]
-    pushes.tell((WaitsFor(behind, HOLDER, now(), now()),))
-    assert pushes.edges_to(mine.id) == ()
+    store.tell((WaitsFor(behind, HOLDER, now(), now()),))
+    assert store.edges_to(mine.id) == ()
     await asyncio.sleep(0.01)
     assert world.asked_for(PushTransaction) == 1
     push = world.asked[-1]
@@ -156,14 +159,14 @@ async def test_many_who_wait_for_what_has_ended_need_one_answer(loop: VirtualLoo
         assert await waiting.within(0.1) is Wake.FREE
         waiting.leave()
     assert world.asked_for(ResolveIntent) == 10
-    pushes = world.asked_for(PushTransaction)
-    assert pushes <= 10
+    pushed = world.asked_for(PushTransaction)
+    assert pushed <= 10
     for name in names[10:]:
         world.lay(name, holder)
     for waiting in [world.wait(name) for name in names[10:]]:
         assert await waiting.within(0.02) is Wake.FREE
         waiting.leave()
-    assert world.asked_for(PushTransaction) == pushes
+    assert world.asked_for(PushTransaction) == pushed
     resolved = [each for each in world.asked if isinstance(each, ResolveIntent)]
     assert {each.timestamp for each in resolved} == {50}
     await world.settle()
@@ -279,6 +282,125 @@ async def test_range_that_cannot_be_asked_is_asked_again(loop: VirtualLoop) -> N
     world.stores[1].is_down = False
     assert await waiting.within(LIVES + 0.2) is Wake.FREE
     waiting.leave()
+    await world.settle()
+
+
+@on_virtual_time
+async def test_who_outranks_the_holder_pushes_at_once_and_a_writer_to_no_time(
+    loop: VirtualLoop,
+) -> None:
+    world = World(loop)
+    world.lay(K, HOLDER)
+    waiting = world.wait(K, transaction(5, b"", priority=1))
+    await asyncio.sleep(0.001)
+    (push,) = world.asked
+    assert isinstance(push, PushTransaction)
+    assert (push.kind, push.push_to) == (PushKind.ABORT, 0)
+    waiting.leave()
+    await world.settle()
+
+
+@on_virtual_time
+async def test_what_a_dead_client_left_is_waited_for_once_however_much_it_is(
+    loop: VirtualLoop,
+) -> None:
+    world = World(loop)
+    table, records = world.stores[0].table, world.stores[0].records
+    await asyncio.sleep(Config().ranges.transaction_expiry_ms / 1_000 + 1.0)
+    slow, young, unknown = (transaction(number, K) for number in (91, 92, 93))
+    world.record(slow, TransactionStatus.PENDING)
+    for holder in (slow, unknown):
+        world.lay(key(0, f"of {holder.began}"), holder)
+    table.lay(L, young, NOW, world.stores[0].context.hlc.now())
+    claimed = key(0, "claimed")
+    world.lay(claimed, unknown)
+    claimant = world.wait(claimed)
+    table.release(claimed, unknown.id)
+    for waiters in (1, 2):
+        left = [transaction(10 * waiters + number, K) for number in range(5)]
+        names = [key(0, f"{txn.began}") for txn in left]
+        for name, txn in zip(names, left, strict=True):
+            world.lay(name, txn)
+            world.dead.add(txn.id)
+        world.asked.clear()
+        for waiting in [world.wait(name) for name in names[:waiters]]:
+            assert await waiting.within(0.1) is Wake.FREE
+            waiting.leave()
+        await asyncio.sleep(0.1)
+        assert [records[txn.id].status for txn in left] == [TransactionStatus.ABORTED] * len(left)
+        pushed = [push.txn for push in world.asked if isinstance(push, PushTransaction)]
+        assert set(pushed) == {*left, slow, unknown}
+        assert waiters > 1 or len(pushed) == len(left) + 2, "each once"
+    assert table.locks == 3, "what lives, or has only begun, keeps its own"
+    claimant.leave()
+    await world.settle()
+
+
+def test_those_that_have_ended_lately_are_known_and_no_more_than_so_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        world = World(loop)
+        ended = [transaction(number, L) for number in (1, 2, 3)]
+        for holder, pushed in zip((*ended, *reversed(ended)), (1, 2, 3, 3, 3, 4), strict=True):
+            world.record(holder, TransactionStatus.COMMITTED)
+            world.lay(K, holder)
+            is_known = pushed == world.asked_for(PushTransaction)
+            waiting = world.wait(K)
+            assert await waiting.within(pushes.FIRST_PUSH_S / 2 if is_known else 0.1) is Wake.FREE
+            assert world.asked_for(PushTransaction) == pushed
+            waiting.leave()
+            await asyncio.sleep(LIVES)
+        await world.settle()
+
+    monkeypatch.setattr(pushes, "ENDED_KEPT_MAX", 2)
+    virtual_loop.run(main, limit_s=10_000)
+
+
+@on_virtual_time
+async def test_of_who_has_ended_nobody_is_told_that_it_waits(loop: VirtualLoop) -> None:
+    world = World(loop)
+    now = world.stores[0].context.hlc.now()
+    behind = transaction(9, L)
+    world.stores[0].pushes.tell((WaitsFor(behind, HOLDER, now, now),))
+    assert world.stores[0].pushes.status().deadlocks.told == 1
+    world.record(HOLDER, TransactionStatus.COMMITTED)
+    world.lay(K, HOLDER)
+    waiting = world.wait(K)
+    assert await waiting.within(0.1) is Wake.FREE
+    assert world.stores[0].pushes.status().deadlocks.told == 0
+    assert world.stores[0].pushes.status().pushes == world.asked_for(PushTransaction) == 1
+    waiting.leave()
+    await world.settle()
+
+
+@on_virtual_time
+async def test_only_so_many_push_at_a_time(loop: VirtualLoop) -> None:
+    under_way = most = 0
+
+    class Counting(World):
+        async def execute(
+            self, operations: tuple[Operation, ...], *, deadline_s: float | None = None
+        ) -> BatchReply:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                await asyncio.sleep(1.0)
+                return await super().execute(operations, deadline_s=deadline_s)
+            finally:
+                under_way -= 1
+
+    world = Counting(loop)
+    waiting = []
+    for number in range(1, 2 * pushes.CONCURRENT_MAX):
+        name = key(0, f"{number}")
+        world.lay(name, transaction(number, name))
+        waiting.append(world.wait(name))
+    await asyncio.sleep(LIVES)
+    assert most == pushes.CONCURRENT_MAX
+    for each in waiting:
+        each.leave()
     await world.settle()
 
 
