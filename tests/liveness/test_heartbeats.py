@@ -13,6 +13,7 @@ from multiraft.liveness.messages import SupportReply, SupportRequest
 from multiraft.liveness.offsets import OffsetBounds
 from multiraft.liveness.support import Change
 from multiraft.model import hlc
+from multiraft.model.hlc import HybridClock
 from multiraft.sim.clock import VirtualClock
 from multiraft.sim.loop import VirtualLoop
 from tests.liveness.stores import LATENCY_S, Disk, Network, Node, start_cluster
@@ -23,22 +24,6 @@ SUPPORT_S = 1.0
 ALL_KINDS = ("SupportRequest", "SupportReply", "ClockReading")
 SETTLED_S = 1.1
 """Five heartbeats, and the replies to the last."""
-
-
-class ClockThatFallsBack(VirtualClock):
-    """Is set back by a minute once somebody has seen it above `above_us`."""
-
-    def __init__(self, loop: VirtualLoop, *, above_us: int) -> None:
-        super().__init__(loop)
-        self._above_us = above_us
-        self._fell = False
-
-    def wall_us(self) -> int:
-        shown = super().wall_us()
-        if shown > self._above_us and not self._fell:
-            self._fell = True
-            self.step_wall(-60.0)
-        return shown
 
 
 def seen(node: Node, change: Change) -> list[NodeId]:
@@ -293,18 +278,19 @@ async def test_the_clock_stays_above_what_was_stored_even_if_the_wall_is_set_bac
 
 
 @on_virtual_time
-async def test_a_clock_that_goes_back_right_after_the_wait_does_not_take_the_hlc_along(
+async def test_a_wall_clock_that_shows_the_end_of_the_wait_once_does_not_take_the_hlc_back(
     loop: VirtualLoop,
 ) -> None:
+    """Somebody sets it forward and back again while a start looks at it."""
     (a,) = await start_cluster(loop, 1)
     await asyncio.sleep(SETTLED_S)
     promised = a.liveness.support_from(a.node_id)[1]
     a.crash()
-    a.clock = ClockThatFallsBack(loop, above_us=hlc.to_us(promised))
+    a.clock.step_wall(-60.0)
     a = a.restarted()
-    await a.start()
-    assert a.clock.wall_us() < hlc.to_us(promised)
-    assert a.hlc.last > promised
+    with mock.patch.object(HybridClock, "wall", return_value=Timestamp(promised + 1)):
+        await a.start()
+    assert a.hlc.wall() < promised < a.hlc.last
 
 
 @on_virtual_time
@@ -330,6 +316,8 @@ async def test_while_it_waits_it_neither_asks_nor_answers(loop: VirtualLoop) -> 
 
 @on_virtual_time
 async def test_a_cancelled_start_leaves_it_stopped(loop: VirtualLoop) -> None:
+    escaped: list[object] = []
+    loop.set_exception_handler(lambda _, context: escaped.append(context))
     a, _ = await start_cluster(loop, 2)
     a.crash()
     a = a.restarted()
@@ -340,6 +328,8 @@ async def test_a_cancelled_start_leaves_it_stopped(loop: VirtualLoop) -> None:
     await asyncio.sleep(5.0)
     assert starting.cancelled()
     assert not a.liveness.status().running
+    assert not a.liveness.status().sync_under_way
+    assert escaped == []
 
 
 @on_virtual_time
@@ -401,9 +391,11 @@ async def fail_disk(loop: VirtualLoop, fail: Callable[[Disk], None]) -> None:
     await asyncio.sleep(SETTLED_S)
     fail(a.disk)
     a.sent.clear()
+    a.changes.clear()
     await asyncio.sleep(SETTLED_S + HEARTBEAT_S)
     assert [type(error) for error in a.failures] == [errors.StoreFailedError]
     assert a.sent.total() == 0
+    assert a.changes == [], "what may not be durable is told to nobody"
     assert not a.liveness.status().running
     assert b.liveness.support_for(a.node_id) == NO_EPOCH
     assert not b.failures
@@ -502,6 +494,36 @@ async def test_a_new_peer_is_asked_without_waiting_for_the_next_beat(loop: Virtu
 
 
 @on_virtual_time
+async def test_what_a_new_peer_is_asked_for_is_durable_first(loop: VirtualLoop) -> None:
+    """Rule S3: a restart waits for all that was ever asked for, at epochs above all of them."""
+    (a,) = await start_cluster(loop, 1)
+    await asyncio.sleep(SETTLED_S)
+    a.disk.sync_delay_s = 0.05
+    a.liveness.add_peer(NodeId(2))
+    await asyncio.sleep(0.04)
+    assert a.liveness.status().sync_under_way
+    assert a.sent["SupportRequest"] == 0
+    await asyncio.sleep(0.02)
+    assert a.sent["SupportRequest"] == 1
+
+
+@on_virtual_time
+async def test_what_arrives_during_a_sync_is_answered_with_the_next(loop: VirtualLoop) -> None:
+    (a,) = await start_cluster(loop, 1)
+    await asyncio.sleep(SETTLED_S - 0.09)
+    a.disk.sync_delay_s = 0.04
+    until = in_ms(a, 1_000)
+    for number in (2, 3):
+        a.deliver(NodeId(number), a.hlc.wall(), SupportRequest(Epoch(1), until))
+        await asyncio.sleep(0.01)
+    assert a.sent["SupportReply"] == 0
+    await asyncio.sleep(0.03)
+    assert a.sent["SupportReply"] == 1
+    await asyncio.sleep(0.04)
+    assert a.sent["SupportReply"] == 2
+
+
+@on_virtual_time
 async def test_requests_that_arrive_together_share_a_sync(loop: VirtualLoop) -> None:
     (a,) = await start_cluster(loop, 1)
     await asyncio.sleep(0.1)
@@ -568,6 +590,23 @@ async def test_a_dead_store_loses_its_support_when_it_ends_and_not_with_the_next
     asker.crash()
     await until_true(loop, lambda: not supporter.liveness.support_for(asker.node_id))
     assert 0 < hlc.to_us(Timestamp(supporter.hlc.wall() - until)) < 20_000
+
+
+@on_virtual_time
+async def test_each_of_several_dead_stores_loses_its_support_when_its_own_ends(
+    loop: VirtualLoop,
+) -> None:
+    (a,) = await start_cluster(loop, 1)
+    await asyncio.sleep(SETTLED_S + HEARTBEAT_S / 10)
+    untils = {NodeId(number): in_ms(a, 980 + 20 * number) for number in (2, 3, 4)}
+    for node, until in untils.items():
+        a.deliver(node, a.hlc.wall(), SupportRequest(Epoch(1), until))
+    await asyncio.sleep(HEARTBEAT_S)
+    assert all(a.liveness.support_for(node) for node in untils)
+    for node, until in untils.items():
+        while a.liveness.support_for(node):  # noqa: ASYNC110  virtual time: nothing is polled in vain
+            await asyncio.sleep(0.001)
+        assert 0 < hlc.to_us(Timestamp(a.hlc.wall() - until)) < 10_000
 
 
 @on_virtual_time

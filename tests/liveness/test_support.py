@@ -243,6 +243,20 @@ class TestAsking:
         assert core.receive(B, reply(1, 2_000), at(1_020)) == []
         assert take(core, 1_100).messages == ((B, request(2, 2_100)),)
 
+    def test_a_peer_that_is_removed_twice_or_was_none_changes_nothing(self) -> None:
+        core = running(peers=(B,))
+        core.remove_peer(B)
+        assert core.remove_peer(B) == []
+        assert core.remove_peer(C) == []
+        core.add_peer(B)
+        assert take(core, 1_100).messages == ((B, request(2, 2_100)),), "not at the third epoch"
+
+    def test_a_peer_that_is_removed_before_it_was_asked_is_not_asked(self) -> None:
+        core = running()
+        core.add_peer(B)
+        core.remove_peer(B)
+        assert core.take_effects(at(1_100)) is None
+
 
 def effects_in_flight(core: Support) -> Effects:
     taken = core._in_flight
