@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 
 from multiraft.client.database import Database
+from multiraft.ids import NodeId
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.raft.messages import AppendEntries, PreVote
 from multiraft.raft.role import Role
@@ -175,11 +176,14 @@ async def test_a_leader_that_loses_the_split_it_had_applied_never_leads_the_firs
     await cluster.restart(leader.number)
     await cluster.until_served()
     await db.put(b"077", b"after")
+    await db.admin.transfer(right.range_id, NodeId(leader.number))
+    await db.put(b"077", b"its own")
+    assert sent, "it leads"
     assert all(message.term > state.INITIAL_TERM for message in sent)
-    assert all(r.core.term > state.INITIAL_TERM for r in cluster.replicas(right.range_id))
     await cluster.until(lambda: len(cluster.replicas(right.range_id)) == 3)
+    assert all(r.core.term > state.INITIAL_TERM for r in cluster.replicas(right.range_id))
     await cluster.until_applied(right.range_id)
-    assert {len(cluster.contents(n, right.range_id)) for n in cluster.members} == {1}
+    assert {len(cluster.contents(n, right.range_id)) for n in cluster.members} == {2}
 
 
 @cluster_test()

@@ -73,6 +73,7 @@ def test_a_message_is_sent_once_and_then_received_or_lost_once_at_most() -> None
 
 def test_a_term_of_a_range_has_one_leader_and_serves_after_it_was_elected() -> None:
     leaders: dict[tuple[int, int], int] = {}
+    served = set()
     for event in events_of_a_run():
         what = event.what
         if isinstance(what, RoleChanged) and what.role == "leader":
@@ -80,6 +81,8 @@ def test_a_term_of_a_range_has_one_leader_and_serves_after_it_was_elected() -> N
         elif isinstance(what, Serving):
             assert leaders[what.range, what.term] == event.node
             assert what.lease_end_us > event.t_us
+            served.add(what.range)
+    assert served == {group for group, _ in leaders}, "whoever was elected had something to serve"
 
 
 def test_splits_name_the_user_key_and_the_new_range() -> None:

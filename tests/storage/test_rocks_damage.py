@@ -134,7 +134,8 @@ def test_unsynced_tail_may_be_torn_at_any_byte(
     longer = log_files(directory)[-1].stat().st_size
     image = engines.crash_image(directory, scratch / "image")
     engine.close()
-    for length in range(whole, longer, 1):
+    assert whole < longer
+    for length in range(whole, longer):
         torn = copy(image, scratch)
         with log_files(torn)[-1].open("r+b") as file:
             file.truncate(length)
