@@ -96,8 +96,11 @@ def test_of_several_writes_to_a_key_the_last_counts_once() -> None:
 @pytest.mark.parametrize("timestamp", [9, 10])
 def test_write_at_or_below_a_version_is_our_mistake(timestamp: int) -> None:
     writes = write_set(one_value(), timestamp=timestamp)
+    for write in (writes.put, writes.outcome):
+        with pytest.raises(AssertionError, match="above every version"):
+            write(b"k", b"new")
     with pytest.raises(AssertionError, match="above every version"):
-        writes.put(b"k", b"new")
+        writes.delete(b"k")
 
 
 def test_an_outcome_at_a_key_that_is_written_is_our_mistake() -> None:
@@ -142,12 +145,13 @@ def test_short_write_id_is_our_mistake() -> None:
         WriteSet(EngineReader(MemoryEngine()), NOW, b"short")
 
 
-def test_replay_reads_what_lay_below_the_write() -> None:
-    model = one_value()
+@pytest.mark.parametrize("before", [10, NOW - 1])
+def test_replay_reads_what_lay_below_the_write(before: int) -> None:
+    model = Model({b"k": [Version(Timestamp(before), VALUE, write_id(1), b"", b"old")]})
     model.add(b"k", Version(NOW, VALUE, ID, b"", b"mine"))
     model.add(b"k", Version(Timestamp(NOW + 5), TOMBSTONE, write_id(3)))
     writes = write_set(model, replay=True)
-    assert writes.newest(b"k") == model.get(b"k", 10)
+    assert writes.newest(b"k") == model.get(b"k", before)
     writes.put(b"k", b"mine")
     assert writes.newest(b"k") == model.get(b"k", NOW)
     with pytest.raises(AssertionError, match="replay"):
