@@ -170,7 +170,7 @@ class Config(msgspec.Struct, frozen=True):
 
 
 LOG_KEEP_BYTES_MIN = 256
-"""Below this, the command that cuts the log would be reason enough to cut it again."""
+"""Below this, a log would be cut about as often as it is written to."""
 CACHE_ENTRIES_MIN = 2
 """The timestamp cache has two generations, and each needs room."""
 

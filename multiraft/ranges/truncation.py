@@ -8,6 +8,8 @@ Invariants
     - No replica drops an entry that it has not applied.
     - While a snapshot is on its way, the entries behind it stay, or it would arrive in vain.
     - One proposal is under way at a time.
+    - Each drops more entries than the one that it adds. Otherwise a member that is always a few
+      entries behind would have the leader of an idle range propose for ever.
 Source
     Raft thesis 5.1.
 """
@@ -43,7 +45,7 @@ class Truncation:
         index = min(replica.core.replicated_index(), replica.applied.index)
         if size > config.log_bytes_max and not snapshots.is_sending(replica.range_id):
             index = replica.applied.index
-        if index >= replica.log.first_index():
+        if index > replica.log.first_index():
             command = Command(trigger=TruncateTrigger(Index(index)))
             self._under_way = holder.propose(command, self)
 

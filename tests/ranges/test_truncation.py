@@ -7,7 +7,7 @@ import msgspec
 
 from multiraft import errors
 from multiraft.client.database import Database
-from multiraft.config import Config, RangesConfig
+from multiraft.config import LOG_KEEP_BYTES_MIN, Config, RangesConfig
 from multiraft.ids import Index, NodeId, RangeId
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.leaseholder import Leaseholder
@@ -17,6 +17,7 @@ from multiraft.ranges.replica import Replica
 from multiraft.ranges.snapshot import SnapshotSender
 from multiraft.ranges.truncation import Truncation
 from multiraft.sim.cluster import FAST, Cluster
+from multiraft.sim.network import Delay
 from multiraft.storage import raft_log
 from tests.support.cluster import cluster_test
 
@@ -85,6 +86,12 @@ def test_nothing_is_proposed_when_there_is_nothing_to_cut() -> None:
     assert look(Truncation(), Fake(size=KEEP + 1, first=31, replicated=30, applied=50)) == []
 
 
+def test_no_entry_is_added_to_drop_a_single_one() -> None:
+    assert look(Truncation(), Fake(size=KEEP + 1, first=30, replicated=30, applied=50)) == []
+    assert look(Truncation(), Fake(size=KEEP + 1, first=29, replicated=30, applied=50)) == [30]
+    assert look(Truncation(), Fake(size=MOST + 1, first=50, replicated=10, applied=50)) == []
+
+
 def test_a_log_over_its_limit_does_not_wait_for_a_member_that_is_behind() -> None:
     assert look(Truncation(), Fake(size=MOST, first=11, replicated=10, applied=50)) == []
     assert look(Truncation(), Fake(size=MOST + 1, first=11, replicated=10, applied=50)) == [50]
@@ -123,6 +130,9 @@ def test_the_end_of_the_term_needs_no_answer() -> None:
 
 SHORT = msgspec.structs.replace(
     FAST, ranges=RangesConfig(log_keep_bytes=KEEP, log_bytes_max=1 << 20)
+)
+SHORTEST = msgspec.structs.replace(
+    FAST, ranges=RangesConfig(log_keep_bytes=LOG_KEEP_BYTES_MIN, log_bytes_max=1 << 20)
 )
 
 
@@ -174,6 +184,23 @@ async def test_a_member_that_is_behind_a_little_holds_truncation_up_and_needs_no
     await cluster.until_applied()
     assert cluster.snapshots_sent() == 0
     assert leader.replica().log.size_bytes < 2 * KEEP + 200, "and then it is caught up with"
+
+
+@cluster_test(config=SHORTEST)
+async def test_cutting_a_log_is_no_reason_to_cut_it_again_while_a_member_is_far_away(
+    cluster: Cluster, db: Database
+) -> None:
+    leader, far = cluster.leader(), cluster.followers()[0]
+    assert leader is not None
+    cluster.slow_down(sync_s=0.000_2, link_s=0.001)
+    for way in ((leader.name, far.name), (far.name, leader.name)):
+        cluster.conditions.delays[way] = Delay(0.03)
+    for _ in range(60):
+        await db.put(b"k", b"x" * 100)
+    await asyncio.sleep(1.0)
+    applied = leader.replica().applied.index
+    await asyncio.sleep(1.0)
+    assert leader.replica().applied.index == applied
 
 
 @cluster_test(config=SHORT)
