@@ -117,6 +117,12 @@ app = typer.Typer(
 )
 
 
+def _tell_version(context: typer.Context, asked: bool) -> None:
+    if asked:
+        typer.echo(f"{NAME} {importlib.metadata.version(NAME)}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     context: typer.Context,
@@ -131,6 +137,12 @@ def _options(
         ),
     ] = None,
     json: JsonOption = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
 ) -> None:
     """A range-sharded, replicated, serializable key-value database.
 
@@ -159,11 +171,11 @@ def _open_standard_files() -> None:
 def version(context: typer.Context, json: JsonOption = False) -> None:
     """Print the version."""
     session = Session(context, json=json)
-    number = importlib.metadata.version("multiraft")
+    number = importlib.metadata.version(NAME)
     if session.json:
         session.write_json({"version": number})
     else:
-        session.out.print(f"multiraft {number}")
+        session.out.print(f"{NAME} {number}")
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {

@@ -1,3 +1,4 @@
+import importlib.metadata
 import inspect
 
 import orjson
@@ -173,7 +174,8 @@ def test_every_command_takes_json_and_has_a_help_text(terminal: Terminal) -> Non
         assert "Usage" in outcome.text
 
 
-def test_the_command_needs_nothing_from_whoever_starts_it() -> None:
-    result = CliRunner().invoke(app.app, ["version"])
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_the_command_needs_nothing_from_whoever_starts_it(asked: str) -> None:
+    result = CliRunner().invoke(app.app, [asked])
     assert result.exit_code == ExitCode.OK
-    assert result.stdout.startswith("multiraft ")
+    assert result.stdout == f"multiraft {importlib.metadata.version('multiraft')}\n"
