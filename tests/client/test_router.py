@@ -13,7 +13,7 @@ from multiraft.model.requests import BatchRequest, ConditionalPut, Get, Incremen
 from multiraft.sim.randomness import SeededRng
 from tests.support import clients
 from tests.support.clients import Bench
-from tests.support.fake_cluster import EVALUATE, Plan
+from tests.support.fake_cluster import EVALUATE, LOCK_WAIT_S, Plan
 
 N1, N2, N3, N4 = NodeId(1), NodeId(2), NodeId(3), NodeId(4)
 
@@ -260,6 +260,55 @@ def test_an_old_addressing_record_leads_to_the_nodes_that_know_better() -> None:
         assert bench.loop.time() < 0.1
 
     clients.run(main, nodes=6)
+
+
+def test_where_nobody_knows_better_the_range_is_looked_up_and_asked_with_pauses() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        lookups = bench.db.status().lookups
+        error = errors.RangeMismatchError(range_id=RangeId(2), descriptors=[])
+        bench.cluster.intercept = planned(Get, *[refusal(error)] * 10_000)
+        with pytest.raises(errors.DeadlineExceededError, match=error.message):
+            await bench.db.get(b"a", deadline_s=5.0)
+        first, second, *_ = [request.operations[0] for _, request in bench.cluster.requests]
+        assert (type(first), type(second)) == (Get, Scan)
+        asked = [node for node, _ in bench.cluster.sent(Get)]
+        assert set(asked) == {N1, N2, N3}
+        assert 10 < len(asked) < 100
+        assert bench.db.status().lookups > lookups
+
+    clients.run(main)
+
+
+def test_a_replica_that_is_gone_costs_a_pause_only_if_the_next_one_is_gone_too() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        for gone, pauses in ((1, 0), (2, 1), (3, 2)):
+            began = bench.loop.time()
+            error = errors.RangeNotFoundError(range_id=RangeId(2), node_id=N2)
+            bench.cluster.intercept = planned(Get, *[refusal(error)] * gone)
+            bench.cluster.requests.clear()
+            assert await bench.db.get(b"a") is None
+            passed_ms = 1_000 * (bench.loop.time() - began)
+            asked = [node for node, _ in bench.cluster.sent(Get)]
+            assert len(set(asked[:gone])) == gone, "each before any is asked again"
+            assert (passed_ms >= 100) is bool(pauses)
+            assert passed_ms < 50 + 400 * pauses
+
+    clients.run(main, backoff_ms_min=100)
+
+
+def test_who_waits_for_a_lock_comes_again_at_once_and_to_the_same_node() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        error = errors.LockWaitError(key="k", holder="", waited_ms=1)
+        bench.cluster.intercept = planned(Get, *[refusal(error)] * 5)
+        began = bench.loop.time()
+        assert await bench.db.get(b"a") is None
+        assert bench.loop.time() - began == pytest.approx(5 * LOCK_WAIT_S)
+        assert [node for node, _ in bench.cluster.sent(Get)] == [N2] * 6
+
+    clients.run(main)
 
 
 def test_a_part_of_many_keys_is_looked_up_once() -> None:
