@@ -160,7 +160,10 @@ def accept_fortify_reply(core: "RaftCore", source: ReplicaId, message: FortifyRe
     progress = core.leadership.progress.get(source)
     if progress is None:
         return
-    progress.answered()
+    if message.epoch == NO_EPOCH:
+        progress.was_heard()  # It may refuse so often that no append would ever be repeated.
+    else:
+        progress.answered()
     if message.epoch > progress.fortified_epoch:
         progress.fortified_epoch = message.epoch
         core.lease_version += 1

@@ -134,11 +134,15 @@ class Progress:
         self._inflight.clear()
         self._inflight_bytes = 0
 
-    def answered(self) -> None:
+    def was_heard(self) -> None:
         """Note any message of the member: it is there, so retries need no back-off."""
         self.heard = True
-        self.elapsed_ticks = 0
         self.retry_ticks = self._retry_ticks_min
+
+    def answered(self) -> None:
+        """Note a message by which the member gets on: nothing needs to be repeated yet."""
+        self.was_heard()
+        self.elapsed_ticks = 0
 
     def retry_due(self) -> bool:
         """Count one tick of a member that is behind; return whether to repeat now."""

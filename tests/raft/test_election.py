@@ -358,6 +358,25 @@ def test_a_leader_asks_who_is_there_before_it_steps_down() -> None:
     assert asked >= 5
 
 
+@pytest.mark.parametrize("retry_ticks", [3, 10, 15])
+def test_who_refuses_to_fortify_is_sent_again_what_it_lacks(retry_ticks: int) -> None:
+    """However often it is asked, as by a leader that is about to step down."""
+    config = RaftConfig(election_timeout_ticks=10, retry_ticks=retry_ticks)
+    replica = Replica(config=config)
+    elect(replica)
+    replica.settle()  # The first append is lost, and so is every other.
+    probes = 0
+    for _ in range(10 * retry_ticks):
+        replica.ticks(1)
+        for member, message in replica.settle():
+            if member == 2 and type(message) is Fortify:
+                replica.step(2, FortifyReply(Term(1), NO_EPOCH))
+            elif member == 2 and type(message) is AppendEntries:
+                probes += 1
+    assert replica.has_role(Role.LEADER)
+    assert probes == 10
+
+
 def test_a_leader_whose_lease_has_ended_votes_like_a_follower() -> None:
     replica = leader_of(voters(3))
     replica.step(2, request_vote(2, 9, 9))
