@@ -17,7 +17,7 @@ from multiraft.model import keys
 
 
 class ReplicaReport(msgspec.Struct, frozen=True):
-    """The part of a replica's status that is used here; see ranges/replica.py."""
+    """The part of a replica's status that is used here; see ranges/replica_status.py."""
 
     commit_index: int = 0
     applied_index: int = 0

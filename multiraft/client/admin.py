@@ -52,7 +52,7 @@ class RangeInfo(msgspec.Struct, frozen=True):
     descriptor: RangeDescriptor
     leader: NodeId | None
     status: dict[str, Any] | None
-    """What `ranges/replica.py` reports; None if no replica answered."""
+    """As `ranges/replica_status.py` has it; None if no replica answered."""
 
 
 class NodeInfo(msgspec.Struct, frozen=True):

@@ -277,7 +277,7 @@ class ProtectResult(msgspec.Struct, frozen=True, array_like=True, tag=21):
 
 
 class StatusResult(msgspec.Struct, frozen=True, array_like=True, tag=23):
-    """The `status()` that was asked for as JSON: ranges/replica.py, cluster/node_status.py.
+    """The `status()` that was asked for as JSON: ranges/replica_status.py, cluster/node_status.py.
 
     Or what was asked for by NodeProfile: cluster/profile.py.
     """

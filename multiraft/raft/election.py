@@ -234,8 +234,8 @@ def become_leader(core: "RaftCore") -> None:
 def check_quorum(core: "RaftCore") -> None:
     """Step down when no lease has been possible for an election timeout and no quorum is heard.
 
-    All are asked for one when that time begins: who cannot promise it, as one that waits for its
-    first snapshot, refuses, and is heard. Nothing else may be sent to it in that time.
+    All members are asked to fortify when that time begins. One that cannot, as it waits for its
+    first snapshot, refuses, and so is heard: nothing else may be sent to it in that time.
     What was proposed here could never commit; clients are better served by "no leader".
     """
     leadership = core.leadership
