@@ -7,9 +7,11 @@ import pytest
 
 from multiraft import errors
 from multiraft.client.batch import Batch
-from multiraft.ids import NodeId, RangeId
+from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import encoding, hlc, keys, requests
 from multiraft.model.requests import BatchRequest, ConditionalPut, Get, Increment, Put, Scan
+from multiraft.model.transaction import TransactionMeta
+from multiraft.model.transaction_requests import TransactionContext
 from multiraft.sim.randomness import SeededRng
 from tests.support import clients
 from tests.support.clients import Bench
@@ -678,6 +680,60 @@ def test_a_batch_of_which_one_part_was_written_has_an_unknown_outcome_at_the_dea
         bench.cluster.intercept = lambda node, _: EVALUATE if node == N2 else OVERLOAD(node, None)
         with pytest.raises(errors.OutcomeUnknownError):
             await bench.db.batch(Batch().put(b"a", b"1").put(b"j", b"1"), deadline_s=1.0)
+
+    clients.run(main)
+
+
+def test_a_batch_of_which_one_part_ended_without_a_write_was_not_written() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+
+        def overload_the_other(node: NodeId, request: BatchRequest) -> Plan:
+            return (
+                EVALUATE
+                if type(request.operations[0]) is ConditionalPut
+                else OVERLOAD(node, request)
+            )
+
+        bench.cluster.intercept = overload_the_other
+        with pytest.raises(errors.DeadlineExceededError):
+            await bench.db.batch(Batch().put(b"a", b"1", expected=b"0").put(b"j", b"1"))
+        assert [bench.cluster.value(key) for key in (b"a", b"j")] == [None, None]
+
+    clients.run(main)
+
+
+def test_a_transactions_call_on_an_idle_client_ends_at_its_deadline() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        await asyncio.sleep(5.0)
+        bench.cluster.intercept = SILENCE
+        began = bench.router.now()
+        call = bench.router.start_in_transaction(
+            (Get(b"\x10a"),),
+            TransactionContext(TransactionMeta(bytes(16), b"\x10a", 0, Timestamp(5))),
+            issued_at=Timestamp(77),
+            timestamp=Timestamp(80),
+            deadline=began + 2.0,
+        )
+        with pytest.raises(errors.DeadlineExceededError):
+            await call.future
+        assert 2.0 <= bench.router.now() - began <= 2.1
+        assert {request.issued_at for _, request in bench.cluster.requests} == {77}
+
+    clients.run(main)
+
+
+def test_a_node_that_does_not_answer_for_itself_leaves_nothing_behind() -> None:
+    async def main(bench: Bench) -> None:
+        bench.cluster.intercept = SILENCE
+        with pytest.raises(errors.NodeUnavailableError, match="no reply within 1 s"):
+            await bench.router.send_to_node(N2, RangeId(2), (Get(b"\x10a"),), 1.0)
+        link = await bench.router.connections.open(N2)
+        assert link.pending == {}
+        bench.cluster.intercept = everywhere(refusal(errors.StoppedError(what="n2")))
+        with pytest.raises(errors.StoppedError):
+            await bench.router.send_to_node(N2, RangeId(2), (Get(b"\x10a"),), 1.0)
 
     clients.run(main)
 
