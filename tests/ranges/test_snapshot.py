@@ -27,6 +27,7 @@ from multiraft.ranges.messages import (
     SnapshotHeader,
 )
 from multiraft.ranges.snapshot import SnapshotReceiver, StagedSnapshot
+from multiraft.ranges.snapshot_intake import SnapshotIntake
 from multiraft.ranges.state import AppliedState, RangeState
 from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
@@ -261,6 +262,25 @@ async def test_a_receiver_that_is_stopped_is_given_up_whether_it_has_all_chunks_
         assert "it took nothing of a snapshot, or did not answer, for 60 s" in sender.last_failure
         cluster.thaw(behind.number)
         await until_converged(cluster)
+
+
+@cluster_test(config=streaming_slowly())
+async def test_a_snapshot_that_was_refused_is_not_sent_to_its_end(
+    cluster: Cluster, db: Database
+) -> None:
+    behind = cluster.followers()[0]
+    await leave_behind(cluster, db, behind)
+    sender = leader_of(cluster).up.store.snapshots
+    before = sender.status()
+    with mock.patch.object(SnapshotIntake, "admit", return_value="no room"):
+        cluster.rejoin(behind.number)
+        await cluster.until(lambda: sender.failed > before.failed)
+    assert "no room" in sender.last_failure
+    refused = sender.status()
+    await until_converged(cluster)
+    assert sender.sent == before.sent + 1
+    whole_bytes = sender.bytes_sent - refused.bytes_sent
+    assert refused.bytes_sent - before.bytes_sent < whole_bytes / 2
 
 
 @cluster_test(config=streaming_slowly(snapshots_concurrent_max=2))
