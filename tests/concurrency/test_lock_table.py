@@ -120,6 +120,7 @@ def test_released_lock_leaves_nothing() -> None:
     assert table.locks == 1
     table.release(A, ONE.id)
     assert (table.locks, table.is_empty, table.locks_of(ONE.id)) == (0, True, ())
+    assert not table._by_holder
 
 
 def test_all_readers_and_the_first_writer_are_woken() -> None:
@@ -405,7 +406,8 @@ def test_who_has_a_claim_gets_its_lock_though_there_is_no_room_for_more() -> Non
     assert table.take(A, THREE, at(6))
 
 
-def test_what_is_waited_for_is_kept_above_the_bound_as_long_as_it_is() -> None:
+@pytest.mark.parametrize("is_aborted", [True, False])
+def test_what_is_waited_for_is_kept_above_the_bound_as_long_as_it_is(is_aborted: bool) -> None:
     scenario = Scenario(locks_max=1)
     table = scenario.table
     table.lay(A, ONE, at(10), at(5))
@@ -414,7 +416,10 @@ def test_what_is_waited_for_is_kept_above_the_bound_as_long_as_it_is() -> None:
     other = scenario.writer("other", 2, B)
     table.leave(waiter)
     assert table.locks == 2
-    table.abort(other, "enough")
+    if is_aborted:
+        table.abort(other, "enough")
+    else:
+        table.leave(other)
     assert (table.locks, table.complete) == (1, False)
     table.release(A, ONE.id)
     table.reconcile(0)
