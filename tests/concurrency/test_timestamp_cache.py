@@ -42,6 +42,20 @@ def test_write_may_take_the_timestamp_of_its_own_read() -> None:
     assert reads.write_floor(b"n", ONE) == 20
 
 
+def test_no_key_was_read_later_than_the_latest_read_of_all() -> None:
+    reads = cache(entries_max=2)
+    assert reads.latest == 5
+    reads.add_point(b"k", at(20))
+    assert reads.latest == 20
+    reads.add_span(b"m", b"p", at(30))
+    assert reads.latest == 30
+    reads.add_point(b"a", at(10))
+    reads.add_point(b"b", at(11))
+    assert reads.latest == 30, "also of those that are remembered one by one no more"
+    reads.raise_low_water(at(40))
+    assert reads.latest == 40
+
+
 def test_equal_timestamps_of_two_readers_are_shared() -> None:
     # Rule S11: T1 and T2 both at 10, both read k; neither may write it at 10.
     reads = cache()
