@@ -1,6 +1,9 @@
 """A membership change that is asked for again, and a replica that missed its removal."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
 
 import msgspec
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.cluster import replica_gc
+from multiraft.cluster.replica_gc import ReplicaGc
 from multiraft.ids import NodeId, RangeId, ReplicaId
 from multiraft.model.descriptor import (
     RangeDescriptor,
@@ -18,6 +22,7 @@ from multiraft.model.descriptor import (
 from multiraft.raft.messages import StillLeading
 from multiraft.ranges import membership
 from multiraft.ranges.bootstrap import USER_RANGE_ID
+from multiraft.ranges.replica import Replica
 from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
 from tests.support.cluster import cluster_test
@@ -128,6 +133,35 @@ async def begin_to_add_the_fourth(
     return newcomer, change
 
 
+@contextmanager
+def looked_at() -> Iterator[list[Replica]]:
+    """Give a list of the replicas for which meta is asked whether they are members."""
+    looked: list[Replica] = []
+    look_at = ReplicaGc._look_at
+
+    async def note(gc: ReplicaGc, replica: Replica) -> None:
+        looked.append(replica)
+        await look_at(gc, replica)
+
+    with mock.patch.object(ReplicaGc, "_look_at", note):
+        yield looked
+
+
+@cluster_test()
+async def test_meta_is_asked_for_those_that_know_no_leader_and_for_nobody_else(
+    cluster: Cluster, db: Database
+) -> None:
+    await db.put(b"k", b"v")
+    away = cluster.followers()[0]
+    with looked_at() as looked:
+        await asyncio.sleep(2 * replica_gc.INTERVAL_S)
+        assert looked == []
+        cluster.isolate(away.number)
+        await asyncio.sleep(2 * replica_gc.INTERVAL_S)
+    assert {replica.context.node_id for replica in looked} == {away.number}
+    cluster.rejoin(away.number)
+
+
 @cluster_test(nodes=4, config=SLOW_SNAPSHOTS)
 async def test_a_removed_replica_that_never_had_its_state_ends_after_a_restart(
     cluster: Cluster, db: Database
@@ -149,7 +183,9 @@ async def test_a_member_that_waits_for_its_state_stays_when_its_store_asks(
 ) -> None:
     newcomer, change = await begin_to_add_the_fourth(cluster, db, snapshot_bytes=50_000)
     replica = newcomer.replica()
-    await asyncio.sleep(2 * replica_gc.INTERVAL_S)
+    with looked_at() as looked:
+        await asyncio.sleep(2 * replica_gc.INTERVAL_S)
+    assert replica in looked
     assert replica.descriptor is None
     await change
     assert newcomer.replica() is replica
