@@ -8,7 +8,7 @@ Invariants
 
 from collections.abc import Callable
 
-from multiraft.ids import Index, NodeId, RangeId, ReplicaId
+from multiraft.ids import Index, NodeId, RangeId, ReplicaId, Term
 from multiraft.ranges import state
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.store import Store
@@ -28,8 +28,9 @@ class SnapshotWatch:
         self._running = running
         self._now = now
         self._report = report
-        self._under_way: dict[_Job, Index] = {}
-        """With the applied index that each was begun at."""
+        self._under_way: dict[_Job, tuple[Term, Index]] = {}
+        """With the term that each was begun in, which it does not survive, and the applied index at
+        that time."""
         self.needless: list[str] = []
 
     def watch(self, store: Store) -> None:
@@ -49,10 +50,10 @@ class SnapshotWatch:
         if not self._under_way:
             return
         node_id, range_id = store.context.node_id, leader.range_id
-        for job, index in list(self._under_way.items()):
+        for job, (term, index) in list(self._under_way.items()):
             if job[:2] != (node_id, range_id):
                 continue
-            if not store.snapshots.is_sending(range_id):
+            if leader.core.term != term or not store.snapshots.is_sending(range_id):
                 del self._under_way[job]
             elif leader.core.first_index - 1 > index and _needs_entries(leader, job[2]):
                 del self._under_way[job]
@@ -64,7 +65,8 @@ class SnapshotWatch:
 
     def _begins(self, store: Store, replica: Replica, target: ReplicaId) -> None:
         node, node_id = replica.node_of(target), store.context.node_id
-        self._under_way.setdefault((node_id, replica.range_id, target), replica.applied.index)
+        begun = replica.core.term, replica.applied.index
+        self._under_way.setdefault((node_id, replica.range_id, target), begun)
         for member in self._running():
             if member.number == node and self.could_follow(replica, member.up.store, target):
                 self.needless.append(

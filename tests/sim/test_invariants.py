@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from multiraft.client.database import Database
-from multiraft.ids import Epoch, Index, RangeId, ReplicaId, Term, Timestamp
+from multiraft.config import RangesConfig
+from multiraft.ids import Epoch, Index, NodeId, RangeId, ReplicaId, Term, Timestamp
 from multiraft.model import keys
 from multiraft.raft import messages as raft
 from multiraft.raft.messages import Entry, EntryKind, Message
@@ -16,7 +17,7 @@ from multiraft.raft.role import Role
 from multiraft.ranges import state
 from multiraft.ranges.bootstrap import FIRST_RANGE_ID, USER_RANGE_ID
 from multiraft.ranges.messages import GroupEnvelope
-from multiraft.sim.cluster import Cluster
+from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
 from multiraft.storage import layout
 from tests.support.cluster import cluster_test
@@ -340,6 +341,31 @@ async def test_a_snapshot_that_entries_could_have_replaced_is_counted(
     follower = cluster.followers()[0].replica().replica_id
     leader.up.store.send_snapshot(leader.replica(), follower)
     assert len(cluster.invariants.snapshots.needless) == 1
+
+
+SHORT_LOGS = msgspec.structs.replace(
+    FAST, ranges=RangesConfig(log_keep_bytes=300, log_bytes_max=1_000)
+)
+
+
+@cluster_test(config=SHORT_LOGS)
+async def test_a_snapshot_of_an_earlier_term_holds_no_log(cluster: Cluster, db: Database) -> None:
+    """Its sender ends it as soon as the receiver, which cannot be reached here, answers."""
+    leader = await leader_of(cluster, db)
+    away, other = cluster.followers()
+    cluster.isolate(away.number)
+    snapshots = leader.up.store.snapshots
+    leader.up.store.send_snapshot(leader.replica(), away.replica().replica_id)
+    await db.admin.transfer(USER_RANGE_ID, NodeId(other.number))
+    for _ in range(20):
+        await db.put(b"k", b"x" * 100)
+    assert snapshots.is_sending(USER_RANGE_ID)
+    await db.admin.transfer(USER_RANGE_ID, NodeId(leader.number))
+    await db.put(b"k", b"y")
+    assert leader.replica().log.first_index() > away.replica().log.last_index() + 1
+    cluster.rejoin(away.number)
+    await cluster.until_applied()
+    assert found(cluster) == ""
 
 
 @cluster_test()
