@@ -228,6 +228,20 @@ def test_a_leader_that_remembers_a_write_searches_no_versions_for_it(
 
 
 @cluster_test()
+async def test_a_leader_vouches_for_absence_only_since_it_began_to_serve(
+    cluster: Cluster, db: Database
+) -> None:
+    """L7: what its predecessor wrote is applied by then, and remembered only if it came late."""
+    await db.put(b"k", b"v")
+    await move(cluster, db, cluster.followers()[0])
+    holder = leader_of(cluster).replica().leaseholder
+    assert holder is not None
+    unknown, since = bytes(16), holder.serving_since
+    assert holder.recent.knows_absence(unknown, since)
+    assert not holder.recent.knows_absence(unknown, Timestamp(since - 1))
+
+
+@cluster_test()
 async def test_a_late_attempt_of_an_increment_that_was_refused_is_refused(
     cluster: Cluster, db: Database
 ) -> None:
