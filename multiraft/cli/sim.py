@@ -118,7 +118,7 @@ def replay(
         )
         session.out.print(f"digest:   {result.digest} of {result.callbacks} callbacks")
         if trace is not None:
-            session.out.print(f"trace:    {trace}", markup=False)
+            session.out.print(f"trace:    {trace}", markup=False, soft_wrap=True)
         for verdict in result.verdicts:
             session.out.print(f"verdict:  {verdict}", markup=False)
     if not result.ok:

@@ -64,6 +64,8 @@ def test_a_spec_tells_where_all_its_nodes_are_or_none(
     tmp_path: Path, localities: str, named: str
 ) -> None:
     file = tmp_path / "own.toml"
-    file.write_text(f'name = "own"\nabout = "."\nworkload = []\nlocalities = {localities}\n')
+    file.write_text(
+        f'name = "own"\nabout = "."\nlocalities = {localities}\n[[workload]]\nkind = "register"\n'
+    )
     with pytest.raises(errors.ConfigError, match=named):
         spec.load(str(file))
