@@ -43,10 +43,12 @@ class Ready(msgspec.Struct, frozen=True):
     `entries` (overwriting whatever the log holds from the first one on) and `hard_state` in one
     batch; send `messages` any time after taking the Ready; send `messages_after_sync` once that
     batch is durable, and then call `core.synced(ready)`. Apply `committed` in order and call
-    `core.applied(index)`. A host that takes several Readys before the first is durable calls
-    `synced` for each, in order. `must_sync` is False when nothing but the commit index changed:
-    then no sync is owed and `synced` need not be called. A Ready with `messages_after_sync` must
-    always be synced, since what they vouch for may lie in an earlier batch.
+    `core.applied(index)`, except where a later step brought a snapshot that stands for them: then
+    `core.applied_index` is above theirs. A host that takes several Readys before the first is
+    durable calls `synced` for each, in order. `must_sync` is False when nothing but the commit
+    index changed: then no sync is owed and `synced` need not be called. A Ready with
+    `messages_after_sync` must always be synced, since what they vouch for may lie in an earlier
+    batch.
     """
 
     snapshot: SnapshotMark | None = None

@@ -15,7 +15,7 @@ from multiraft.model import keys
 from multiraft.model.descriptor import RangeDescriptor, initial_descriptor
 from multiraft.mvcc.statistics import RangeStats
 from multiraft.net.transport import FrameKind
-from multiraft.raft.messages import AppendEntries
+from multiraft.raft.messages import AppendEntries, Envelope
 from multiraft.ranges import messages, snapshot
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.messages import (
@@ -450,6 +450,36 @@ async def test_what_was_put_off_is_not_applied_once_a_snapshot_is_to_be_installe
     staged = StagedSnapshot(header.state, header.clock, [])
     store.turns._apply_rest_soon()
     assert store.intake.install(header, staged, NodeId(leader_of(cluster).number)) == ""
+    await asyncio.sleep(0.1)
+    assert not cluster.errors
+    assert replica.applied.index == 1_000
+    forgive_made_up_snapshot(cluster)
+
+
+@cluster_test()
+async def test_what_came_just_before_a_snapshot_is_not_applied_in_its_turn(
+    cluster: Cluster, db: Database
+) -> None:
+    """An append that commits, taken at once, and then a snapshot, in one iteration of the loop."""
+    follower = cluster.followers()[0]
+    replica, store, leader = follower.replica(), follower.up.store, leader_of(cluster)
+    await db.put(b"k", b"1")
+    await cluster.until(lambda: replica.applied.index == leader.replica().applied.index)
+    cluster.isolate(follower.number)  # This snapshot is not of anything that happened.
+    await db.put(b"k", b"2")
+    core, log = replica.core, leader.replica().core.log
+    entries, _ = log.slice(Index(core.last_index + 1), Index(log.last_index + 1), 1_000)
+    append = AppendEntries(
+        core.term, core.last_index, core.log.last_term, entries, entries[-1].index
+    )
+    assert replica.descriptor is not None
+    header = header_for(replica.descriptor, target=follower.number)
+    header = msgspec.structs.replace(header, term=core.term, source=core.leader)
+    staged = StagedSnapshot(header.state, header.clock, [])
+    node = NodeId(leader.number)
+    replica.step(node, Envelope(core.leader, core.replica_id, append))
+    assert core.handed_index == append.commit_index, "it was taken at once"
+    assert store.intake.install(header, staged, node) == ""
     await asyncio.sleep(0.1)
     assert not cluster.errors
     assert replica.applied.index == 1_000

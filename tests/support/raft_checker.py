@@ -64,7 +64,11 @@ class Checker:
             _hold(self._facts.writes(entry.term, entry.index, None, entry))
             _hold(self._facts.commits(entry.index, entry.term, core.term))
         if ready.hard_state is not None:
-            applied = ready.committed[-1].index if ready.committed else core.applied_index
+            applied = disk.written.machine.index
+            if ready.committed:
+                applied = ready.committed[-1].index
+            elif ready.snapshot is not None:
+                applied = ready.snapshot.index
             assert ready.hard_state.commit_index >= applied, "commit is written before it applies"
 
     def applied(self, replica: ReplicaId, entry: Entry, checksum: int) -> None:

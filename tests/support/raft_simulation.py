@@ -9,6 +9,8 @@ what has changed. At the end faults stop, and the group must come to rest with a
 import random
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from multiraft.config import RaftConfig
 from multiraft.ids import NO_EPOCH, Epoch, Index, ReplicaId, Term, Timestamp
 from multiraft.raft import election
@@ -128,6 +130,8 @@ class Store:
     def _carry_out(self, core: RaftCore, ready: Ready) -> None:
         """Write a Ready, apply, and send what may go now."""
         self.world.checker.saw_ready(self.id, core, ready, self.disk)
+        if ready.committed and core.applied_index >= ready.committed[0].index:
+            ready = replace(ready, committed=())
         restored = None
         if ready.snapshot is not None:
             restored = self.world.staged.pop((self.id, ready.snapshot.index))
