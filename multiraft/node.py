@@ -37,6 +37,7 @@ from multiraft.model import locality as localities
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.hlc import HybridClock
 from multiraft.model.locality import Locality
+from multiraft.net import addresses
 from multiraft.net.tcp import TcpTransport
 from multiraft.net.transport import (
     PROTOCOL_VERSION,
@@ -284,6 +285,7 @@ class Node:
 
     async def _answer_join(self, connection: Connection, request: registry.Join) -> None:
         try:
+            addresses.split(request.address)
             localities.check(request.locality)
             node_id = await registry.admit(self._router, request)
         except errors.MultiraftError as error:
@@ -440,6 +442,7 @@ async def start_node(settings: NodeSettings) -> Node:
     _refuse_optimised_mode()
     config = settings.config
     configuration.check(config)
+    addresses.split(settings.told)
     localities.check(settings.locality or ())
     clock, rng = SystemClock(), SystemRng()
     engine = RocksEngine.open(settings.directory, config.storage)

@@ -62,6 +62,11 @@ def test_a_node_is_not_started_at_a_place_that_cannot_be(tmp_path: Path) -> None
     settings = NodeSettings(tmp_path / "data", "127.0.0.1:0", bootstrap=True, locality=host)
     with pytest.raises(errors.ConfigError, match="goes on after 'host'"):
         asyncio.run(start_node(settings))
+    settings = NodeSettings(
+        tmp_path / "data", "127.0.0.1:0", bootstrap=True, advertise="n1..example:7000"
+    )
+    with pytest.raises(errors.ConfigError, match=r'"n1\.\.example:7000" is not an address'):
+        asyncio.run(start_node(settings))
     assert not settings.directory.exists(), "nothing was made"
 
 

@@ -24,6 +24,8 @@ def split(address: str) -> tuple[str, int]:
         raise _refusal(address, "it has no host (0.0.0.0 listens on all interfaces)")
     if any(c.isspace() or not c.isprintable() for c in host):
         raise _refusal(address, "its host holds blanks")
+    if not _can_be_looked_up(host):
+        raise _refusal(address, "a part of its host, between dots, is empty or too long")
     if not (port.isascii() and port.isdigit()) or int(port) > PORT_MAX:
         raise _refusal(address, f"its port is not a number from 0 to {PORT_MAX}")
     return host, int(port)
@@ -32,6 +34,15 @@ def split(address: str) -> tuple[str, int]:
 def join(host: str, port: int) -> str:
     """Return the address that `split` takes apart."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """Return whether the resolver takes `host`: what it cannot encode, it does not answer."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _refusal(address: str, why: str) -> errors.ConfigError:

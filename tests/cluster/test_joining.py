@@ -20,9 +20,11 @@ from tests.support.cluster import cluster_test
 ALPHA = locality.parse("zone=b,host=alpha")
 
 
-async def join(cluster: Cluster, engine: MemoryEngine, where: Locality) -> Identity:
+async def join(
+    cluster: Cluster, engine: MemoryEngine, where: Locality, address: str = "n4:7000"
+) -> Identity:
     transport = InprocTransport(cluster.network, "n4", cluster.errors.append)
-    return await joining.join(engine, transport, ["n1:7000"], Join("n4:7000", where))
+    return await joining.join(engine, transport, ["n1:7000"], Join(address, where))
 
 
 @cluster_test()
@@ -47,6 +49,8 @@ async def test_a_node_that_tells_what_cannot_be_is_not_let_in(
     twice = (Tier("zone", "a"), Tier("zone", "b"))
     with pytest.raises(errors.StartupError, match=r"zone=a,zone=b names 'zone' twice"):
         await join(cluster, MemoryEngine(sync_delay_s=lambda: 0.0), twice)
+    with pytest.raises(errors.StartupError, match=r'"n4\.\.example:7000" is not an address'):
+        await join(cluster, MemoryEngine(sync_delay_s=lambda: 0.0), ALPHA, "n4..example:7000")
     assert await registry.find(db._router, NodeId(4)) is None
 
 

@@ -14,6 +14,8 @@ from multiraft.net import addresses
         ("[fe80::1%eth0]:0", "fe80::1%eth0", 0),
         ("node-1.example.org:65535", "node-1.example.org", 65_535),
         ("localhost:0", "localhost", 0),
+        ("node_1.example.org.:7000", "node_1.example.org.", 7_000),
+        (f"{'n' * 63}.example.org:7000", f"{'n' * 63}.example.org", 7_000),
     ],
 )
 def test_an_address_is_split_and_joined_again(address: str, host: str, port: int) -> None:
@@ -39,6 +41,9 @@ def test_an_address_is_split_and_joined_again(address: str, host: str, port: int
         ("host:\u0661", "port is not a number"),
         ("my host:1", "blanks"),
         ("host\n:1", "blanks"),
+        ("node..example.org:7000", "empty or too long"),
+        (".:7000", "empty or too long"),
+        (f"{'n' * 64}.example.org:7000", "empty or too long"),
     ],
 )
 def test_a_bad_address_is_refused_with_its_problem_and_an_example(

@@ -163,6 +163,18 @@ def test_listening_does_not_tell_another_machines_address_from_a_mistake(run: Ru
     run(main)
 
 
+def test_a_name_that_no_resolver_takes_is_told_as_such(run: Run) -> None:
+    """Whoever dials expects our errors: any other would stop the node that another's name hurt."""
+
+    async def main() -> None:
+        transport = TcpTransport(NetConfig(), Door().on_error)
+        for host in ("a..example", "n" * 64):
+            with pytest.raises(errors.ConfigError, match="is not an address"):
+                await transport.connect(f"{host}:7000", client_hello(), Door())
+
+    run(main)
+
+
 def test_a_name_and_ipv6_can_be_listened_at(run: Run) -> None:
     async def main() -> None:
         hosts = ["localhost", "[::1]"] if socket.has_dualstack_ipv6() else ["localhost"]
