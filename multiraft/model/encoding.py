@@ -18,8 +18,9 @@ unpack_descriptor = msgspec.msgpack.Decoder(RangeDescriptor).decode
 unpack_request_frame = msgspec.msgpack.Decoder(RequestFrame).decode
 unpack_reply_frame = msgspec.msgpack.Decoder(ReplyFrame).decode
 
-UNREADABLE = (msgspec.MsgspecError, RecursionError)
-"""What decoders raise for bytes that are none of their type; the latter if they nest too deeply."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoders raise for bytes that are none of their type, hold text that is not UTF-8, or nest
+too deeply."""
 
 
 class _Calls(msgspec.Struct, array_like=True):

@@ -72,6 +72,7 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
         bytes.fromhex("ffffffff"),
         frames.encode(FrameKind.RAFT, b"no hello before"),
         frames.encode(FrameKind.HELLO, b"not a hello"),
+        frames.encode(FrameKind.HELLO, b"\x93\x01\x02\xa1\xff"),
     ],
 )
 def test_garbage_is_answered_with_a_reason_and_the_listener_lives_on(

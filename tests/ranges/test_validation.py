@@ -190,6 +190,7 @@ def bad_requests() -> Iterator[tuple[str, BatchRequest, type[errors.RequestError
         ("half of one", RECORD[: len(RECORD) // 2]),
         ("another struct", encoding.pack(Get(K))),
         ("more than one", RECORD + RECORD),
+        ("too many levels", bytes([RECORD[0] + 1]) + RECORD[1:] + b"\x91" * 100_000 + b"\xc0"),
     ):
         yield f"record of {name}", request(PutMeta(RECORD_KEY, record, 1)), bad
     yield "record of another generation", request(PutMeta(RECORD_KEY, RECORD, 2)), bad

@@ -8,8 +8,6 @@ no request can leave a latch behind or stop a store.
 from collections.abc import Callable
 from typing import Any, cast
 
-import msgspec
-
 from multiraft import errors
 from multiraft.config import LimitsConfig
 from multiraft.model import encoding, hlc, keys
@@ -264,7 +262,7 @@ def _check_put_meta(operation: PutMeta, limits: LimitsConfig) -> int:
     """A record that nobody can read would stop whoever compares generations with it."""
     try:
         descriptor = encoding.unpack_descriptor(operation.value)
-    except msgspec.MsgspecError as error:
+    except encoding.UNREADABLE as error:
         raise errors.RequestError(f"an addressing record is no descriptor: {error}") from error
     if (
         operation.key != keys.meta_key(descriptor.start)
