@@ -1,7 +1,9 @@
 """Which snapshots a store takes in, and when.
 
 Invariants
-    - A snapshot is taken only by the replica it is for, and only if it brings something new.
+    - A snapshot is taken only by the replica it is for, and only if it brings something new and
+      has this replica among its members: the sender may have waited long for its turn, and a store
+      does not start with a replica that its own descriptor leaves out.
     - No other replica here, nor another snapshot on its way in, covers any of its span (rule A4);
       asked when it begins and again when it is complete.
     - At most one snapshot per range is received, and one waits to be installed.
@@ -42,6 +44,8 @@ class SnapshotIntake:
             return "no replica waits for it here yet"
         if header.target < replica.replica_id:
             return f"it is for replica {header.target}, but {replica.replica_id} is here"
+        if descriptor.replica(header.target) is None:
+            return f"replica {header.target} is no member any more as of it"
         if replica.applied.index >= header.state.applied.index:
             return f"it is at {header.state.applied.index}, but we applied {replica.applied.index}"
         if descriptor.range_id in self.receiving:

@@ -23,6 +23,7 @@ from multiraft.raft.messages import StillLeading
 from multiraft.ranges import membership
 from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.ranges.replica import Replica
+from multiraft.ranges.store import Store
 from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
 from tests.support.cluster import cluster_test
@@ -189,3 +190,27 @@ async def test_a_member_that_waits_for_its_state_stays_when_its_store_asks(
     assert replica.descriptor is None
     await change
     assert newcomer.replica() is replica
+
+
+@cluster_test(nodes=4, config=SLOW_SNAPSHOTS)
+async def test_a_snapshot_that_waited_till_its_receiver_was_removed_is_refused(
+    cluster: Cluster, db: Database
+) -> None:
+    """Installed, it would be a replica that its own descriptor leaves out: no store starts so."""
+    await db.admin.change_replicas(USER_RANGE_ID, THREE)
+    sender = leader_of(cluster).up.store.snapshots
+    for _ in range(SLOW_SNAPSHOTS.ranges.snapshots_concurrent_max):
+        await sender._slots.acquire()
+    away, change = await begin_to_add_the_fourth(cluster, db, snapshot_bytes=1_000)
+    with pytest.raises(errors.OutcomeUnknownError, match="did not catch up"):
+        await change
+    assert sender.is_sending(USER_RANGE_ID), "it waits for its turn"
+    with mock.patch.object(Store, "post_removal"):  # It is lost.
+        await db.admin.change_replicas(USER_RANGE_ID, THREE)
+    sender._slots.release()
+    await cluster.until(lambda: not sender.is_sending(USER_RANGE_ID))
+    assert "is no member any more" in sender.last_failure
+    assert away.replica().descriptor is None
+    await cluster.crash(away.number, keep=away.engine.unsynced_count)
+    await cluster.restart(away.number)
+    await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)

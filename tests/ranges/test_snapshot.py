@@ -370,6 +370,8 @@ async def test_what_cannot_be_taken_is_refused_with_the_reason(
     assert "no replica waits" in store.intake.admit(header_for(stranger))
     assert "no replica waits" in store.intake.admit(header_for(mine, target=9))
     assert "but 3 is here" in store.intake.admit(header_for(mine, target=2))
+    without = msgspec.structs.replace(mine, replicas=mine.replicas[:2])
+    assert "3 is no member any more" in store.intake.admit(header_for(without))
     old = header_for(mine, index=cluster.members[3].replica().applied.index)
     assert "but we applied" in store.intake.admit(old)
     hlc = store.context.hlc
