@@ -212,8 +212,12 @@ class LockTable:
     def recall(
         self, key: bytes, holder: TransactionMeta, timestamp: Timestamp, laid_at: Timestamp
     ) -> None:
-        """An intent was found in the lock keyspace, by someone who will wait for it at once."""
-        if self.lock_on(key) is None:
+        """An intent was found in the lock keyspace, by someone who will wait for it at once.
+
+        Like `lay`, but what is known of an intent that is here stays as it is.
+        """
+        lock = self.lock_on(key)
+        if lock is None or lock.timestamp is None:
             self._hold(key, holder, timestamp, laid_at)
 
     def take(self, key: bytes, holder: TransactionMeta, laid_at: Timestamp) -> bool:

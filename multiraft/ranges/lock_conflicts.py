@@ -81,9 +81,11 @@ def _recall(
 ) -> None:
     """Have the lock table know the intent on `key`, if one is in the way.
 
-    No other: the table forgets again only what somebody has waited for.
+    No other: the table forgets again only what somebody has waited for. A lock that is known but
+    not replicated does not tell: its holder may have laid an intent before there was room for it.
     """
-    if holder.locks.lock_on(key) is not None:
+    lock = holder.locks.lock_on(key)
+    if lock is not None and lock.timestamp is not None:
         return
     intent = intents.get(holder.context.reader, key)
     if intent is None or intent.txn.id == transaction_id:

@@ -268,6 +268,18 @@ def test_what_is_found_in_the_lock_keyspace_does_not_replace_what_is_here() -> N
     assert not table.blocks_read(A, at(19))
 
 
+def test_intent_that_is_recalled_takes_the_place_of_a_lock_that_is_not_replicated() -> None:
+    table = LockTable(1)
+    table.lay(A, TWO, at(10), at(5))
+    table.lay(B, ONE, at(10), at(5))
+    table.release(A, TWO.id)
+    assert table.take(B, ONE, at(6))
+    table.recall(B, ONE, at(10), at(5))
+    assert table.blocks_read(B, at(10))
+    table.reconcile(1)
+    assert table.complete
+
+
 def test_own_lock_lets_own_requests_through() -> None:
     scenario = Scenario()
     table = scenario.table

@@ -16,7 +16,7 @@ from multiraft.sim import loop as virtual_loop
 from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.loop import VirtualLoop
 from tests.support.cluster import cluster_test
-from tests.support.serving import Asked, answered, ask, get, holder_of, leader_of, plain, put
+from tests.support.serving import Asked, answered, ask, get, holder_of, leader_of, plain, put, scan
 from tests.support.transactions import ABORTED, COMMITTED, STAGING, Transaction, record_of
 
 EXPIRY_S = RangesConfig().transaction_expiry_ms / 1_000
@@ -351,6 +351,45 @@ def test_circle_is_found_though_the_lock_table_knows_but_one_lock() -> None:
         await cluster.stop()
 
     virtual_loop.run(main, limit_s=10_000)
+
+
+def test_intent_is_met_though_the_lock_table_knows_only_a_lock_of_its_key() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        config = msgspec.structs.replace(FAST, ranges=RangesConfig(locks_max=1))
+        cluster = Cluster(loop, nodes=3, seed=1, config=config)
+        await cluster.start()
+        async with cluster.connect() as db:
+            await commit_behind_a_lock(cluster, db)
+        await cluster.stop()
+
+    virtual_loop.run(main, limit_s=10_000)
+
+
+async def commit_behind_a_lock(cluster: Cluster, db: Database) -> None:
+    await db.put(b"k", b"old")
+    other = Transaction(cluster, b"other")
+    await other.laid_down({b"other": b"fills the table"})
+    txn = Transaction(cluster, b"k")
+    await txn.laid_down({b"k": b"new"})
+    await other.ended(ABORTED, 0)
+    # There is room again, and the scan locks the key that the transaction has written.
+    locking = txn.send(scan(b"k", b"l"), is_locking=True)
+    await answered(cluster, locking)
+    assert locking.rows == (plain(b"k"), b"old")
+    assert holder_of(leader_of(cluster)).locks.lock_on(plain(b"k")) is not None
+    # With this it has committed, though its record does not say so yet.
+    await txn.ended(STAGING, txn.laid_at)
+    single, several = asyncio.create_task(db.get(b"k")), asyncio.create_task(rows_of(db))
+    await asyncio.sleep(0.1)
+    assert not single.done()
+    assert not several.done()
+    await txn.ended(COMMITTED, txn.laid_at)
+    assert await single == b"new"
+    assert await several == [(b"k", b"new")]
+
+
+async def rows_of(db: Database) -> list[tuple[bytes, bytes]]:
+    return [row async for row in db.scan(b"k", b"l")]
 
 
 async def lose_one(cluster: Cluster, db: Database, size: int, ranges: int) -> None:
