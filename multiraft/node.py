@@ -404,7 +404,8 @@ def _refuse_existing(engine: Engine, directory: Path) -> None:
 async def run_node(settings: NodeSettings) -> None:
     """Run a node until SIGTERM or SIGINT, or until its store fails.
 
-    Prints one JSON line when it serves. Raises StartupError if it cannot start, and what made the
+    Prints one JSON line when it serves; a start may wait for other nodes, or for the clock, and
+    ends at a signal too. Raises StartupError if it cannot start, and what made the
     store fail.
     """
     stop = asyncio.Event()
@@ -413,7 +414,14 @@ async def run_node(settings: NodeSettings) -> None:
         loop.add_signal_handler(number, stop.set)
     # A server hears it in the background too, where other commands leave Ctrl-C to others.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    node = await start_node(settings)
+    waiter = asyncio.ensure_future(stop.wait())
+    starting = asyncio.ensure_future(start_node(settings))
+    await asyncio.wait((waiter, starting), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait((starting,))
+        return
+    node = starting.result()
     settled = Settled(lambda: len(node.store.replicas), loop.call_soon_threadsafe)
     settled.start()
     ready = {
@@ -424,7 +432,6 @@ async def run_node(settings: NodeSettings) -> None:
     }
     sys.stdout.buffer.write(orjson.dumps(ready, option=orjson.OPT_APPEND_NEWLINE))
     sys.stdout.flush()
-    waiter = asyncio.ensure_future(stop.wait())
     await asyncio.wait((waiter, node.failed), return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
     settled.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from multiraft.cli.failure import ExitCode
 from multiraft.cli.torture import proxy
 from multiraft.cli.torture.cuts import Cuts
 from multiraft.ids import NodeId
+from multiraft.net import addresses
 from tests.support import processes
 from tests.support.processes import failure_of
 
@@ -121,6 +123,25 @@ def test_joining_nobody_fails_and_leaves_nothing_in_the_way(tmp_path: Path) -> N
     assert dead in failure.error["problem"]
     again = failure_of("join", dead, *directory)
     assert again.error["problem"] == failure.error["problem"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_that_waits_for_others_ends_at_a_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(processes.PATIENCE_S)
+        member = addresses.join(*silent.getsockname())
+        directory = ("--data", str(tmp_path / "n1"), "--listen", free_address())
+        joining = subprocess.Popen([sys.executable, "-m", "multiraft", "join", member, *directory])
+        try:
+            connection, _ = silent.accept()
+            with connection:
+                joining.send_signal(number)
+                assert joining.wait(processes.PATIENCE_S) == 0
+        finally:
+            joining.kill()
+            joining.wait()
 
 
 def test_a_listen_address_of_another_machine_is_named(tmp_path: Path) -> None:
