@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -112,3 +113,24 @@ def test_tombstone_goes_after_the_values_below_it() -> None:
     assert sorted(order) == [1, 2, 3, 4, 5]
     assert order.index(4) > order.index(1)
     assert order.index(4) > order.index(3)
+
+
+@pytest.mark.parametrize(
+    ("versions", "more_at"),
+    [
+        ([(b"j", 7, OUTCOME), (b"k", 5, OUTCOME), (b"l", 6, OUTCOME)], 5),
+        ([(b"k", 3, TOMBSTONE), (b"k", 6, VALUE), (b"k", 7, VALUE)], 7),
+    ],
+    ids=["the oldest outcome", "the value that replaces one written after a removal"],
+)
+def test_what_is_too_young_says_when_more_goes(
+    versions: list[tuple[bytes, int, int]], more_at: int
+) -> None:
+    model = Model()
+    for key, at, kind in versions:
+        model.add(key, Version(Timestamp(at), kind, write_id(at)))
+    engine = MemoryEngine()
+    model.store(engine)
+    scan = GarbageScan(EngineReader(engine), keys.MIN, keys.END, Timestamp(4))
+    assert scan.advance(1_000)
+    assert scan.next_at() == more_at
