@@ -289,6 +289,8 @@ def test_own_lock_lets_own_requests_through() -> None:
     # Both requests of TWO may go on: neither is in the way of the other here.
     table.release(A, ONE.id)
     assert scenario.take_told() == ["two", "two too"]
+    assert not table.blocks_write(A, TWO.id)
+    assert table.blocks_write(A, THREE.id)
     table.lay(A, THREE, at(11), at(5))
     assert scenario.take_told() == ["three"]
 

@@ -1,5 +1,7 @@
 """Who is wrong about the time, by readings that only ever prove too little."""
 
+import pytest
+
 from multiraft.ids import NodeId
 from multiraft.liveness.offsets import ClockOffsets, OffsetBounds
 
@@ -93,6 +95,18 @@ def test_old_readings_do_not_count() -> None:
     note(offsets, C, 300)
     assert not any(offsets.end_round((A, B, C)) for _ in range(4 * ROUNDS))
     assert offsets.bounds(B) is None
+
+
+@pytest.mark.parametrize(("every", "has_to_stop"), [(3, True), (4, False)])
+def test_a_reading_counts_for_three_rounds(every: int, has_to_stop: bool) -> None:
+    offsets = ClockOffsets(250)
+    verdicts = []
+    for number in range(4 * ROUNDS):
+        if number % every == 0:
+            note(offsets, B, 300)
+            note(offsets, C, 300)
+        verdicts.append(offsets.end_round((A, B, C)))
+    assert any(verdicts) is has_to_stop
 
 
 def test_nodes_that_are_no_peers_do_not_count() -> None:
