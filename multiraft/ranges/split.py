@@ -15,7 +15,7 @@ Source
 
 import enum
 
-from multiraft.ids import NodeId, ReplicaId
+from multiraft.ids import NodeId, RangeId, ReplicaId
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.raft.ready import HardState
 from multiraft.ranges import state
@@ -81,7 +81,7 @@ def right_hard_state(trigger: SplitTrigger, existing: HardState | None) -> HardS
 
 
 def halves(
-    descriptor: RangeDescriptor, key: bytes, right_id: int
+    descriptor: RangeDescriptor, key: bytes, right_id: RangeId
 ) -> tuple[RangeDescriptor, RangeDescriptor]:
     """Return the descriptors of both halves of `descriptor` split at `key`.
 
@@ -100,7 +100,7 @@ def halves(
         descriptor.next_replica_id,
     )
     right = RangeDescriptor(
-        type(descriptor.range_id)(right_id),
+        right_id,
         key,
         descriptor.end,
         generation,

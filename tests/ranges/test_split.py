@@ -26,7 +26,7 @@ WHOLE = RangeDescriptor(
     ),
     ReplicaId(8),
 )
-LEFT, RIGHT = split.halves(WHOLE, b"m", 9)
+LEFT, RIGHT = split.halves(WHOLE, b"m", RangeId(9))
 TRIGGER = SplitTrigger(LEFT, RIGHT, RangeStats(3, 30, 3, 60), Timestamp(1_000), NodeId(1))
 
 
@@ -54,14 +54,14 @@ def test_both_halves_keep_replicas_their_kinds_and_the_next_replica_id() -> None
 @pytest.mark.parametrize("key", [b"a", b"z", b"A", b"zz"])
 def test_a_split_outside_the_span_or_at_its_ends_is_our_mistake(key: bytes) -> None:
     with pytest.raises(AssertionError, match="inside the range"):
-        split.halves(WHOLE, key, 9)
+        split.halves(WHOLE, key, RangeId(9))
 
 
 def test_a_split_in_a_joint_configuration_is_our_mistake() -> None:
     leaving = ReplicaDescriptor(NodeId(3), ReplicaId(6), ReplicaKind.OUTGOING)
     joint = RangeDescriptor(RangeId(7), b"a", b"z", 4, (*WHOLE.replicas[:2], leaving), ReplicaId(8))
     with pytest.raises(AssertionError, match="joint"):
-        split.halves(joint, b"m", 9)
+        split.halves(joint, b"m", RangeId(9))
 
 
 # -- decide ----------------------------------------------------------------------------------------
