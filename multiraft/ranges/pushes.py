@@ -179,11 +179,11 @@ class Pushes:
             due.append(heappop(self._schedule)[2])
         for push in due:
             if not push.has_ended:
-                self._consider(push, now)
+                self._consider(push)
         if self._timer is None:
             self._set_timer()
 
-    def _consider(self, push: _Push, now: float) -> None:
+    def _consider(self, push: _Push) -> None:
         waiter = push.waiter
         holder = waiter.holder
         if holder is None:
