@@ -101,16 +101,10 @@ class LockTable:
         return queues is not None and queues.blocks_read(limit, transaction_id)
 
     def blocks_scan(
-        self,
-        start: bytes,
-        end: bytes,
-        limit: Timestamp,
-        transaction_id: bytes = b"",
-        *,
-        reverse: bool = False,
+        self, start: bytes, end: bytes, limit: Timestamp, transaction_id: bytes = b""
     ) -> Lock | None:
-        """Return the first intent in `[start, end)`, or the last one, that a scan must wait for."""
-        for key in self._keys.irange(start, end, (True, False), reverse=reverse):
+        """Return the first intent in `[start, end)` that a scan must wait for."""
+        for key in self._keys.irange(start, end, (True, False)):
             queues: KeyQueues = self._keys[key]
             if queues.blocks_read(limit, transaction_id):
                 return queues.lock

@@ -92,14 +92,14 @@ def test_intent_blocks_reads_of_others_at_or_above_it(
     assert table.blocks_scan(A, B, at(limit), reader) is None
 
 
-def test_scan_meets_the_first_intent_in_its_direction() -> None:
+def test_scan_meets_the_first_intent_of_its_span() -> None:
     table = LockTable(10)
     for key in KEYS:
         table.lay(key, ONE, at(10), at(5))
     table.release(A, ONE.id)
     assert table.blocks_scan(A, C, at(10)) is table.lock_on(B)
-    assert table.blocks_scan(A, b"\xff", at(10), reverse=True) is table.lock_on(C)
-    assert table.blocks_scan(A, C, at(10), reverse=True) is table.lock_on(B)
+    assert table.blocks_scan(C, b"\xff", at(10)) is table.lock_on(C)
+    assert table.blocks_scan(A, B, at(10)) is None
 
 
 def test_unreplicated_lock_blocks_writes_but_no_reads() -> None:
