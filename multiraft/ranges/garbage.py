@@ -36,8 +36,8 @@ from multiraft.mvcc.statistics import RangeStats
 from multiraft.ranges import leftovers
 from multiraft.ranges.change import LatchedChange
 from multiraft.ranges.leaseholder import Leaseholder
-from multiraft.ranges.leftovers import Ask
 from multiraft.ranges.messages import Command, GcTrigger
+from multiraft.ranges.recovery import Ask
 from multiraft.storage import layout
 
 if TYPE_CHECKING:

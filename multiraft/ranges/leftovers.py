@@ -10,11 +10,10 @@ Invariants
       be concluded then.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from multiraft.ids import Timestamp
-from multiraft.model.requests import Operation, Result
 from multiraft.model.transaction import TransactionMeta, TransactionRecord, TransactionStatus
 from multiraft.model.transaction_requests import (
     PushKind,
@@ -24,9 +23,7 @@ from multiraft.model.transaction_requests import (
 )
 from multiraft.mvcc.leftovers import OldIntent
 from multiraft.ranges import recovery
-
-Ask = Callable[[tuple[Operation, ...]], Awaitable[tuple[Result, ...]]]
-"""Send operations to their ranges, and return the results in order."""
+from multiraft.ranges.recovery import Ask
 
 RESOLVED_PER_CALL = 500
 """Keys of the greatest length fit into a batch so."""

@@ -28,7 +28,7 @@ from multiraft.model.transaction_requests import (
 )
 from multiraft.mvcc.leftovers import OldIntent
 from multiraft.ranges import leftovers
-from multiraft.ranges.leftovers import Ask
+from multiraft.ranges.recovery import Ask
 from multiraft.ranges.resolver import Resolver
 from multiraft.sim.cluster import Cluster
 from multiraft.storage import layout
