@@ -187,7 +187,7 @@ class Leaseholder:
         pending: Pending
         if request.txn is not None or first in _TRANSACTIONAL:
             pending = PendingPart(self, request, reply)
-        elif first is Scan or validation.only_reads(operations):
+        elif first is Scan or validation.only_gets(operations):
             pending = PendingRead(self, request, reply)
         else:
             pending = PendingWrite(self, request, reply)

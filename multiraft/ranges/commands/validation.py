@@ -54,8 +54,8 @@ EDGES_MAX = 10_000
 """Of the wait-for graph, in one push."""
 
 
-def only_reads(operations: tuple[Operation, ...]) -> bool:
-    """Return whether no operation writes."""
+def only_gets(operations: tuple[Operation, ...]) -> bool:
+    """Return whether every operation is a get."""
     for operation in operations:  # noqa: SIM110 - all() takes three times as long
         if type(operation) is not Get:
             return False
