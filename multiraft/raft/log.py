@@ -62,11 +62,6 @@ class RaftLog:
             return Index(self._mark.index + 1)
         return self._storage.first_index()
 
-    @property
-    def has_unwritten(self) -> bool:
-        """Whether there is something the host must write."""
-        return self.written_index < self.last_index or self._mark is not None
-
     def term(self, index: Index) -> Term | None:
         """Return the term at `index`, or None if the log does not reach it any more or yet."""
         if index == self.last_index:

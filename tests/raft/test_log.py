@@ -34,14 +34,13 @@ def test_a_restarted_log_is_what_storage_holds() -> None:
     assert (log.first_index, log.last_index, log.last_term) == (11, 13, 4)
     assert log.durable_index == log.written_index == 13
     assert terms_of(log) == [2, 3, 3, 4, None]
-    assert not log.has_unwritten
+    assert log.take_unwritten() == (None, ())
 
 
 def test_appended_entries_are_taken_once_and_then_written() -> None:
     log, disk = log_with(1)
     log.append(entry(2, 2))
     log.append(entry(2, 3))
-    assert log.has_unwritten
     assert write(log, disk) == entries((2, 2), (2, 3))
     assert log.take_unwritten() == (None, ())
     assert (log.written_index, log.durable_index) == (3, 1)
@@ -59,7 +58,7 @@ def test_accept_keeps_what_agrees_and_what_lies_behind_it() -> None:
     log, _ = log_with(1, 1, 2, 2)
     log.accept(entries((1, 2), (2, 3)), Index(0))
     assert log.last_index == 4
-    assert not log.has_unwritten
+    assert log.take_unwritten() == (None, ())
 
 
 def test_accept_replaces_from_the_first_conflict() -> None:
@@ -173,7 +172,6 @@ def test_restore_starts_over_behind_the_mark() -> None:
     log.append(entry(2, 3))
     mark = SnapshotMark(Index(9), Term(5), voters(3))
     log.restore(mark)
-    assert log.has_unwritten
     assert (log.first_index, log.last_index, log.last_term) == (10, 9, 5)
     assert log.durable_index == 0
     log.accept(entries((6, 10)), Index(9))
