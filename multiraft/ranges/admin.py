@@ -1,8 +1,8 @@
-"""Administrative requests to one range: split, transfer, status.
+"""Administrative requests: to split a range, hand it over, change its members, tell of it.
 
 Purpose
-    What takes several steps and is not a command by itself. Each request runs as a task of the
-    store, and ends with exactly one reply.
+    What takes several steps and is not a command by itself. Each request that waits for something
+    runs as a task of the store, and each ends with exactly one reply.
 Invariants
     - A change of the descriptor holds the descriptor's latch from before it is evaluated until it
       is applied, names the generation it starts from, and is the only one under way (rule A5).
@@ -30,8 +30,6 @@ from multiraft.model.requests import (
     AdminSplit,
     AdminTransfer,
     BatchReply,
-    Increment,
-    IncrementResult,
     NodeProfile,
     Operation,
     ProtectResult,
@@ -40,9 +38,6 @@ from multiraft.model.requests import (
     Result,
     StatusResult,
 )
-from multiraft.mvcc.reader import ViewReader
-from multiraft.mvcc.statistics import RangeStats, StatsScan
-from multiraft.mvcc.writes import Counted
 from multiraft.ranges import lock_status, membership, protections, split, state
 from multiraft.ranges.change import LatchedChange
 from multiraft.ranges.context import overloaded
@@ -50,84 +45,17 @@ from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.membership import MembershipChange
 from multiraft.ranges.messages import Command, SplitTrigger
 from multiraft.ranges.pending import Reply
+from multiraft.ranges.range_ids import RangeIds
+from multiraft.ranges.right_half import RightHalfCount
 
 if TYPE_CHECKING:
     from multiraft.ranges.replica import Replica
     from multiraft.ranges.store import Store
 
-RANGE_IDS_PER_BLOCK = 16
-STATS_KEYS_PER_SLICE = 500
-STATS_PAUSE_S = 0.001
 TRANSFER_POLL_S = 0.02
 TRANSFER_TIMEOUT_S = 5.0
 PROFILES_MAX = 8
 """So many may be made of a node at once: each looks at it every few milliseconds."""
-
-
-class RangeIds:
-    """New range IDs from the replicated counter, taken in blocks; a stop loses unused ones."""
-
-    __slots__ = ("_left", "_lock", "_next", "_router")
-
-    def __init__(self, router: Router) -> None:
-        self._router = router
-        self._lock = asyncio.Lock()
-        self._next = 0
-        self._left = 0
-
-    async def take(self) -> RangeId:
-        """Return an ID that no range has, had, or will be given by anybody else."""
-        async with self._lock:
-            if not self._left:
-                operation = Increment(keys.RANGE_ID_COUNTER, RANGE_IDS_PER_BLOCK)
-                reply = await self._router.execute((operation,))
-                result = reply.results[0]
-                assert isinstance(result, IncrementResult), "an increment gives a number"
-                self._next = result.value - RANGE_IDS_PER_BLOCK + 1
-                self._left = RANGE_IDS_PER_BLOCK
-            taken = RangeId(self._next)
-            self._next += 1
-            self._left -= 1
-            return taken
-
-
-class RightHalfCount:
-    """Counts what the right half of a split will hold, exactly, without holding up any write.
-
-    A view is counted in slices; writes applied meanwhile report what they change on the right.
-    """
-
-    __slots__ = ("_holder", "_key", "_since")
-
-    def __init__(self, holder: Leaseholder, key: bytes) -> None:
-        self._holder = holder
-        self._key = key
-        self._since = RangeStats()
-
-    async def run(self, store: "Store", end: bytes) -> RangeStats:
-        """Count `[key, end)`; then keep following writes until `stop`."""
-        engine = store.context.engine
-        self._holder.observers.append(self._observe)
-        view = engine.view()
-        try:
-            scan = StatsScan(ViewReader(view, engine.data), self._key, end)
-            while not scan.advance(STATS_KEYS_PER_SLICE):  # noqa: ASYNC110 - gives way
-                await asyncio.sleep(STATS_PAUSE_S)
-            return scan.stats
-        finally:
-            view.close()
-
-    @property
-    def since(self) -> RangeStats:
-        """What applied writes have changed on the right since the view was taken."""
-        return self._since
-
-    def stop(self) -> None:
-        """Follow no more."""
-        self._holder.observers.remove(self._observe)
-
-    def _observe(self, changes: Counted) -> None:
-        self._since = self._since.plus(changes.stats_from(self._key))
 
 
 class Host(Protocol):

@@ -16,7 +16,7 @@ from multiraft.ids import Timestamp
 from multiraft.model import hlc, keys
 from multiraft.model.requests import AdminProtect
 from multiraft.mvcc.garbage import GarbageScan
-from multiraft.ranges import admin, garbage, protections
+from multiraft.ranges import garbage, protections, right_half
 from multiraft.ranges.bootstrap import FIRST_RANGE_ID, USER_RANGE_ID
 from multiraft.sim.cluster import FAST, Cluster
 from tests.support.cluster import cluster_test
@@ -253,8 +253,8 @@ async def test_a_split_counts_its_right_half_while_removals_are_applied(
     await overwrite(db, count=20, times=20)
     cluster.slow_down(sync_s=0.004, link_s=0.002)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(admin, "STATS_KEYS_PER_SLICE", 20)
-        patch.setattr(admin, "STATS_PAUSE_S", 0.002)
+        patch.setattr(right_half, "KEYS_PER_SLICE", 20)
+        patch.setattr(right_half, "PAUSE_S", 0.002)
         Held(patch, slices=1).go_on()
         for key in (19, 16, 13, 10):
             await cluster.until(lambda: any(status.under_way for status in collected(cluster)))
