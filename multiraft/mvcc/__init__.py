@@ -16,10 +16,11 @@ Modules
     reader      the part of an engine or a view that is needed here
     reads       newest, get, scan, find_write
     writes      WriteSet: the versions one part adds
+    newest      the newest versions of keys, remembered
     intents     locks of transactions, and what one of their parts changes
     statistics  RangeStats, and the recount of a span
     garbage     which versions may go
-    checksum    what all replicas must have in common
+    leftovers   which records and locks transactions have left
 
 Caveats: nothing here knows of locks, latches, leases or the span of a range; the caller has checked
 these. A reader of an engine changes between calls; within one evaluation nobody awaits.
