@@ -8,7 +8,8 @@ Format
         0x03 write-id(16)                  an outcome: the write `write-id` changed nothing
 
     With 0x80 added to the first byte, a stored result follows the write ID: length(4, big-endian),
-    then that many bytes. Only results that cannot be read off the version itself are stored.
+    then that many bytes. That is room in the format: what a write came to is evaluated again when
+    it is asked for, and no writer stores it (docs/decisions/0003).
 
     The timestamp is in the key only, so it cannot disagree with itself.
 Invariants
@@ -40,7 +41,7 @@ _FIRST_BYTE_WITH_RESULT = {kind: bytes([kind | _HAS_RESULT]) for kind in _FIRST_
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
-    """A version of some key. `result` and, unless `kind` is VALUE, `value` are usually empty."""
+    """A version of some key. `result` is empty, and so is `value` unless `kind` is VALUE."""
 
     timestamp: Timestamp
     kind: int

@@ -167,20 +167,20 @@ class WriteSet:
         written = self._written.get(key)
         return self._below(key) if written is None else written
 
-    def put(self, key: bytes, value: bytes, result: bytes = b"") -> None:
+    def put(self, key: bytes, value: bytes) -> None:
         """Set `key`."""
         self._below(key)
-        self._write(key, Version(self._timestamp, VALUE, self._id, result, value))
+        self._write(key, Version(self._timestamp, VALUE, self._id, b"", value))
 
-    def delete(self, key: bytes, result: bytes = b"") -> None:
+    def delete(self, key: bytes) -> None:
         """Remove `key`; leaves a tombstone whether or not there was something to remove."""
         self._below(key)
-        self._write(key, Version(self._timestamp, TOMBSTONE, self._id, result))
+        self._write(key, Version(self._timestamp, TOMBSTONE, self._id))
 
-    def outcome(self, key: bytes, result: bytes) -> None:
-        """Leave at `key` that this write ended with `result` and changed nothing there."""
+    def outcome(self, key: bytes) -> None:
+        """Leave at `key` that this write changed nothing there."""
         self._below(key)
-        self._write(key, Version(self._timestamp, OUTCOME, self._id, result))
+        self._write(key, Version(self._timestamp, OUTCOME, self._id))
 
     @property
     def written(self) -> Collection[Version]:

@@ -125,7 +125,7 @@ def test_the_last_thing_left_at_a_key_counts_outcomes(engine: Engine) -> None:
     assert reads.newest_and_last(reader, b"a") == (None, 0)
     put(engine, b"a", b"v", 5)
     write_set = WriteSet(reader, Timestamp(6), OTHER_ID)
-    write_set.outcome(b"a", b"")
+    write_set.outcome(b"a")
     carry_out(engine, write_set.effects())
     newest, last = reads.newest_and_last(reader, b"a")
     assert newest is not None

@@ -68,7 +68,7 @@ def test_reads_find_what_they_find_without_it(
         if step.how == "delete":
             write_set.delete(step.key)
         elif step.how == "outcome":
-            write_set.outcome(step.key, b"")
+            write_set.outcome(step.key)
         else:
             write_set.put(step.key, step.value)
         effects = write_set.effects()

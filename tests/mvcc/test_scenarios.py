@@ -1,6 +1,6 @@
 """Interprets tests/scenarios/mvcc_*.txt.
 
-    put KEY=VALUE... @TS ID         delete KEY... @TS ID          outcome KEY RESULT @TS ID
+    put KEY=VALUE... @TS ID         delete KEY... @TS ID          outcome KEY @TS ID
     newest KEY                      get KEY @TS                   find ID KEY above TS
     scan START END @TS [reverse] [keys=N] [bytes=N]               versions
     garbage TS [START END]          collect TS [N]                stats [START END]
@@ -47,8 +47,7 @@ def show_version(key: bytes, version: Version | None) -> str:
     if version is None:
         return f"{show(key)}: nothing"
     text = f"{show(key)} @{version.timestamp} {version.id.rstrip(b'.').decode()} "
-    text += show(version.value) if version.kind == VALUE else KIND[version.kind]
-    return text + (f" result {show(version.result)}" if version.result else "")
+    return text + (show(version.value) if version.kind == VALUE else KIND[version.kind])
 
 
 class Interpreter:
@@ -77,9 +76,9 @@ class Interpreter:
             writes.delete(parse(key))
         return self.apply(writes)
 
-    def do_outcome(self, key: str, result: str, at: str, write_id: str) -> Iterator[str]:
+    def do_outcome(self, key: str, at: str, write_id: str) -> Iterator[str]:
         writes = self.write_set(at, write_id)
-        writes.outcome(parse(key), parse(result))
+        writes.outcome(parse(key))
         return self.apply(writes)
 
     def do_newest(self, key: str) -> Iterator[str]:

@@ -63,11 +63,11 @@ def test_delete_leaves_a_tombstone() -> None:
 
 def test_outcome_changes_nothing_that_is_live() -> None:
     writes = write_set(one_value())
-    writes.outcome(b"k", b"failed")
+    writes.outcome(b"k")
     physical = layout.version_key(b"k", NOW)
     assert writes.effects() == Effects(
-        puts=(physical, b"\x83" + ID + b"\x00\x00\x00\x06failed"),
-        stats=RangeStats(versions=1, version_bytes=len(physical) + 17 + 4 + 6),
+        puts=(physical, b"\x03" + ID),
+        stats=RangeStats(versions=1, version_bytes=len(physical) + 17),
     )
 
 
@@ -84,9 +84,9 @@ def test_later_operations_of_a_part_read_what_earlier_ones_wrote() -> None:
 def test_of_several_writes_to_a_key_the_last_counts_once() -> None:
     writes = write_set(one_value())
     writes.put(b"k", b"1")
-    writes.put(b"k", b"22", b"result")
+    writes.put(b"k", b"22")
     physical = layout.version_key(b"k", NOW)
-    stored = b"\x81" + ID + b"\x00\x00\x00\x06result22"
+    stored = b"\x01" + ID + b"22"
     assert writes.effects() == Effects(
         puts=(physical, stored),
         stats=RangeStats(live_bytes=-1, versions=1, version_bytes=len(physical) + len(stored)),
@@ -96,20 +96,20 @@ def test_of_several_writes_to_a_key_the_last_counts_once() -> None:
 @pytest.mark.parametrize("timestamp", [9, 10])
 def test_write_at_or_below_a_version_is_our_mistake(timestamp: int) -> None:
     writes = write_set(one_value(), timestamp=timestamp)
-    for write in (writes.put, writes.outcome):
-        with pytest.raises(AssertionError, match="above every version"):
-            write(b"k", b"new")
     with pytest.raises(AssertionError, match="above every version"):
-        writes.delete(b"k")
+        writes.put(b"k", b"new")
+    for write in (writes.delete, writes.outcome):
+        with pytest.raises(AssertionError, match="above every version"):
+            write(b"k")
 
 
 def test_an_outcome_at_a_key_that_is_written_is_our_mistake() -> None:
     writes = write_set(Model())
     writes.put(b"a", b"")
     with pytest.raises(AssertionError, match="not both"):
-        writes.outcome(b"a", b"failed")
+        writes.outcome(b"a")
     writes = write_set(Model())
-    writes.outcome(b"a", b"failed")
+    writes.outcome(b"a")
     with pytest.raises(AssertionError, match="not both"):
         writes.put(b"a", b"")
     with pytest.raises(AssertionError, match="not both"):
@@ -119,7 +119,7 @@ def test_an_outcome_at_a_key_that_is_written_is_our_mistake() -> None:
 def test_a_part_that_writes_may_leave_outcomes_at_its_other_keys() -> None:
     writes = write_set(one_value())
     writes.put(b"a", b"new")
-    writes.outcome(b"j", b"")
+    writes.outcome(b"j")
     assert writes.writes(b"a")
     assert writes.writes(b"j")
     assert not writes.writes(b"k")
@@ -131,7 +131,7 @@ def test_a_part_that_writes_may_leave_outcomes_at_its_other_keys() -> None:
 def test_part_may_leave_an_outcome_at_each_of_its_keys() -> None:
     writes = write_set(one_value())
     for key in (b"j", b"k", b"j"):
-        writes.outcome(key, b"")
+        writes.outcome(key)
     effects = writes.effects()
     assert effects.puts[::2] == (layout.version_key(b"j", NOW), layout.version_key(b"k", NOW))
     assert effects.puts[1::2] == (b"\x03" + ID, b"\x03" + ID)
@@ -184,7 +184,7 @@ def test_differences_add_up_to_a_recount(
         stats = stats.plus(apply(engine, writes.effects()))
     if ends_in_outcome:
         writes = WriteSet(reader, Timestamp(NOW + 100), ID)
-        writes.outcome(b"a", b"result")
+        writes.outcome(b"a")
         stats = stats.plus(apply(engine, writes.effects()))
     assert statistics.count(reader, keys.MIN, keys.END) == stats
     page = reads.scan(reader, keys.MIN, keys.END, Timestamp(NOW + 200))

@@ -142,7 +142,7 @@ class Scene:
     def leave_outcome(self, key: bytes, timestamp: int) -> None:
         """Have a write outside transactions change nothing at `key`."""
         write_set = WriteSet(self.reader, Timestamp(timestamp), OTHER_ID)
-        write_set.outcome(key, b"")
+        write_set.outcome(key)
         self._apply(write_set.effects(), OTHER_ID, Timestamp(timestamp))
 
     def newest(self, key: bytes) -> Version | None:

@@ -147,7 +147,7 @@ def _leave_outcomes(write_set: WriteSet, request: BatchRequest) -> None:
     """Leave a trace at every key that the part could have changed, but did not."""
     for operation in validation.points(request):
         if type(operation) is not Get and not write_set.writes(operation.key):
-            write_set.outcome(operation.key, b"")
+            write_set.outcome(operation.key)
 
 
 def _run(
