@@ -369,21 +369,18 @@ class _Host:
         return await self._node.meet(node_id)
 
 
-def prepare_local_cluster(
-    directories: list[Path], addresses: list[str], config: Config | None = None
-) -> str:
+def prepare_local_cluster(directories: list[Path], addresses: list[str]) -> str:
     """Make the directories of a new cluster, one node each, and return the cluster's ID.
 
     All of them must be empty or missing, and none of the nodes may run. Raises StartupError.
     """
-    config = config or Config()
     cluster_id = str(uuid.uuid4())
     nodes = tuple(
         NodeAddress(NodeId(number), address) for number, address in enumerate(addresses, start=1)
     )
     timestamp = timestamps.from_us(SystemClock().wall_us())
     for directory, node in zip(directories, nodes, strict=True):
-        engine = RocksEngine.open(directory, config.storage)
+        engine = RocksEngine.open(directory)
         try:
             _refuse_existing(engine, directory)
             bootstrap.write(engine, Identity(cluster_id, node.node_id), nodes, timestamp)
