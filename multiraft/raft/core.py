@@ -410,9 +410,9 @@ class RaftCore:
         matches = [progress.match_index for progress in self.leadership.progress.values()]
         return min(matches, default=self.log.last_index)
 
-    def report_snapshot(self, replica: ReplicaId, ok: bool) -> None:
+    def report_snapshot(self, replica: ReplicaId, *, delivered: bool) -> None:
         """Tell how streaming a snapshot to one of `snapshot_targets` ended."""
-        snapshot.report(self, replica, delivered=ok)
+        snapshot.report(self, replica, delivered=delivered)
 
     def report_unreachable(self, replica: ReplicaId) -> None:
         """Tell that messages to `replica` were dropped: probe instead of streaming."""

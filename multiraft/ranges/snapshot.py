@@ -135,20 +135,20 @@ class SnapshotSender:
             self._store.spawn(self._run(replica, target), name=f"snapshot r{job[0]} to {target}")
 
     async def _run(self, replica: "Replica", target: ReplicaId) -> None:
-        arrived = False
+        delivered = False
         try:
             async with self._slots:
                 node, holder = replica.node_of(target), replica.leaseholder
                 if node is not None and holder is not None:
                     await self._send(replica, holder, target, node)
-                    arrived = True
+                    delivered = True
         except errors.MultiraftError as error:
             self.failed += 1
             self.last_failure = f"r{replica.range_id} to replica {target}: {error}"
         finally:
             self._under_way.discard((replica.range_id, target))
             if not replica.destroyed:
-                replica.core.report_snapshot(target, arrived)
+                replica.core.report_snapshot(target, delivered=delivered)
                 self._store.context.mark_dirty(replica)
 
     async def _send(

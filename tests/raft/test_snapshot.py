@@ -109,7 +109,7 @@ def test_no_snapshot_is_streamed_to_a_store_that_is_gone() -> None:
 def test_after_a_delivered_snapshot_the_follower_is_found_and_streamed_to() -> None:
     replica = lagging_leader()
     replica.settle()
-    replica.core.report_snapshot(ReplicaId(2), True)
+    replica.core.report_snapshot(ReplicaId(2), delivered=True)
     probe = AppendEntries(Term(3), Index(8), Term(3), (), Index(5))
     assert replica.settle() == [(2, probe)]
     replica.step(
@@ -129,14 +129,14 @@ def test_the_answer_to_a_snapshot_ends_the_waiting_even_without_a_report() -> No
     assert target == 2
     assert isinstance(message, AppendEntries)
     assert (message.prev_index, len(message.entries)) == (7, 1)
-    replica.core.report_snapshot(ReplicaId(2), True)
+    replica.core.report_snapshot(ReplicaId(2), delivered=True)
     assert not replica.core.has_ready()
 
 
 def test_a_failed_snapshot_is_tried_again_with_the_next_retry() -> None:
     replica = lagging_leader()
     replica.settle()
-    replica.core.report_snapshot(ReplicaId(2), False)
+    replica.core.report_snapshot(ReplicaId(2), delivered=False)
     assert not replica.core.has_ready()
     assert replica.core.needs_tick
     replica.ticks(RaftConfig().retry_ticks)
@@ -145,8 +145,8 @@ def test_a_failed_snapshot_is_tried_again_with_the_next_retry() -> None:
 
 def test_reports_about_strangers_and_to_followers_are_ignored() -> None:
     replica = leader_of(voters(3))
-    replica.core.report_snapshot(ReplicaId(9), True)
+    replica.core.report_snapshot(ReplicaId(9), delivered=True)
     follower = Replica()
-    follower.core.report_snapshot(ReplicaId(2), False)
+    follower.core.report_snapshot(ReplicaId(2), delivered=False)
     assert not replica.core.has_ready()
     assert not follower.core.has_ready()

@@ -247,7 +247,7 @@ class Cluster:
             self.staged[receiver.id, machine.index] = machine
             message = InstallSnapshot(sender.core.term, machine.index, term, machine.configuration)
             self.arrive(Envelope(sender.id, receiver.id, message))
-        sender.core.report_snapshot(receiver.id, ok)
+        sender.core.report_snapshot(receiver.id, delivered=ok)
 
     def elect(self, number: int) -> None:
         """Make a node leader, as nobody objects."""

@@ -454,7 +454,7 @@ class World:
             self.count("snapshot")
         source = self.stores[stream.source].core
         if source is not None:
-            source.report_snapshot(envelope.target, ok)
+            source.report_snapshot(envelope.target, delivered=ok)
 
     def crash(self) -> None:
         store = self.random.choice(self.up())
