@@ -15,7 +15,7 @@ from multiraft import errors
 from multiraft.concurrency.timestamp_cache import SHARED
 from multiraft.ids import Timestamp
 from multiraft.model import keys
-from multiraft.model.requests import BatchRequest, Delete, Put, PutResult
+from multiraft.model.requests import BatchRequest, Delete, Put
 from multiraft.model.transaction import Intent, TransactionStatus
 from multiraft.model.transaction_requests import (
     QueryIntent,
@@ -27,6 +27,7 @@ from multiraft.model.transaction_requests import (
 from multiraft.mvcc import reads
 from multiraft.mvcc.intents import ChangeSet
 from multiraft.ranges.commands.setting import Outcome, Setting, refused
+from multiraft.ranges.commands.writes import DONE
 
 RESOLVED_BYTES_MAX = 1 << 20
 """About so much one command holds of what intents become; the part goes on with another one."""
@@ -34,7 +35,6 @@ RESOLVED_MAX = 200
 """So many intents are resolved with the commit of their transaction, at most; the rest behind."""
 
 Write = Put | Delete
-DONE = PutResult()
 
 
 def unknown() -> errors.OutcomeUnknownError:

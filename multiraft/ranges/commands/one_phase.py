@@ -23,8 +23,9 @@ from multiraft.mvcc import reads
 from multiraft.mvcc.intents import ChangeSet
 from multiraft.mvcc.versions import Version
 from multiraft.ranges.commands import intents, records
-from multiraft.ranges.commands.intents import DONE, Write
+from multiraft.ranges.commands.intents import Write
 from multiraft.ranges.commands.setting import Outcome, Setting, refused
+from multiraft.ranges.commands.writes import DONE
 
 Placed = list[tuple[Write, Version | None]]
 """Each write, with the version that it replaces."""

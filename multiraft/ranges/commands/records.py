@@ -35,8 +35,9 @@ from multiraft.model.transaction_requests import (
 from multiraft.mvcc import intents as stored
 from multiraft.mvcc.intents import ChangeSet
 from multiraft.ranges.commands import intents
-from multiraft.ranges.commands.intents import DONE, Write
+from multiraft.ranges.commands.intents import Write
 from multiraft.ranges.commands.setting import Outcome, Setting, refused
+from multiraft.ranges.commands.writes import DONE
 
 PENDING, STAGING = TransactionStatus.PENDING, TransactionStatus.STAGING
 COMMITTED, ABORTED = TransactionStatus.COMMITTED, TransactionStatus.ABORTED
