@@ -38,7 +38,13 @@ from multiraft.model.transaction_requests import (
 from multiraft.mvcc.intents import ChangeSet
 from multiraft.mvcc.versions import Version
 from multiraft.ranges import lock_conflicts
-from multiraft.ranges.commands import intents, one_phase, records, transaction_reads
+from multiraft.ranges.commands import (
+    intents,
+    one_phase,
+    records,
+    transaction_reads,
+    validation,
+)
 from multiraft.ranges.commands.setting import Outcome, Setting
 from multiraft.ranges.context import overloaded
 from multiraft.ranges.messages import Command
@@ -130,7 +136,7 @@ class PendingPart(Pending):
             elif isinstance(operation, Refresh) and operation.end:
                 error = self.holder.mismatch(operation.key, operation.end)
             else:
-                error = self.holder.mismatch(_key(operation), None)
+                error = self.holder.mismatch(validation.key_of(operation), None)
             if error is not None:
                 return error
         return None
@@ -241,7 +247,7 @@ class PendingPart(Pending):
                 return lock_conflicts.blocks_spans(self, limit)
             return lock_conflicts.blocks_points(self, self.latch.read_points, limit)
         keys = tuple(
-            _key(operation)
+            validation.key_of(operation)
             for operation in self.request.operations
             if type(operation) in _WRITES or type(operation) is Get
         )
@@ -315,7 +321,7 @@ def latches_of(request: BatchRequest, contains: Callable[[bytes], bool]) -> Latc
     for operation in request.operations:
         kind = type(operation)
         if kind in _LATCHED_TO_WRITE or (kind is Get and locks):
-            write_points.append(_key(operation))
+            write_points.append(validation.key_of(operation))
         elif isinstance(operation, Get):
             read_points.append(operation.key)
         elif isinstance(operation, Scan):
@@ -324,7 +330,7 @@ def latches_of(request: BatchRequest, contains: Callable[[bytes], bool]) -> Latc
             _add_read(operation.key, operation.end, read_points, read_spans)
         else:
             # Of what is about a record: the anchor too, or a split would not wait (rule S2).
-            anchor = _key(operation)
+            anchor = validation.key_of(operation)
             read_points.append(anchor)
             write_points.append(latches.record_point(anchor, _transaction_of(request, operation)))
             if isinstance(operation, EndTransaction):
@@ -358,7 +364,3 @@ def _transaction_of(request: BatchRequest, operation: Operation) -> bytes:
     if isinstance(operation, QueryTransaction | RecoverTransaction):
         return operation.id
     return request.id
-
-
-def _key(operation: Operation) -> bytes:
-    return cast("Put", operation).key

@@ -67,7 +67,8 @@ def points(request: BatchRequest) -> tuple[PointOperation, ...]:
     return cast("tuple[PointOperation, ...]", request.operations)
 
 
-def _key(operation: Operation) -> bytes:
+def key_of(operation: Operation) -> bytes:
+    """Return the key of an operation that names one, be it the anchor of a transaction."""
     return cast("PointOperation", operation).key
 
 
@@ -159,7 +160,7 @@ def _check_transaction(
         if txn.is_locking and not meta.anchor:
             raise errors.RequestError("only a transaction with an anchor locks")
         for operation in request.operations:
-            first = operation.start if isinstance(operation, Scan) else _key(operation)
+            first = operation.start if isinstance(operation, Scan) else key_of(operation)
             if first < keys.SYSTEM:
                 raise errors.RequestError("addressing records have no part in transactions")
         return
@@ -173,7 +174,7 @@ def _check_transaction(
     if HeartbeatTransaction not in kinds:
         _check_transaction_writes(request, txn)
     for operation in request.operations:
-        if type(operation) in _AT_THE_ANCHOR and _key(operation) != meta.anchor:
+        if type(operation) in _AT_THE_ANCHOR and key_of(operation) != meta.anchor:
             raise errors.RequestError("the record of a transaction is at its anchor")
 
 
@@ -184,7 +185,7 @@ def _check_transaction_writes(request: BatchRequest, txn: TransactionContext) ->
     last = operations[-1]
     end = last if type(last) is EndTransaction else None
     writes = operations if end is None else operations[:-1]
-    if len(set(map(_key, writes))) < len(writes):
+    if len(set(map(key_of, writes))) < len(writes):
         raise errors.RequestError("a transaction writes a key once in a part")
     if end is None or not end.one_phase:
         if writes and txn.sequence < 1:
