@@ -366,7 +366,7 @@ class Store:
                 return None
             # We were removed and added again: the old replica has to go first.
             self._destroy(other, Tombstone(envelope.target, other.descriptor))
-        return self._make_way(source, envelope)
+        return self._new_receiver(source, envelope)
 
     def _deny_still_leading(self, source: NodeId, envelope: GroupEnvelope) -> None:
         """Release a follower of a replica that is not here any more (rule L1).
@@ -385,7 +385,7 @@ class Store:
         self.outbox.envelopes[source].append(answer)
         self.turns.schedule()
 
-    def _make_way(self, source: NodeId, envelope: GroupEnvelope) -> Replica | None:
+    def _new_receiver(self, source: NodeId, envelope: GroupEnvelope) -> Replica | None:
         """Return a new uninitialised replica for a message, or None if it must wait or is stale."""
         if self.map.at(envelope.start) is not None:
             self._held.hold(source, envelope)

@@ -137,13 +137,13 @@ REPLICAS = (
     Probe(
         "uninitialised replica made",
         "a learner, or a follower of a range that is not here, waits for a snapshot",
-        Called(_STORE + "_make_way", after=lambda made, *_: made is not None),
+        Called(_STORE + "_new_receiver", after=lambda made, *_: made is not None),
     ),
     Probe(
         "tombstone refused a message",
         "a removed replica does not come back (trap T16)",
         Called(
-            _STORE + "_make_way",
+            _STORE + "_new_receiver",
             after=lambda made, store, _, envelope: (
                 made is None and store.map.at(envelope.start) is None
             ),
