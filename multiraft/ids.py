@@ -20,12 +20,12 @@ ReplicaId = NewType("ReplicaId", _Counted)
 Term = NewType("Term", _Counted)
 Index = NewType("Index", _Counted)
 
-# Unsigned 64-bit hybrid logical time: 52 bits of microseconds, 12 bits logical; see model/hlc.py.
 Timestamp = NewType("Timestamp", Annotated[int, Meta(ge=0)])
+"""Unsigned 64-bit hybrid logical time: 52 bits of microseconds, 12 bits logical (model/hlc.py)."""
 LOGICAL_BITS = 12
 
-# Of one pair (asker, supporter) of stores; see liveness/support.py. 0 means "no support".
 Epoch = NewType("Epoch", _Counted)
+"""Of one pair (asker, supporter) of stores; see liveness/support.py. 0 means "no support"."""
 
 # Raft writes "nobody" and "nothing" as zero; so do we, on disk and on the wire.
 NO_NODE = NodeId(0)

@@ -20,9 +20,8 @@ Source
 
 No clock and no I/O: the caller passes its HLC in, calls `tick` once per heartbeat interval,
 `withdraw_expired` when `next_expiry` has passed, and `take_effects` after every call, writes what
-it gets, syncs, and then calls `synced`. Only one
-Effects is under way at a time, so what piles up while a sync runs is at most one record and one
-message per peer.
+it gets, syncs, and then calls `synced`. Only one Effects is under way at a time, so what piles up
+while a sync runs is at most one record and one message per peer.
 
 A store is its own peer (L3): its request reaches itself with the batch that makes it durable.
 """

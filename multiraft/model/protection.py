@@ -7,7 +7,7 @@ How
     Whoever collects garbage reads all protections at one time `r`, and raises thresholds to no more
     than `r` less the time to live, nor to the timestamp of any of them that has not expired at `r`.
     So a protection written at `w` is kept if its timestamp is less than the time to live below `w`:
-    who has read before `w`, and so has not seen it, stays below it however late he acts. One that
+    who has read before `w`, and so has not seen it, stays below it however late it acts. One that
     takes the place of another before that has expired is kept as well: there was no `r` at which
     none of the two was seen. `is_kept` says both; what is not kept is refused.
 Format

@@ -6,7 +6,7 @@ The client's router makes parts; the leaseholder of the range evaluates them.
 Invariants
     - A part that writes names every key it writes; spans only read (rule S8). So a batch either
       holds scans only, or any mix of the operations on single keys.
-    - `(id)` is the same in every attempt; `attempt` counts them from 1 (rules S7, S12).
+    - `id` is the same in every attempt; `attempt` counts them from 1 (rules S7, S12).
     - Inside a transaction a part either reads, or holds only puts, deletes and what ends the
       transaction. What speaks of a transaction from outside names its ID and its anchor.
 Format
@@ -310,8 +310,8 @@ class BatchRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `id` is 16 bytes for a part that writes, empty for one that reads. `issued_at` is a lower bound
     of the cluster's clock when the request was first issued (rule S12); of a scan, the greatest
-    time that its client has been told of. `timestamp` is 0 when the
-    leaseholder is to choose; scans that go on over several ranges carry the first part's.
+    time that its client has been told of. `timestamp` is 0 when the leaseholder is to choose; scans
+    that go on over several ranges carry the first part's.
     """
 
     range_id: RangeId

@@ -158,9 +158,11 @@ class Listener(Protocol):
         ...
 
 
-# Given the peer's Hello: the Welcome to answer with, and what makes the handler once connected.
-# Raises a MultiraftError to refuse; its message is sent as the Goodbye's reason.
 Acceptor = Callable[[Hello], tuple[Welcome, Callable[[Connection], Handler]]]
+"""Given the peer's Hello: the Welcome to answer with, and what makes the handler once connected.
+
+Raises a MultiraftError to refuse; its message is sent as the Goodbye's reason.
+"""
 
 
 class Transport(Protocol):

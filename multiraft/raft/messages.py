@@ -117,7 +117,7 @@ class Fortify(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     """Leader -> follower: while your store supports mine, do not vote for others.
 
     `epoch` is the one at which the sender has that support. A message from before a restart of its
-    sender names one that is over, so nobody binds himself to a leader that no longer is one.
+    sender names one that is over, so nobody binds itself to a leader that no longer is one.
     """
 
     term: Term

@@ -3,6 +3,7 @@
 The life of a write, by file
     service       a frame of requests arrives on a client's connection
     store         finds the replica of the range that the request names
+    put_group     puts that come together are evaluated together; all else goes on one by one
     pending       the request until it is answered: it takes latches, and waits for locks
     leaseholder   checks that the write is new, gives it a timestamp, evaluates it
     commands/     turns operations into effects; pure
@@ -15,8 +16,12 @@ The life of a write, by file
 `transactions` does the same with what transactions ask; `pushes`, `deadlocks`, `recovery` and
 `resolver` work for those who wait for them, `garbage` and `leftovers` clean up behind them.
 
-Beside it: `split` and `triggers` change what a range is, `snapshot` brings a follower up that the
-log can no longer serve, `addressing` keeps meta up with the descriptors, `commits_owed` has
-followers told what no append told them, `held` keeps messages that came before the split they
-belong to, `bootstrap` writes what a cluster begins with.
+Beside it: `admin` takes administrative requests; `split`, `membership` and `triggers` change what a
+range is; `truncation` shortens its log, and `snapshot` brings a follower up that this can no longer
+serve; `addressing` keeps meta up with the descriptors, `commits_owed` has followers told what no
+append told them, `held` keeps messages that came before the split they belong to, `bootstrap`
+writes what a cluster begins with.
+
+What keeps many ranges, and many clients, from getting in each other's way: `ticking`, `elections`,
+`slices` and `inbox`; `admission`, `unread` and `shared_limit`.
 """

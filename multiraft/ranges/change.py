@@ -10,7 +10,7 @@ from multiraft.ranges.messages import Command
 
 
 class LatchedChange:
-    """One command that needs latches of its own, from taking them to its fate.
+    """See the module. Used for one command.
 
     The latch is released when the command is applied or its term is lost, whoever still waits.
     """

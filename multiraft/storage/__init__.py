@@ -2,6 +2,6 @@
 
 From the bottom: `engine` is the contract, `rocks` and `memory` fulfil it. `layout` says where
 things are in the `data` family; `raft_log` keeps the logs in `raft`; `identity` names the store.
-`directory`, `watermark`, `durable_file` and `rocks_options` serve `rocks`; `syncer` serves both
+`directory`, `watermark`, `durable_file` and the other `rocks_*` serve `rocks`; `syncer` serves both
 engines. docs/architecture/storage.md tells the story.
 """

@@ -15,8 +15,8 @@ Ownership
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-# What `put` and `delete` take to name a column family; each engine has its own type for it.
 Family = Any
+"""What names a column family; each engine has its own type for it."""
 
 
 class Batch(Protocol):
