@@ -185,11 +185,7 @@ class Call:
     def expire(self) -> None:
         """The deadline has passed: end every part, and the call."""
         if self.txn is None:
-            is_open = self.something_written or any(
-                part.is_mutation and part.attempts_open > 0
-                for part in self.parts
-                if not part.has_ended
-            )
+            is_open = self._may_have_written()
         else:
             is_open = self.is_open = self._may_all_be_carried_out()
         last = (
@@ -222,6 +218,20 @@ class Call:
         for part in self.parts:
             part.end()
         self.parts.clear()
+
+    def _may_have_written(self) -> bool:
+        """Whether something was written, or may have been, or may yet be."""
+        return (
+            self.something_written
+            or any(
+                isinstance(error, errors.OutcomeUnknownError) for _, error in self.failures or ()
+            )
+            or any(
+                part.is_mutation and part.attempts_open > 0
+                for part in self.parts
+                if not part.has_ended
+            )
+        )
 
     def _may_all_be_carried_out(self) -> bool:
         """Whether every part writes, and was carried out or may be: its last answer is not in."""

@@ -684,6 +684,19 @@ def test_a_batch_of_which_one_part_was_written_has_an_unknown_outcome_at_the_dea
     clients.run(main)
 
 
+def test_a_batch_of_which_one_part_is_unknown_has_an_unknown_outcome_at_the_deadline() -> None:
+    """Its first attempt may have been carried out: nobody can tell any more (rule S12)."""
+
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        too_old = refusal(errors.OutcomeUnknownError(reason="the request is too old"))
+        bench.cluster.intercept = lambda node, _: too_old if node == N2 else OVERLOAD(node, None)
+        with pytest.raises(errors.OutcomeUnknownError):
+            await bench.db.batch(Batch().put(b"a", b"1").put(b"j", b"1"), deadline_s=1.0)
+
+    clients.run(main)
+
+
 def test_a_batch_of_which_one_part_ended_without_a_write_was_not_written() -> None:
     async def main(bench: Bench) -> None:
         await warm_up(bench)
