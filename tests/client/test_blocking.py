@@ -1,8 +1,11 @@
 """The blocking shell on a real loop in a real thread; the cluster lives on that loop too."""
 
+import asyncio
+import gc
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -178,6 +181,50 @@ def test_a_scan_that_is_dropped_half_way_leaves_nothing_pending(db: blocking.Dat
     assert next(rows)[0] == b"000"
     rows.close()
     assert db.status().calls_pending == 0
+
+
+@pytest.mark.parametrize("where", ["on the loop", "on the way to it"])
+def test_scan_that_the_garbage_collector_closes_holds_nobody_up(
+    cluster: FakeCluster, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = multiraft.blocking.connect("c1-n1:7000", transport=FakeTransport(cluster))
+    database.open()
+    database.put_many({b"%03d" % n: b"v" for n in range(10)})
+    hand_over = asyncio.run_coroutine_threadsafe
+
+    def collect_and_evaluate(_node: NodeId, _request: object) -> Plan:
+        gc.collect()
+        return Plan()
+
+    def collect_and_hand_over(
+        coroutine: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop
+    ) -> Future[object]:
+        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", hand_over)
+        gc.collect()
+        return hand_over(coroutine, loop)
+
+    gc.disable()
+    try:
+        drop_in_a_circle(database.scan())
+        if where == "on the loop":
+            cluster.intercept = collect_and_evaluate
+        else:
+            monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", collect_and_hand_over)
+        # If it hangs it does so for good, so nobody must have to wait for it.
+        asking = threading.Thread(target=database.get, args=(b"000",), daemon=True)
+        asking.start()
+        asking.join(10.0)
+        assert not asking.is_alive()
+    finally:
+        gc.enable()
+    database.close()
+
+
+def drop_in_a_circle(rows: Iterator[tuple[bytes, bytes]]) -> None:
+    """Leave a scan that has begun to the garbage collector, as an exception that is kept would."""
+    assert next(rows)[0] == b"000"
+    circle: list[object] = [rows]
+    circle.append(circle)
 
 
 def test_closing_ends_calls_of_other_threads(cluster: FakeCluster) -> None:

@@ -4,6 +4,7 @@ What the methods do, promise and raise is told in transaction.py. The work is do
 loop; each method waits for it.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from types import TracebackType
@@ -118,12 +119,16 @@ class Transaction:
 def rows(
     wait: Wait, begin: Callable[[], AsyncGenerator[list[Row], None]]
 ) -> Generator[Row, None, None]:
-    """Yield the rows of pages that come from the loop; `begin` is called there."""
+    """Yield the rows of pages that come from the loop; `begin` is called there.
 
-    async def make() -> AsyncGenerator[list[Row], None]:
-        return begin()
+    That the pages are closed is not waited for: the garbage collector may be the one who closes a
+    generator, from within anything, in any thread, the loop's included.
+    """
 
-    pages = wait(make())
+    async def make() -> tuple[AsyncGenerator[list[Row], None], asyncio.AbstractEventLoop]:
+        return begin(), asyncio.get_running_loop()
+
+    pages, loop = wait(make())
 
     async def next_page() -> list[Row] | None:
         return await anext(pages, None)
@@ -132,5 +137,5 @@ def rows(
         while (page := wait(next_page())) is not None:
             yield from page
     finally:
-        with contextlib.suppress(errors.StoppedError):
-            wait(pages.aclose())
+        with contextlib.suppress(RuntimeError):  # The loop has ended, and closed them.
+            asyncio.run_coroutine_threadsafe(pages.aclose(), loop)
