@@ -24,6 +24,7 @@ from multiraft.net.transport import (
     Hello,
     NodeAddress,
     Transport,
+    Welcome,
 )
 from multiraft.ranges import bootstrap
 from multiraft.storage import identity
@@ -31,6 +32,8 @@ from multiraft.storage.engine import Engine
 from multiraft.storage.identity import Identity
 
 ANSWER_TIMEOUT_S = 15.0
+TOLD_TIMEOUT_S = 2.0
+"""So long a node that starts again waits for others to tell where they reach it."""
 
 
 async def join(
@@ -84,29 +87,58 @@ async def check_same_cluster(transport: Transport, members: Sequence[str], me: I
 async def check_moved(
     transport: Transport, nodes: Sequence[NodeAddress], me: Identity, listen: str
 ) -> None:
-    """Make sure that the store of `me` does not run where it was reached last; `nodes` tell where.
+    """Make sure that the store of `me` runs nowhere but at `listen`, where it is being started.
 
-    Otherwise this is a copy of its directory, and the other nodes would take it for the original
-    from now on. Raises WrongClusterError.
+    `nodes` tell where it was reached last, and whom to ask where they reach it: those that answer
+    in time. If it runs there, this directory is a copy of that one, or the other way round; the
+    other nodes would take both for one. Raises WrongClusterError.
     """
+    others = [node for node in nodes if node.node_id != me.node_id]
+    told = await asyncio.gather(*(_told_by(transport, node, me) for node in others))
+    places = dict.fromkeys(_addresses_of(me, nodes))
+    for known in told:
+        places.update(dict.fromkeys(_addresses_of(me, known)))
+    for place in places:
+        if place == listen:
+            continue
+        if await _look(transport, NodeAddress(me.node_id, place), me) is None:
+            continue  # Nobody is there, or somebody else: the store has moved.
+        raise errors.WrongClusterError(
+            f"n{me.node_id} of cluster {me.cluster_id} runs already, at {place}: was the "
+            "directory copied? Stop that one first, or join as a new node with an empty directory"
+        )
+
+
+def _addresses_of(me: Identity, nodes: Sequence[NodeAddress]) -> list[str]:
+    return [node.address for node in nodes if node.node_id == me.node_id]
+
+
+async def _told_by(
+    transport: Transport, node: NodeAddress, me: Identity
+) -> tuple[NodeAddress, ...]:
+    """Return which nodes `node` knows; none if it does not answer in time."""
+    try:
+        async with asyncio.timeout(TOLD_TIMEOUT_S):
+            welcome = await _look(transport, node, me)
+    except TimeoutError:
+        return ()
+    return () if welcome is None else welcome.nodes
+
+
+async def _look(transport: Transport, node: NodeAddress, me: Identity) -> Welcome | None:
+    """Return what `node` says to whoever connects; None if it is not reached at its address."""
     hello = Hello(
         PROTOCOL_VERSION,
         ConnectionClass.REQUESTS,
         me.cluster_id,
-        target_node_id=me.node_id,
+        target_node_id=node.node_id,
     )
-    for node in nodes:
-        if node.node_id != me.node_id or node.address == listen:
-            continue
-        try:
-            connection = await transport.connect(node.address, hello, lambda _: _Closing())
-        except errors.MultiraftError:
-            continue  # Nobody is there, or somebody else: the store has moved.
-        connection.close("only looked who is there")
-        raise errors.WrongClusterError(
-            f"n{me.node_id} of cluster {me.cluster_id} runs already, at {node.address}: was the "
-            "directory copied? Stop that one first, or join as a new node with an empty directory"
-        )
+    try:
+        connection = await transport.connect(node.address, hello, lambda _: _Closing())
+    except errors.MultiraftError:
+        return None
+    connection.close("only looked who is there")
+    return connection.welcome
 
 
 async def _ask(transport: Transport, address: str, request: Join) -> Joined:

@@ -54,6 +54,27 @@ async def test_a_node_that_tells_what_cannot_be_is_not_let_in(
     assert await registry.find(db._router, NodeId(4)) is None
 
 
+@cluster_test()
+async def test_a_node_does_not_start_where_it_was_while_a_copy_of_it_runs(
+    cluster: Cluster, db: Database
+) -> None:
+    """The others know where the copy runs, the directory that was copied does not (rule A7)."""
+    old = NodeAddress(NodeId(3), "old-n3:7000")
+    others = [cluster.members[number] for number in (1, 2)]
+    known = [*(NodeAddress(other.node_id, other.address) for other in others), old]
+    transport = InprocTransport(cluster.network, "old-n3", cluster.errors.append)
+    me = cluster.members[3].up.me
+    with pytest.raises(errors.WrongClusterError, match="runs already, at n3:7000"):
+        await joining.check_moved(transport, known, me, old.address)
+    await cluster.crash(1)
+    cluster.network.isolate("n2")
+    await joining.check_moved(transport, known, me, old.address)
+    cluster.network.rejoin("n2")
+    await cluster.restart(1)
+    await cluster.crash(3)
+    await joining.check_moved(transport, known, me, old.address)
+
+
 def test_a_join_of_a_node_that_knows_no_localities_is_understood() -> None:
     assert registry.unpack_join(encoding.pack(["n4:7000"])) == Join("n4:7000")
 
