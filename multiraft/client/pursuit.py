@@ -30,6 +30,9 @@ _HINTS_FOLLOWED_AT_ONCE = 3
 
 _PROBE_INTERVAL_MS = 50
 
+_LONGER_THAN_A_SWEEP_S = 1.0
+"""A pause in which the router's sweep ends a part whose deadline is near."""
+
 
 class Pursuit:
     """See the module. Runs as a task of its own; there is none for a part that is answered well."""
@@ -211,6 +214,9 @@ class Pursuit:
 
     def _lock_wait(self, _error: errors.MultiraftError, node_id: NodeId) -> None:
         self._hint = node_id  # At once: it has kept its place in the queue.
+        if self._part.is_mutation and not self._router.can_be_told(self._part):
+            # It would wait beyond the deadline, and write when its call has long ended.
+            self._pause_s = _LONGER_THAN_A_SWEEP_S
 
     def _busy(self, _error: errors.MultiraftError, _node_id: NodeId) -> None:
         self._pause()

@@ -327,6 +327,10 @@ class Router:
             )
         part.send(link, target, expires, operations, bounds, wait_ms_max)
 
+    def can_be_told(self, part: Part) -> bool:
+        """Return whether a range may let it wait, and still tell of that before the deadline."""
+        return _longest_wait_ms(part.call.deadline - self._monotonic()) > 0
+
     def unsettled(self, part: Part, error: errors.MultiraftError, reply: BatchReply | None) -> None:
         """Go on with a part whose newest attempt failed (calls.Owner)."""
         if isinstance(error, errors.ClockOffsetError) and reply is not None and reply.clock:

@@ -152,8 +152,10 @@ async def test_who_waits_up_to_its_deadline_is_told_for_whom(
         told = f"/plain/a has been locked by transaction {holder.id.hex()}"
         with pytest.raises(errors.DeadlineExceededError, match=told):
             await other.run(lambda txn: txn.put(b"a", b"1"), deadline_s=deadline_s)
-        with pytest.raises((errors.DeadlineExceededError, errors.OutcomeUnknownError), match=told):
+        with pytest.raises(errors.DeadlineExceededError, match=told):
             await other.put(b"a", b"1", deadline_s=deadline_s)
+    await asyncio.sleep(3.0)
+    assert await db.get(b"a") is None, "nothing was written, nor will be"
 
 
 @simulated(seeds=3)
