@@ -15,9 +15,11 @@ Source
 import asyncio
 from collections.abc import Sequence
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from multiraft import errors
+from multiraft.client import batch
 from multiraft.client.calls import Call
 from multiraft.client.transaction.read_spans import ReadSpans
 from multiraft.client.transaction.write_buffer import WriteBuffer
@@ -360,13 +362,8 @@ class Attempt:
 
     async def write(self, key: bytes, value: bytes | None) -> None:
         """Write a key, or remove it with None. Waits while too much is being laid."""
-        buffer = self.buffer
-        buffer.set(key, value)
-        settings = self.coordinator.settings
-        if (
-            buffer.unsent_bytes > settings.transaction_buffer_bytes_max
-            or buffer.unsent_count >= settings.transaction_call_keys_max
-        ):
+        self.buffer.set(key, value)
+        if self.keeps_too_much:
             self.lay()
             while len(self.flushes) >= FLUSHES_CONCURRENT_MAX:
                 await asyncio.wait(
@@ -374,6 +371,15 @@ class Attempt:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
             self.check()
+
+    @property
+    def keeps_too_much(self) -> bool:
+        """Whether more is unsent than may wait for the commit."""
+        buffer, settings = self.buffer, self.coordinator.settings
+        return (
+            buffer.unsent_bytes > settings.transaction_buffer_bytes_max
+            or buffer.unsent_count >= settings.transaction_call_keys_max
+        )
 
     def next_write(self) -> tuple[int, tuple[Operation, ...], tuple[bytes, ...]]:
         """Take everything unsent. Return its sequence, the operations, and their keys."""
@@ -392,12 +398,21 @@ class Attempt:
         return known or self.coordinator.router.cluster_time()
 
     def lay(self) -> None:
-        """Send what is unsent, and do not wait: what becomes of it is known before the commit."""
+        """Send what is unsent, and do not wait: what becomes of it is known before the commit.
+
+        One call is enough, but for what was sent before under another ID: that can be everything.
+        """
         sequence, operations, _ = self.next_write()
-        call = self.start(operations, self.context(sequence), self.commit_timestamp)
-        self.flushes[call] = None
-        call.future.add_done_callback(lambda done: self._laid(call, done))
-        self.coordinator.heartbeats.add(self)
+        coordinator = self.coordinator
+        for piece in batch.cut(
+            operations,
+            coordinator.settings.transaction_call_keys_max,
+            coordinator.limits.batch_bytes_max // 2,
+        ):
+            call = self.start(piece, self.context(sequence), self.commit_timestamp)
+            self.flushes[call] = None
+            call.future.add_done_callback(partial(self._laid, call))
+        coordinator.heartbeats.add(self)
 
     def give_up_flushes(self) -> None:
         """Whoever waits for writes to be laid goes on; whether they are is not known."""

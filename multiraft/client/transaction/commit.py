@@ -208,6 +208,8 @@ async def _in_one_phase(attempt: Attempt, target: CachedRange | None, deadline: 
 
 async def _in_parallel(attempt: Attempt, deadline: float) -> Timestamp:
     buffer = attempt.buffer
+    if attempt.keeps_too_much:  # It goes on under another ID.
+        attempt.lay()
     while attempt.flushes:
         await asyncio.wait([call.future for call in attempt.flushes])
     if attempt.failure is not None:

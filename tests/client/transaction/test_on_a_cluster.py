@@ -260,6 +260,32 @@ async def test_a_transaction_of_many_megabytes(cluster: Cluster, db: multiraft.D
     assert [key async for key, _ in db.scan()] == []
 
 
+@pytest.mark.parametrize("writes_more", [True, False])
+@simulated(
+    config=msgspec.structs.replace(SETTINGS, limits=LimitsConfig(batch_operations_max=1_500))
+)
+async def test_more_than_one_part_may_hold_goes_on_under_another_id(
+    cluster: Cluster, db: multiraft.Database, writes_more: bool
+) -> None:
+    vanished = cluster.connect(name="vanished")
+    await vanished.open()
+    async with vanished.transaction(deadline_s=100) as txn:
+        before = txn.id
+        for number in range(2_000):
+            await txn.put(b"%04d" % number, b"v")
+        await asyncio.sleep(0.1)
+        cluster.partition(["vanished"])
+        await db.put(b"0000", b"other")
+        cluster.heal()
+        await asyncio.sleep(2.0)  # It learns that it was aborted, and goes on.
+        assert txn.id != before
+        if writes_more:
+            await txn.put(b"more", b"v")
+    rows = [row async for row in db.scan()]
+    assert len(rows) == 2_000 + writes_more
+    assert {value for _, value in rows} == {b"v"}
+
+
 @simulated(seeds=1)
 async def test_a_read_that_goes_on_when_its_transaction_has_ended_locks_nothing(
     cluster: Cluster, db: multiraft.Database
