@@ -272,6 +272,8 @@ class Connections:
         outcome = await asyncio.shield(peer.connecting)
         if isinstance(outcome, errors.MultiraftError):
             raise outcome
+        if outcome.closed_reason is not None:  # While it was being handed over.
+            raise errors.NodeUnavailableError(target=f"n{node_id}", reason=outcome.closed_reason)
         return outcome
 
     def is_down(self, node_id: NodeId) -> bool:

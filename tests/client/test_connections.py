@@ -166,6 +166,25 @@ def test_a_broken_connection_fails_its_calls_and_the_next_open_makes_another() -
     run(main)
 
 
+def test_a_connection_that_breaks_as_it_is_made_is_given_to_nobody() -> None:
+    async def main(desk: Desk) -> None:
+        observe = desk.pool.observe
+
+        def break_now(clock: Timestamp) -> None:
+            desk.pool.observe = observe
+            desk.cluster.connections[-1].break_("reset by peer")
+
+        desk.pool.observe = break_now
+        waiting = [asyncio.ensure_future(desk.pool.open(N2)) for _ in range(2)]
+        for opening in waiting:
+            with pytest.raises(errors.NodeUnavailableError, match="reset by peer"):
+                await opening
+        assert N2 not in desk.pool.links
+        assert await desk.pool.open(N2) is desk.pool.links[N2]
+
+    run(main)
+
+
 def test_a_forgotten_call_is_not_answered() -> None:
     async def main(desk: Desk) -> None:
         link, connection = await desk.link(N2)

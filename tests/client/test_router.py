@@ -422,6 +422,29 @@ def test_a_dead_leader_is_replaced_as_soon_as_another_leads(callers: int) -> Non
     clients.run(main)
 
 
+def test_a_connection_that_breaks_as_it_is_made_does_not_take_calls_with_it() -> None:
+    async def main(bench: Bench) -> None:
+        assert await bench.db.get(b"a") is None
+        pool = bench.router.connections
+        observe = pool.observe
+        broken: list[NodeId] = []
+
+        def break_the_first(clock: Timestamp) -> None:
+            newest = bench.cluster.connections[-1]
+            if not broken and newest.welcome.node_id not in pool.links:
+                broken.append(newest.welcome.node_id)
+                newest.break_("reset by peer")
+            observe(clock)
+
+        pool.observe = break_the_first
+        began_s = bench.loop.time()
+        await bench.db.put(b"i", b"1")
+        assert broken
+        assert bench.loop.time() - began_s < 1.0
+
+    clients.run(main)
+
+
 def test_a_silent_leader_is_given_up_after_the_attempt_timeout() -> None:
     async def main(bench: Bench) -> None:
         await warm_up(bench)
