@@ -138,6 +138,19 @@ def writers_of(transactions: Iterable[Transaction]) -> dict[tuple[Any, Any], Tra
     return writers
 
 
+def seen_writers(
+    transactions: Iterable[Transaction], writers: dict[tuple[Any, Any], Transaction]
+) -> frozenset[int]:
+    """Return the ids of those of whom a read shows something, in whatever order."""
+    reads = {read for transaction in transactions for read in transaction.reads}
+    return frozenset(
+        writers[key, value].id
+        for key, version in reads
+        for value in version
+        if (key, value) in writers
+    )
+
+
 def wrong_reads(
     transactions: Iterable[Transaction], writers: dict[tuple[Any, Any], Transaction]
 ) -> Iterator[Anomaly]:

@@ -97,6 +97,17 @@ def test_incompatible_order(notes: Notes) -> None:
     assert "incompatible-order" in names(notes)
 
 
+def test_orders_are_incompatible_also_where_only_the_shorter_list_shows_a_write(
+    notes: Notes,
+) -> None:
+    txn(notes, append("x", 1))
+    txn(notes, append("x", 2))
+    notes.unknown("txn", 0, argument=(append("x", 3),))
+    txn(notes, read("x", 1, 2))
+    txn(notes, read("x", 3))
+    assert "incompatible-order" in names(notes)
+
+
 def test_lost_update(notes: Notes) -> None:
     txn(notes, read("x"), append("x", 1))
     txn(notes, read("x"), append("x", 2))
