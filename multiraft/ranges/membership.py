@@ -9,12 +9,15 @@ Invariants
     - Joint consensus with demotion first: a voter never leaves in one step.
     - A joint configuration is left by whoever leads, asked or not; a leader that is on its way out
       hands over first.
-    - No old voter is removed before meta has the configuration that names the new ones (rule L6).
+    - No old voter is removed before meta has the configuration that names the new ones (rule L6),
+      nor before it knows of its demotion, if it can be reached: a replica that takes itself for a
+      voter and has a leader asks nobody whether it is a member still.
 Source
     Raft thesis 4.2, 4.3; safety rules S4, S5, A5, L6.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,7 @@ from multiraft.concurrency import latches
 from multiraft.concurrency.latches import Latch
 from multiraft.ids import NodeId, ReplicaId
 from multiraft.model.descriptor import RangeDescriptor, ReplicaDescriptor, ReplicaKind
+from multiraft.raft import fortification
 from multiraft.raft.progress import ProgressState
 from multiraft.ranges import state
 from multiraft.ranges.change import LatchedChange
@@ -68,6 +72,7 @@ class MembershipChange:
             await self._enter_joint()
             await self._leave_joint()
         await self._meta_knows()
+        await self._demoted_know()
         await self._remove_learners()
         return self._descriptor
 
@@ -145,6 +150,31 @@ class MembershipChange:
             STEP_TIMEOUT_S,
             "the addressing record could not be written yet",
         )
+
+    async def _demoted_know(self) -> None:
+        """Wait a while for learners to know that they are learners, those that can be told.
+
+        Who never had the range's state has nothing to unlearn, and whose support has ended both
+        ways is bound to nobody here. What a learner is waiting for must not hold up its removal.
+        """
+        core = self._replica.core
+        learners = [
+            r.replica_id for r in self._descriptor.replicas if r.kind is ReplicaKind.LEARNER
+        ]
+        applied_index = core.applied_index
+
+        def know() -> bool:
+            leadership = core.leadership
+            return leadership is not None and all(
+                (progress := leadership.progress.get(learner)) is None
+                or progress.commit_known >= applied_index
+                or not progress.match_index
+                or not fortification.is_in_touch(core, learner)
+                for learner in learners
+            )
+
+        with contextlib.suppress(errors.ConflictingChangeError):
+            await self._until(know, STEP_TIMEOUT_S, f"replicas {learners} did not learn of it")
 
     async def _remove_learners(self) -> None:
         descriptor = self._descriptor

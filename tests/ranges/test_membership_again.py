@@ -21,7 +21,7 @@ from multiraft.model.descriptor import (
 )
 from multiraft.raft.messages import StillLeading
 from multiraft.ranges import membership
-from multiraft.ranges.bootstrap import USER_RANGE_ID
+from multiraft.ranges.bootstrap import FIRST_RANGE_ID, USER_RANGE_ID
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.store import Store
 from multiraft.sim.cluster import FAST, Cluster
@@ -67,6 +67,9 @@ def test_a_change_goes_on_from_its_own_first_step_and_from_no_other_change(
 def test_a_change_that_is_done_is_done_again_whatever_was_seen() -> None:
     voters = frozenset({NodeId(1), NodeId(2), NodeId(3)})
     assert membership.is_next_for(BEFORE, voters, SEEN + 7)
+
+
+THREE = (NodeId(1), NodeId(2), NodeId(3))
 
 
 async def remove_while_down(cluster: Cluster, db: Database) -> tuple[Member, Member]:
@@ -119,7 +122,36 @@ async def test_a_removed_replica_ends_even_if_what_it_asks_its_leader_is_lost(
     assert cluster.leader() is leader
 
 
-THREE = (NodeId(1), NodeId(2), NodeId(3))
+@cluster_test(nodes=4)
+async def test_a_voter_that_missed_its_demotion_is_removed_only_when_it_knows(
+    cluster: Cluster, db: Database
+) -> None:
+    """If word of both is lost it stays bound to its leader, whose store lives: for ever."""
+    await db.admin.change_replicas(USER_RANGE_ID, THREE)
+    await cluster.until_applied()
+    cluster.slow_down(sync_s=0.002, link_s=0.002)
+    leader = leader_of(cluster)
+    away = next(
+        member
+        for member in cluster.followers()
+        if USER_RANGE_ID in member.up.store.replicas
+        and member is not cluster.leader(FIRST_RANGE_ID)
+    )
+    rest = tuple(NodeId(n) for n in cluster.members if n != away.number)
+    change = asyncio.create_task(db.admin.change_replicas(USER_RANGE_ID, rest))
+
+    def is_joint() -> bool:
+        descriptor = leader.replica().descriptor
+        return descriptor is not None and descriptor.is_joint
+
+    await cluster.until(is_joint, step_s=0.0005)
+    cluster.cut(leader.number, away.number)
+    cluster.reset(leader.number, away.number)
+    await asyncio.sleep(0.5)  # Support lasts longer, so nobody seems dead.
+    cluster.heal(leader.number, away.number)
+    await change
+    await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)
+    assert leader_of(cluster) is leader
 
 
 async def begin_to_add_the_fourth(
@@ -205,8 +237,10 @@ async def test_a_snapshot_that_waited_till_its_receiver_was_removed_is_refused(
     with pytest.raises(errors.OutcomeUnknownError, match="did not catch up"):
         await change
     assert sender.is_sending(USER_RANGE_ID), "it waits for its turn"
+    began = cluster.loop.time()
     with mock.patch.object(Store, "post_removal"):  # It is lost.
         await db.admin.change_replicas(USER_RANGE_ID, THREE)
+    assert cluster.loop.time() - began < 1.0, "who has no state has nothing to unlearn"
     sender._slots.release()
     await cluster.until(lambda: not sender.is_sending(USER_RANGE_ID))
     assert "is no member any more" in sender.last_failure
