@@ -9,7 +9,8 @@ Invariants
     - No threshold is raised above what the protections and the time to live allow, as of the time
       at which the protections were read: see model/protection.py for why that needs no haste.
     - No threshold is raised to this node's present or beyond, whatever other clocks say.
-    - One pass of a range is under way at a time.
+    - One pass of a range is under way at a time, and a few of a store. Each look begins a pass of
+      every range that is due, so those that are due ever again keep no other from its pass.
 When a range is due
     It has versions that are not live, locks, or records of transactions, and the threshold may go
     an eighth of the time to live beyond where, by the last look, it would find something. So a
@@ -63,6 +64,7 @@ class GarbageQueue:
         self._ttl = hlc.from_us(int(self._ttl_s * 1e6))
         self._step = self._ttl // STEPS
         self._pace = Pace()
+        self._slots = asyncio.Semaphore(PASSES_CONCURRENT_MAX)
         self._next_at: dict[RangeId, Timestamp] = {}
         """By range: no threshold below would find anything."""
         self._has_records: dict[RangeId, tuple[Index, bool]] = {}
@@ -104,8 +106,10 @@ class GarbageQueue:
         at, found = await protections.read(self._router)
         threshold = protections.ceiling(Timestamp(min(at, clock.now())), found, self._ttl)
         for replica, holder in await self._due(threshold):
-            if len(self._under_way) >= PASSES_CONCURRENT_MAX:
-                break
+            await self._slots.acquire()
+            if replica.leaseholder is not holder:
+                self._slots.release()
+                continue  # While it waited for its turn.
             self._under_way.add(replica.range_id)
             self._store.spawn(
                 self._pass(replica, holder, threshold), name=f"garbage r{replica.range_id}"
@@ -158,6 +162,7 @@ class GarbageQueue:
             self._versions += work.versions_removed
             self._records += work.records_removed
             self._under_way.discard(range_id)
+            self._slots.release()
 
     def _forget_what_is_gone(self) -> None:
         replicas = self._store.replicas

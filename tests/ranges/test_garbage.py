@@ -147,6 +147,21 @@ async def test_many_versions_go_in_many_commands_beside_writes(
     cluster.check_statistics()
 
 
+@cluster_test(config=SHORT)
+async def test_ranges_that_are_written_all_the_time_keep_no_other_from_being_collected(
+    cluster: Cluster, db: Database
+) -> None:
+    count = 3 * garbage_queue.PASSES_CONCURRENT_MAX
+    for key in range(1, count):
+        await db.admin.split(b"%05d" % key)
+    for _ in range(int(3 * TTL_S / 0.25)):
+        await overwrite(db, count, times=1)
+        await asyncio.sleep(0.25)
+    ranges = set(cluster.range_ids()) - {FIRST_RANGE_ID}
+    assert len(ranges) == count
+    assert {range_id for range_id in ranges if 0 in thresholds(cluster, range_id)} == set()
+
+
 # -- splits, leaders, snapshots --------------------------------------------------------------------
 
 
