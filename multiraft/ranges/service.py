@@ -15,6 +15,7 @@ Invariants
       client's behind it, is refused: with more work than can be done, what is done is done in time,
       instead of all of it too late. A client that is alone, or that waits for each answer, is not
       refused.
+    - A connection serves one node to join: each is a task, and nothing else bounds their number.
     - A damaged or foreign frame ends the connection with a reason, never the process.
 """
 
@@ -70,6 +71,7 @@ class RequestConnection:
         "_flush_scheduled",
         "_frames",
         "_frames_bytes",
+        "_has_joined",
         "_in_turn_since_s",
         "_is_working",
         "_join",
@@ -113,6 +115,7 @@ class RequestConnection:
         self._flush_scheduled = False
         self._paused = False
         self._closed = False
+        self._has_joined = False
 
     def received(self, kind: FrameKind, payload: bytes) -> None:
         """Take a frame of requests."""
@@ -130,6 +133,9 @@ class RequestConnection:
         elif kind is FrameKind.CLUSTER_INFO:
             self._connection.send(FrameKind.CLUSTER_INFO, encoding.pack(self._welcome()))
         elif kind is FrameKind.JOIN:
+            if self._has_joined:
+                raise errors.ProtocolError(reason="a second Join on one connection")
+            self._has_joined = True
             self._join(self._connection, payload)
         else:
             raise errors.ProtocolError(reason=f"unexpected frame {kind} from a client")

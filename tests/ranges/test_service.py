@@ -10,6 +10,7 @@ import pytest
 
 from multiraft import errors
 from multiraft.client.database import Database
+from multiraft.cluster import registry
 from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import encoding, hlc, keys
 from multiraft.model.requests import (
@@ -137,6 +138,23 @@ async def test_a_node_tells_about_the_cluster_when_asked(cluster: Cluster, db: D
         assert [node.node_id for node in welcome.nodes] == [1, 2, 3]
         assert welcome.first_range is not None
         assert welcome.first_range.start == keys.MIN
+
+
+@cluster_test()
+async def test_a_connection_serves_one_node_to_join(cluster: Cluster, db: Database) -> None:
+    """Each Join is a task that writes to the registry twice: a flood would fill the memory."""
+    async with connected(cluster, leader_of(cluster)) as client:
+        for _ in range(100):
+            client.connection.send(FrameKind.JOIN, encoding.pack(registry.Join("n4:7000")))
+        await cluster.until(lambda: bool(client.reasons))
+        assert "a second Join" in client.reasons[0]
+    joined = registry.Join("n5:7000")
+    async with connected(cluster, leader_of(cluster)) as client:
+        client.connection.send(FrameKind.JOIN, encoding.pack(joined))
+        await cluster.until(lambda: bool(client.frames))
+        kind, payload = client.frames[0]
+        assert kind is FrameKind.JOINED
+        assert registry.unpack_joined(payload).node_id == 5, "the first of the hundred was the 4th"
 
 
 @cluster_test()
