@@ -65,7 +65,11 @@ class ScanTime:
 
     async def _is_the_same(self, timestamp: Timestamp, start: bytes, end: bytes) -> bool:
         while start < end:
-            reply = await self._ask((Refresh(start, end, self.timestamp),), timestamp).future
+            call = self._ask((Refresh(start, end, self.timestamp),), timestamp)
+            try:
+                reply = await call.future
+            finally:
+                call.abandon()
             result = reply.results[0]
             if not isinstance(result, RefreshResult):
                 raise errors.ProtocolError(reason=f"a node answered with {type(result).__name__}")

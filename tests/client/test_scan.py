@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 
 from multiraft import config, errors
+from multiraft.client.router import NO_TIMESTAMP
 from multiraft.client.scan import Cursor
-from multiraft.ids import NodeId
+from multiraft.client.scan_time import ScanTime
+from multiraft.ids import NodeId, Timestamp
+from multiraft.model import keys
 from multiraft.model.requests import BatchRequest, Scan, ScanResult
+from multiraft.model.transaction_requests import Refresh
 from multiraft.sim.randomness import SeededRng
 from tests.support import clients
 from tests.support.clients import Bench
@@ -196,6 +200,25 @@ def test_a_scan_that_is_cancelled_while_it_waits_leaves_nothing_behind() -> None
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        assert bench.is_quiet()
+
+    clients.run(main)
+
+
+def test_a_scan_that_is_cancelled_while_its_time_moves_leaves_nothing_behind() -> None:
+    async def main(bench: Bench) -> None:
+        fill(bench)
+        await bench.db.get(b"b")
+        at = bench.cluster.now()
+        time = ScanTime(bench.router, None, NO_TIMESTAMP)
+        time.chosen(at, Timestamp(at + 10))
+        bench.cluster.intercept = lambda _n, _r: Plan(drop_reply=True)
+        moving = time.move_to(Timestamp(at + 5), keys.PLAIN + b"b", keys.PLAIN + b"c")
+        task = asyncio.ensure_future(moving)
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(bench.cluster.requests[-1][1].operations[0], Refresh)
         assert bench.is_quiet()
 
     clients.run(main)
