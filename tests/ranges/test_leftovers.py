@@ -10,8 +10,9 @@ from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.client.transaction import Transaction
 from multiraft.ids import Timestamp
-from multiraft.model.requests import Operation, Put
+from multiraft.model.requests import Operation, Put, PutResult, Result
 from multiraft.model.transaction import (
+    Intent,
     IntentRef,
     TransactionMeta,
     TransactionRecord,
@@ -24,6 +25,7 @@ from multiraft.model.transaction_requests import (
     PushKind,
     PushTransaction,
     RecordResult,
+    ResolveIntent,
     TransactionContext,
 )
 from multiraft.mvcc.leftovers import OldIntent
@@ -229,3 +231,100 @@ async def test_who_is_told_aborted_below_the_threshold_can_rely_on_it(
     with pytest.raises((errors.TransactionAbortedError, errors.OutcomeUnknownError)):
         await txn.send(txn.end(COMMITTED, soon(cluster), LEFT))
     assert await db.get(LEFT) is None
+
+
+# -- step by step ----------------------------------------------------------------------------------
+
+
+class Desk:
+    """Whom leftovers ask: it answers pushes, and notes everything."""
+
+    def __init__(self, *answers: RecordResult) -> None:
+        self._answers = {meta.id: answer for meta, answer in zip(TWO, answers, strict=False)}
+        self.asked: list[tuple[Operation, ...]] = []
+
+    async def ask(self, operations: tuple[Operation, ...]) -> tuple[Result, ...]:
+        self.asked.append(operations)
+        return tuple([self._answer(operation) for operation in operations])
+
+    def _answer(self, operation: Operation) -> Result:
+        if isinstance(operation, PushTransaction):
+            return self._answers[operation.txn.id]
+        assert isinstance(operation, ResolveIntent), "nothing else is sent in these tests"
+        return PutResult()
+
+    @property
+    def resolved(self) -> list[Operation]:
+        return [o for operations in self.asked for o in operations if isinstance(o, ResolveIntent)]
+
+
+TWO = (TransactionMeta(ID, plain(LEFT)), TransactionMeta(bytes(16), plain(RIGHT)))
+NOBODY_KNOWS = RecordResult(None)
+
+
+def record(
+    status: TransactionStatus, meta: TransactionMeta = TWO[0], *written: bytes
+) -> TransactionRecord:
+    writes = tuple(IntentRef(key, 1) for key in written)
+    return TransactionRecord(meta, status, Timestamp(50), Timestamp(40), Timestamp(30), writes)
+
+
+def laid(key: bytes, at: int, meta: TransactionMeta = TWO[0]) -> OldIntent:
+    return key, Intent(meta, Timestamp(60), 1, b"v", Timestamp(at))
+
+
+@pytest.mark.parametrize("order", [(5, 9, 7), (9, 7, 5)])
+def test_the_youngest_intent_tells_when_its_transaction_was_alive(order: tuple[int, ...]) -> None:
+    desk = Desk(NOBODY_KNOWS)
+    intents = [laid(b"%d" % at, at) for at in order]
+    assert not asyncio.run(leftovers.resolve_intents(desk.ask, intents))
+    youngest = Timestamp(9)
+    push = PushTransaction(plain(LEFT), TWO[0], youngest, youngest, PushKind.ABORT)
+    assert desk.asked == [(push,)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [NOBODY_KNOWS, RecordResult(record(PENDING)), RecordResult(record(STAGING))],
+    ids=["no record", "pending", "staging"],
+)
+def test_a_transaction_that_lives_is_not_ended(answer: RecordResult) -> None:
+    desk = Desk(answer)
+    end = leftovers.end_transaction(desk.ask, TWO[0], Timestamp(7), Timestamp(3))
+    assert asyncio.run(end) is None
+    push = PushTransaction(plain(LEFT), TWO[0], Timestamp(7), Timestamp(3), PushKind.ABORT)
+    assert desk.asked == [(push,)], "what is staged is not recovered either"
+
+
+@pytest.mark.parametrize("other", [PENDING, ABORTED])
+def test_all_intents_of_those_that_are_over_are_resolved_as_they_ended(
+    other: TransactionStatus,
+) -> None:
+    committed = RecordResult(record(COMMITTED))
+    desk = Desk(committed, RecordResult(record(other, TWO[1])))
+    intents = [laid(b"a", 5), laid(b"b", 5, TWO[1]), laid(b"c", 5), laid(b"d", 5, TWO[1])]
+    assert asyncio.run(leftovers.resolve_intents(desk.ask, intents)) is (other is ABORTED)
+    expected = [ResolveIntent(key, ID, COMMITTED, Timestamp(50)) for key in (b"a", b"c")]
+    if other is ABORTED:
+        expected += [ResolveIntent(key, TWO[1].id, ABORTED) for key in (b"b", b"d")]
+    assert desk.resolved == expected
+
+
+def test_where_nothing_is_laid_nothing_is_left() -> None:
+    desk = Desk()
+    assert asyncio.run(leftovers.resolve_intents(desk.ask, []))
+    assert desk.asked == []
+
+
+def test_the_writes_of_records_are_resolved_in_calls_of_a_bounded_size() -> None:
+    most = leftovers.RESOLVED_PER_CALL
+    written = [b"%05d" % number for number in range(most + 1)]
+    desk = Desk()
+    records = [record(COMMITTED, TWO[0], *written), record(ABORTED, TWO[1], b"z")]
+    asyncio.run(leftovers.resolve_writes(desk.ask, records))
+    assert [len(operations) for operations in desk.asked] == [most, 2]
+    at = Timestamp(50)
+    assert desk.resolved == [
+        *(ResolveIntent(key, ID, COMMITTED, at) for key in written),
+        ResolveIntent(b"z", TWO[1].id, ABORTED),
+    ]
