@@ -70,16 +70,20 @@ class Heartbeats:
                 timestamp=NO_TIMESTAMP,
                 deadline=self._router.now() + 2 * self._interval_s,
             )
-            call.future.add_done_callback(partial(self._answered, attempt))
+            call.future.add_done_callback(partial(self._answered, attempt, attempt.id))
         self._alive.update(self._fresh)
         self._fresh.clear()
         if self._alive:
             self._timer = self._router.loop.call_later(self._interval_s, self._beat)
 
-    def _answered(self, attempt: Attempt, done: asyncio.Future[BatchReply]) -> None:
+    def _answered(
+        self, attempt: Attempt, asked_id: bytes, done: asyncio.Future[BatchReply]
+    ) -> None:
         if done.cancelled():
             return
         error = done.exception()
+        if attempt.id != asked_id:
+            return  # It goes on under another one.
         if isinstance(error, errors.TransactionAbortedError):
             self._aborted(attempt, error)
         elif error is None:

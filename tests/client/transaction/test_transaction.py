@@ -9,7 +9,11 @@ from multiraft.ids import NodeId, Timestamp
 from multiraft.model import encoding, hlc
 from multiraft.model.requests import BatchRequest, Get, Scan
 from multiraft.model.transaction import TransactionStatus
-from multiraft.model.transaction_requests import EndTransaction, Refresh
+from multiraft.model.transaction_requests import (
+    EndTransaction,
+    HeartbeatTransaction,
+    Refresh,
+)
 from tests.support import clients
 from tests.support.clients import Bench
 from tests.support.fake_cluster import EVALUATE, Plan
@@ -431,6 +435,34 @@ def test_signs_of_life_are_sent_only_for_those_that_hold_locks_for_long() -> Non
         assert bench.db.transactions_status().with_locks == 0
         await asyncio.sleep(5)
         assert len(beats) == 3
+
+    clients.run(main)
+
+
+def test_what_a_late_answer_says_of_an_id_that_was_given_up_does_not_matter() -> None:
+    async def main(bench: Bench) -> None:
+        aborted = errors.TransactionAbortedError(reason="a deadlock")
+        first_ids: list[bytes] = []
+
+        def decide(_node: NodeId, request: BatchRequest) -> Plan:
+            if request.txn is None or request.id not in first_ids:
+                return EVALUATE
+            if isinstance(request.operations[0], HeartbeatTransaction):
+                return Plan(refusal=aborted, reply_delay_s=0.9)
+            if request.txn.is_locking:
+                return Plan(refusal=aborted)
+            return EVALUATE
+
+        async with bench.db.transaction() as txn:
+            await txn.get(b"a", for_update=True)
+            first_ids.append(txn.id)
+            bench.cluster.intercept = decide
+            await asyncio.sleep(1.2)  # A sign of life is on its way.
+            await txn.get(b"b", for_update=True)
+            second_id = txn.id
+            assert second_id not in first_ids
+            await asyncio.sleep(1.0)
+            assert txn.id == second_id
 
     clients.run(main)
 
