@@ -4,8 +4,8 @@ Purpose
     Turn a key into a range to ask. The first range is known from any node's Welcome; it holds the
     addressing record of every other range.
 Invariants
-    - Records are derived and may be old: what a look-up returns is worth asking, and
-      need not hold the key. The node that is asked knows better, and says so.
+    - Records are derived and may be old: what a look-up returns is worth asking, and need not hold
+      the key. The node that is asked knows better, and says so.
     - A look-up that many wait for is made a few times at most, whatever their number.
     - A range that is known can be reached while the first range is down.
 Source
@@ -30,8 +30,8 @@ _NEIGHBOURS = 16
 _PATIENCE_S = 1.0
 """How long to wait for fresh facts about a range: it may be back before its record can be read."""
 
-# Reads addressing records in the first range before a deadline (monotonic time).
 Read = Callable[[tuple[Operation, ...], float], Awaitable[BatchReply]]
+"""Reads addressing records in the first range before a deadline, in monotonic time."""
 
 
 class Addressing:

@@ -15,8 +15,8 @@ Source
 from multiraft.ids import Timestamp
 from multiraft.model import hlc
 
-# One second of ours counts as this much of the cluster's: no crystal is wrong by a thousandth.
 _MICROSECONDS_PER_SECOND = 999_000
+"""So much of the cluster's a second of ours counts as: no crystal is wrong by a thousandth."""
 
 
 class ClusterClock:

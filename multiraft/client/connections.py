@@ -196,7 +196,7 @@ class Link:
 
 
 class Peer:
-    """What is known of one node that is not, or not yet, connected."""
+    """What is known of one node, whether it is connected or not."""
 
     __slots__ = (
         "address",
@@ -249,8 +249,8 @@ class Connections:
         """Return the connection to that node, making it if need be.
 
         Any other is asked for the address of a node that is new to this client. Raises
-        NodeUnavailableError, at once if the last attempt failed a short time ago.
-        Cancellation leaves an attempt that others may be waiting for.
+        NodeUnavailableError, at once if the last attempt failed a short time ago. Cancellation
+        leaves an attempt that others may be waiting for.
         """
         link = self.links.get(node_id)
         if link is not None:
@@ -285,8 +285,8 @@ class Connections:
         """Hear from any node what the cluster looks like now; `on_welcome` is called.
 
         When none answers, raises NodeUnavailableError that names all that were tried, or the error
-        of one that is there but cannot be talked to.
-        Callers that come while it runs share its outcome.
+        of one that is there but cannot be talked to. Callers that come while it runs share its
+        outcome.
         """
         self._check_open()
         if self._refreshing is None:

@@ -212,10 +212,9 @@ class Router:
 
         With `is_whole` the operations go to one range together, or not at all: if they are in
         several, RangeMismatchError. Errors that tell the transaction to move or to end are raised.
-        DeadlineExceededError at once when it has passed.
-        OutcomeUnknownError before it: it is not known whether a part that writes was
-        carried out, and cannot be found out by sending it again. When the call has failed,
-        `is_open` says whether all of it may still be carried out.
+        DeadlineExceededError at once when it has passed. OutcomeUnknownError before it: it is not
+        known whether a part that writes was carried out, and cannot be found out by sending it
+        again. When the call has failed, `is_open` says whether all of it may still be carried out.
         """
         if self._is_closed:
             raise errors.StoppedError(what="the client")

@@ -24,11 +24,8 @@ def anchor_of(operation: Operation) -> tuple[bytes, bool]:
     if isinstance(operation, Scan):
         return (operation.end, True) if operation.reverse else (operation.start, False)
     key = getattr(operation, "key", None)
-    if key is None:
-        return (
-            keys.MIN,
-            False,
-        )  # Admin operations without a key are sent with an anchor of their own.
+    if key is None:  # Administrative requests without one are sent with an anchor of their own.
+        return keys.MIN, False
     assert isinstance(key, bytes), "keys are bytes"
     return key, False
 
