@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from multiraft import errors
 from multiraft.client import batch
 from multiraft.client.calls import Call
+from multiraft.client.router import NO_TIMESTAMP
 from multiraft.client.transaction.read_spans import ReadSpans
 from multiraft.client.transaction.write_buffer import WriteBuffer
 from multiraft.ids import NodeId, Timestamp
@@ -31,8 +32,6 @@ from multiraft.model.transaction_requests import EndTransaction, TransactionCont
 
 if TYPE_CHECKING:
     from multiraft.client.transaction.coordinator import Coordinator
-
-NO_TIMESTAMP = Timestamp(0)
 
 FLUSHES_CONCURRENT_MAX = 4
 

@@ -23,8 +23,9 @@ import asyncio
 from multiraft import errors
 from multiraft.client.calls import Call
 from multiraft.client.range_cache import CachedRange
+from multiraft.client.router import NO_TIMESTAMP
 from multiraft.client.transaction import ending, reading
-from multiraft.client.transaction.attempt import NO_TIMESTAMP, Attempt, State
+from multiraft.client.transaction.attempt import Attempt, State
 from multiraft.client.transaction.read_spans import Span
 from multiraft.ids import Timestamp
 from multiraft.model.requests import BatchReply

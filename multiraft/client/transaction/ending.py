@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from multiraft import errors
 from multiraft.client.range_cache import CachedRange
-from multiraft.client.transaction.attempt import NO_TIMESTAMP, Attempt, State
+from multiraft.client.router import NO_TIMESTAMP
+from multiraft.client.transaction.attempt import Attempt, State
 from multiraft.ids import Timestamp
 from multiraft.model.requests import BatchReply, Operation
 from multiraft.model.transaction import IntentRef, TransactionRecord, TransactionStatus

@@ -12,8 +12,8 @@ import asyncio
 from functools import partial
 
 from multiraft import errors
-from multiraft.client.router import Router
-from multiraft.client.transaction.attempt import NO_TIMESTAMP, Attempt
+from multiraft.client.router import NO_TIMESTAMP, Router
+from multiraft.client.transaction.attempt import Attempt
 from multiraft.model.requests import BatchReply
 from multiraft.model.transaction import TransactionStatus
 from multiraft.model.transaction_requests import HeartbeatTransaction, RecordResult

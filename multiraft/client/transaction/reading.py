@@ -15,7 +15,8 @@ Source
 from collections.abc import Sequence
 
 from multiraft import errors
-from multiraft.client.transaction.attempt import NO_TIMESTAMP, Attempt
+from multiraft.client.router import NO_TIMESTAMP
+from multiraft.client.transaction.attempt import Attempt
 from multiraft.ids import Timestamp
 from multiraft.model.requests import (
     BatchReply,
