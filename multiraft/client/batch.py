@@ -7,6 +7,7 @@ from multiraft import config, errors
 from multiraft.client import arguments
 from multiraft.model import keys
 from multiraft.model.requests import (
+    BatchReply,
     ConditionalPut,
     ConditionalPutResult,
     Delete,
@@ -177,6 +178,14 @@ def answer(operation: Operation, result: Result) -> Answer:
     if isinstance(result, PutResult):
         return None
     raise unexpected(result)
+
+
+def answers(operations: Sequence[Operation], reply: BatchReply) -> list[Answer]:
+    """Return what the application gets for each operation, in order. Raises what `answer` does.
+
+    There is a result for each: a part that is answered otherwise fails (calls.py).
+    """
+    return list(map(answer, operations, reply.results))
 
 
 def unexpected(result: object) -> errors.ProtocolError:

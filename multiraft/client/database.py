@@ -437,10 +437,7 @@ class Database:
         if not operations:
             return []
         reply = await self._router.execute(operations, deadline_s=deadline_s)
-        return [
-            batch.answer(operation, result)
-            for operation, result in zip(operations, reply.results, strict=True)
-        ]
+        return batch.answers(operations, reply)
 
     def _pages(
         self,

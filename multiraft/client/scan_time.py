@@ -13,7 +13,7 @@ Source
     Safety rules S13 and S19.
 """
 
-from multiraft import errors
+from multiraft.client import batch
 from multiraft.client.calls import Call
 from multiraft.client.router import NO_TIMESTAMP, Router
 from multiraft.ids import Timestamp
@@ -72,7 +72,7 @@ class ScanTime:
                 call.abandon()
             result = reply.results[0]
             if not isinstance(result, RefreshResult):
-                raise errors.ProtocolError(reason=f"a node answered with {type(result).__name__}")
+                raise batch.unexpected(result)
             if not result.succeeded:
                 return False
             start = result.resume or end

@@ -160,10 +160,7 @@ class Snapshot:
         reply = await self._router.execute(
             operations, deadline_s=deadline_s, timestamp=self._timestamp
         )
-        return [
-            batch.answer(operation, result)
-            for operation, result in zip(operations, reply.results, strict=True)
-        ]
+        return batch.answers(operations, reply)
 
     async def _fix_at(self, key: bytes, deadline_s: float | None) -> None:
         """Make sure that the time is chosen; if not, where `key` is."""
