@@ -348,10 +348,7 @@ class Admin:
 
     async def _look_at(self, descriptor: RangeDescriptor) -> RangeInfo:
         """Ask the leader, or whoever is likely to know it, then whoever it names."""
-        known = self._router.addressing.cache.by_id(descriptor.range_id)
-        likely = known.leader if known is not None else None
-        nodes = [replica.node_id for replica in descriptor.replicas]
-        order = sorted(nodes, key=lambda node_id: node_id != likely)
+        order = self._router.addressing.cache.likeliest_first(descriptor)
         best: RangeInfo | None = None
         while order:
             node_id = order.pop(0)

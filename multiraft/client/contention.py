@@ -134,10 +134,7 @@ def _take(found: dict[str, _Seen], lock: LockStatus) -> None:
 
 
 async def _ask_range(router: Router, descriptor: RangeDescriptor) -> RangeLocksStatus | None:
-    known = router.addressing.cache.by_id(descriptor.range_id)
-    likely = None if known is None else known.leader
-    nodes = [replica.node_id for replica in descriptor.replicas]
-    for node_id in sorted(nodes, key=lambda node_id: node_id != likely):
+    for node_id in router.addressing.cache.likeliest_first(descriptor):
         status = await _ask_replica(router, descriptor, node_id)
         if status is not None and status.is_leaseholder:
             return status

@@ -96,6 +96,13 @@ class RangeCache:
         if known is not None:
             known.leader = leader
 
+    def likeliest_first(self, descriptor: RangeDescriptor) -> list[NodeId]:
+        """Return the nodes that keep a range, before the others the one that led it last."""
+        known = self._by_id.get(descriptor.range_id)
+        leader = None if known is None else known.leader
+        nodes = [replica.node_id for replica in descriptor.replicas]
+        return sorted(nodes, key=lambda node_id: node_id != leader)
+
     def descriptors(self) -> list[RangeDescriptor]:
         """Return everything that is known, by start key."""
         return [cached.descriptor for cached in self._ranges]

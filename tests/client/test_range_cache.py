@@ -135,3 +135,13 @@ def test_lookup_returns_the_newest_of_what_was_learned(
         if truth is not None and newest.get(truth.range_id) == truth:
             assert found is not None, "what is up to date is found"
             assert found.descriptor == truth
+
+
+def test_who_led_a_range_last_is_the_likeliest_of_its_nodes() -> None:
+    cache = RangeCache(10)
+    unknown = descriptor(2, b"d", b"h")
+    assert cache.likeliest_first(unknown) == [1, 2, 3]
+    cache.insert(unknown)
+    assert cache.likeliest_first(unknown) == [1, 2, 3]
+    cache.set_leader(RangeId(2), NodeId(3))
+    assert cache.likeliest_first(unknown) == [3, 1, 2]
