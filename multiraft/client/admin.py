@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from multiraft import errors
-from multiraft.client import arguments, batch, contention
+from multiraft.client import arguments, batch, contention, span_read
 from multiraft.client.batch import Builder
 from multiraft.client.connections import Peer
 from multiraft.client.contention import RangeLocksInfo, TransactionInfo
@@ -28,13 +28,10 @@ from multiraft.model.requests import (
     AdminResult,
     AdminSplit,
     AdminTransfer,
-    BatchReply,
     NodeProfile,
     NodeStatus,
     Operation,
     RangeStatus,
-    Scan,
-    ScanResult,
     StatusResult,
 )
 
@@ -269,28 +266,17 @@ class Admin:
 
     async def protections(self, *, deadline_s: float | None = None) -> list[ProtectionInfo]:
         """Return the times that are protected now, the oldest first."""
-        found: list[ProtectionInfo] = []
-        span = Scan(keys.PROTECTION_PREFIX, keys.prefix_end(keys.PROTECTION_PREFIX))
-        reply = BatchReply(())
-        while True:
-            reply = await self._router.execute(
-                (span,), timestamp=reply.timestamp, deadline_s=deadline_s
-            )
-            page = reply.results[0]
-            if not isinstance(page, ScanResult):
-                raise batch.unexpected(page)
-            for key, packed in zip(page.rows[0::2], page.rows[1::2], strict=True):
-                stored = protection.unpack(packed)
-                if stored.expires >= reply.timestamp:
-                    protection_id = key[len(keys.PROTECTION_PREFIX) :]
-                    found.append(
-                        ProtectionInfo(
-                            protection_id.hex(), stored.timestamp, stored.expires, stored.owner
-                        )
-                    )
-            if page.resume is None:
-                return sorted(found, key=lambda info: info.timestamp)
-            span = Scan(page.resume, span.end)
+        prefix = keys.PROTECTION_PREFIX
+        at, rows = await span_read.read(
+            self._router, prefix, keys.prefix_end(prefix), deadline_s=deadline_s
+        )
+        stored = {key[len(prefix) :].hex(): protection.unpack(packed) for key, packed in rows}
+        found = [
+            ProtectionInfo(protection_id, each.timestamp, each.expires, each.owner)
+            for protection_id, each in stored.items()
+            if each.expires >= at
+        ]
+        return sorted(found, key=lambda info: info.timestamp)
 
     async def status(self) -> ClusterStatus:
         """Return the cluster at a glance, also when most of it is gone."""
@@ -318,20 +304,8 @@ class Admin:
 
     async def _records(self, deadline_s: float | None = None) -> list[RangeDescriptor]:
         """Read all addressing records, as of one time."""
-        found: list[RangeDescriptor] = []
-        span = Scan(keys.META, keys.SYSTEM)
-        reply = BatchReply(())
-        while True:
-            reply = await self._router.execute(
-                (span,), timestamp=reply.timestamp, deadline_s=deadline_s
-            )
-            page = reply.results[0]
-            if not isinstance(page, ScanResult):
-                raise batch.unexpected(page)
-            found.extend(encoding.unpack_descriptor(packed) for packed in page.rows[1::2])
-            if page.resume is None:
-                break
-            span = Scan(page.resume, keys.SYSTEM)
+        _, rows = await span_read.read(self._router, keys.META, keys.SYSTEM, deadline_s=deadline_s)
+        found = [encoding.unpack_descriptor(packed) for _, packed in rows]
         self._router.learn(found)
         return found
 

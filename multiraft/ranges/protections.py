@@ -8,7 +8,8 @@ Purpose
 import msgspec
 
 from multiraft import errors
-from multiraft.client.router import NO_TIMESTAMP, Router
+from multiraft.client import span_read
+from multiraft.client.router import Router
 from multiraft.ids import Timestamp
 from multiraft.model import hlc, keys, protection
 from multiraft.model.protection import Protection
@@ -19,8 +20,6 @@ from multiraft.model.requests import (
     Get,
     GetResult,
     ProtectResult,
-    Scan,
-    ScanResult,
 )
 from multiraft.ranges.bootstrap import FIRST_RANGE_ID
 
@@ -79,19 +78,9 @@ async def _replace(
 
 async def read(router: Router) -> tuple[Timestamp, list[Stored]]:
     """Return all protections, expired ones included, and the one time at which they were read."""
-    at = NO_TIMESTAMP
-    found: list[Stored] = []
-    span = Scan(keys.PROTECTION_PREFIX, keys.prefix_end(keys.PROTECTION_PREFIX))
-    while True:
-        reply = await router.execute((span,), timestamp=at)
-        at = at or reply.timestamp
-        page = reply.results[0]
-        assert isinstance(page, ScanResult), "a Scan was asked"
-        for key, packed in zip(page.rows[0::2], page.rows[1::2], strict=True):
-            found.append(Stored(key, packed, protection.unpack(packed)))
-        if page.resume is None:
-            return at, found
-        span = Scan(page.resume, span.end)
+    prefix = keys.PROTECTION_PREFIX
+    at, rows = await span_read.read(router, prefix, keys.prefix_end(prefix))
+    return at, [Stored(key, packed, protection.unpack(packed)) for key, packed in rows]
 
 
 def ceiling(at: Timestamp, found: list[Stored], time_to_live: Timestamp) -> Timestamp:
