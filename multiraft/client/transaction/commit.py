@@ -95,8 +95,10 @@ async def _decide(attempt: Attempt, deadline: float) -> Timestamp:
     pushes = 0
     while True:
         try:
-            if may_be_whole and (target := _only_range(attempt)) is not None:
-                return await _in_one_phase(attempt, target[0], deadline)
+            if may_be_whole:
+                is_whole, target = _only_range(attempt)
+                if is_whole:
+                    return await _in_one_phase(attempt, target, deadline)
             return await _in_parallel(attempt, deadline)
         except errors.RangeMismatchError as error:
             if attempt.is_open:
@@ -149,8 +151,8 @@ async def _settle(attempt: Attempt, error: errors.MultiraftError, deadline: floa
 # -- in one phase ----------------------------------------------------------------------------------
 
 
-def _only_range(attempt: Attempt) -> tuple[CachedRange | None] | None:
-    """Return the range that holds all writes and the anchor, as far as is known; None if several.
+def _only_range(attempt: Attempt) -> tuple[bool, CachedRange | None]:
+    """Return whether one range may hold all writes and the anchor, and which that is, if known.
 
     Of what is not known, the answer will tell.
     """
@@ -160,17 +162,17 @@ def _only_range(attempt: Attempt) -> tuple[CachedRange | None] | None:
         buffer.unsent_count >= limits.batch_operations_max
         or 2 * buffer.size_bytes > limits.batch_bytes_max
     ):
-        return None
+        return False, None
     cache = attempt.coordinator.router.addressing.cache
     anchor = attempt.meta.anchor or next(iter(buffer.values))
     target = cache.lookup(anchor)
     if target is None:
-        return (None,)
+        return True, None
     start, end = target.descriptor.start, cache.end_of(target)
     for key in buffer.values:
         if not start <= key < end:
-            return None
-    return (target,)
+            return False, None
+    return True, target
 
 
 async def _in_one_phase(attempt: Attempt, target: CachedRange | None, deadline: float) -> Timestamp:
