@@ -23,7 +23,14 @@ from typing import Any, Generic, Self, TypeVar
 
 from multiraft import config, errors, runtime
 from multiraft.client import database, snapshot
-from multiraft.client.admin import ClusterStatus, NodeInfo, ProfileInfo, ProtectionInfo, RangeInfo
+from multiraft.client.admin import (
+    CHANGE_REPLICAS_DEADLINE_S,
+    ClusterStatus,
+    NodeInfo,
+    ProfileInfo,
+    ProtectionInfo,
+    RangeInfo,
+)
 from multiraft.client.batch import ANY, Answer, Batch, Expected
 from multiraft.client.contention import RangeLocksInfo, TransactionInfo
 from multiraft.client.moment import Moment
@@ -32,7 +39,7 @@ from multiraft.client.router import RouterStatus
 from multiraft.client.scan import Row
 from multiraft.client.transaction import Retries, TransactionsStatus
 from multiraft.client.transaction import blocking as transaction
-from multiraft.client.transaction.blocking import Transaction
+from multiraft.client.transaction.blocking import Transaction, Wait
 from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.net.transport import Transport
@@ -207,7 +214,7 @@ class Database:
 
     def snapshot(self, at: Moment | None = None, *, owner: str = "a snapshot") -> "Snapshot":
         """Return the database as it was `at` some time, to be used with `with`."""
-        return Snapshot(self, self._inner.snapshot(at, owner=owner))
+        return Snapshot(self._inner.snapshot(at, owner=owner), self._wait)
 
     def run(
         self,
@@ -277,7 +284,7 @@ class Database:
     @property
     def admin(self) -> "Admin":
         """What operators do: look at ranges, split them, move them."""
-        return Admin(self)
+        return Admin(self._inner, self._wait)
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop's thread and return what it returns."""
@@ -318,17 +325,17 @@ class Database:
 class _OfTime(Generic[C]):
     """What is about a time, for as long as a `with` block lasts; of an asynchronous one."""
 
-    __slots__ = ("_database", "_inner")
+    __slots__ = ("_inner", "_wait")
 
     _inner: C
 
-    def __init__(self, shell: Database, inner: C) -> None:
-        self._database = shell
+    def __init__(self, inner: C, wait: Wait) -> None:
         self._inner = inner
+        self._wait = wait
 
     def __enter__(self) -> Self:
         """Find out which time is meant, if one was given, and protect it, if that is asked for."""
-        self._database._wait(self._inner.__aenter__())
+        self._wait(self._inner.__aenter__())
         return self
 
     def __exit__(
@@ -339,7 +346,7 @@ class _OfTime(Generic[C]):
     ) -> None:
         """Let the time go."""
         with contextlib.suppress(errors.StoppedError):
-            self._database._wait(self._inner.__aexit__(kind, error, traceback))
+            self._wait(self._inner.__aexit__(kind, error, traceback))
 
 
 class Snapshot(_OfTime[snapshot.Snapshot]):
@@ -354,13 +361,13 @@ class Snapshot(_OfTime[snapshot.Snapshot]):
 
     def get(self, key: bytes, *, deadline_s: float | None = None) -> bytes | None:
         """Return what `key` held, None if it was absent."""
-        return self._database._wait(self._inner.get(key, deadline_s=deadline_s))
+        return self._wait(self._inner.get(key, deadline_s=deadline_s))
 
     def get_many(
         self, wanted: Iterable[bytes], *, deadline_s: float | None = None
     ) -> dict[bytes, bytes | None]:
         """Return what each key held."""
-        return self._database._wait(self._inner.get_many(wanted, deadline_s=deadline_s))
+        return self._wait(self._inner.get_many(wanted, deadline_s=deadline_s))
 
     def scan(
         self,
@@ -374,7 +381,7 @@ class Snapshot(_OfTime[snapshot.Snapshot]):
     ) -> Generator[Row, None, None]:
         """Yield `(key, value)` of `[start, end)`."""
         return transaction.rows(
-            self._database._wait,
+            self._wait,
             lambda: self._inner.scan_pages(
                 start, end, prefix=prefix, reverse=reverse, limit=limit, deadline_s=deadline_s
             ),
@@ -395,77 +402,80 @@ class Protected(_OfTime[Keeper]):
 class Admin:
     """The blocking face of client.admin.Admin."""
 
-    __slots__ = ("_database",)
+    __slots__ = ("_inner", "_wait")
 
-    def __init__(self, shell: Database) -> None:
-        self._database = shell
+    def __init__(self, inner: database.Database, wait: Wait) -> None:
+        self._inner = inner
+        self._wait = wait
 
     def ranges(self, *, with_status: bool = True) -> list[RangeInfo]:
         """Return all ranges by start key."""
-        return self._database._wait(self._database._inner.admin.ranges(with_status=with_status))
+        return self._wait(self._inner.admin.ranges(with_status=with_status))
 
     def split(
         self, key: bytes, *, deadline_s: float | None = None
     ) -> tuple[RangeDescriptor, RangeDescriptor]:
         """Split the range that holds `key`, and return both halves."""
-        return self._database._wait(self._database._inner.admin.split(key, deadline_s=deadline_s))
+        return self._wait(self._inner.admin.split(key, deadline_s=deadline_s))
 
     def transfer(
         self, range_id: RangeId, target: NodeId, *, deadline_s: float | None = None
     ) -> RangeDescriptor:
         """Hand the leadership of a range to the replica on `target`."""
-        return self._database._wait(
-            self._database._inner.admin.transfer(range_id, target, deadline_s=deadline_s)
-        )
+        return self._wait(self._inner.admin.transfer(range_id, target, deadline_s=deadline_s))
 
     def change_replicas(
-        self, range_id: RangeId, voters: tuple[NodeId, ...], *, deadline_s: float = 120.0
+        self,
+        range_id: RangeId,
+        voters: tuple[NodeId, ...],
+        *,
+        deadline_s: float = CHANGE_REPLICAS_DEADLINE_S,
     ) -> RangeDescriptor:
         """Give a range exactly these voters."""
-        return self._database._wait(
-            self._database._inner.admin.change_replicas(range_id, voters, deadline_s=deadline_s)
+        return self._wait(
+            self._inner.admin.change_replicas(range_id, voters, deadline_s=deadline_s)
         )
 
     def find(self, range_id: RangeId) -> RangeDescriptor:
         """Return the descriptor of a range by its ID."""
-        return self._database._wait(self._database._inner.admin.find(range_id))
+        return self._wait(self._inner.admin.find(range_id))
 
     def replica_status(self, range_id: RangeId, node_id: NodeId) -> dict[str, Any] | None:
         """Return what the replica on one node reports of itself; None if it does not answer."""
-        return self._database._wait(self._database._inner.admin.replica_status(range_id, node_id))
+        return self._wait(self._inner.admin.replica_status(range_id, node_id))
 
     def nodes(self) -> list[NodeInfo]:
         """Return all nodes, and what each that answers tells of itself."""
-        return self._database._wait(self._database._inner.admin.nodes())
+        return self._wait(self._inner.admin.nodes())
 
     def node_status(self, node_id: NodeId) -> dict[str, Any]:
         """Return what a node tells of itself."""
-        return self._database._wait(self._database._inner.admin.node_status(node_id))
+        return self._wait(self._inner.admin.node_status(node_id))
 
     def profile(self, node_id: NodeId, duration_s: float) -> dict[str, Any]:
         """Return what a node spends the next `duration_s` on, by stages."""
-        return self._database._wait(self._database._inner.admin.profile(node_id, duration_s))
+        return self._wait(self._inner.admin.profile(node_id, duration_s))
 
     def profiles(self, duration_s: float, only: NodeId | None = None) -> list[ProfileInfo]:
         """Profile all nodes, or `only` one, at the same time."""
-        return self._database._wait(self._database._inner.admin.profiles(duration_s, only))
+        return self._wait(self._inner.admin.profiles(duration_s, only))
 
     def protect(self, at: Timestamp, *, owner: str = "an application") -> Protected:
         """Return what keeps everything readable as of `at` while its `with` block lasts."""
-        return Protected(self._database, self._database._inner.admin.protect(at, owner=owner))
+        return Protected(self._inner.admin.protect(at, owner=owner), self._wait)
 
     def protections(self, *, deadline_s: float | None = None) -> list[ProtectionInfo]:
         """Return the times that are protected now, the oldest first."""
-        return self._database._wait(self._database._inner.admin.protections(deadline_s=deadline_s))
+        return self._wait(self._inner.admin.protections(deadline_s=deadline_s))
 
     def status(self) -> ClusterStatus:
         """Return the cluster at a glance."""
-        return self._database._wait(self._database._inner.admin.status())
+        return self._wait(self._inner.admin.status())
 
     def locks(self) -> tuple[RangeLocksInfo, ...]:
         """Return the locks of all ranges, with those who wait for them."""
-        return self._database._wait(self._database._inner.admin.locks())
+        return self._wait(self._inner.admin.locks())
 
     def transactions(self) -> tuple[TransactionInfo, ...]:
         """Return the transactions that hold locks or wait for some, oldest first."""
-        return self._database._wait(self._database._inner.admin.transactions())
+        return self._wait(self._inner.admin.transactions())
