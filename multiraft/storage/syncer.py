@@ -20,6 +20,9 @@ import queue
 import threading
 from collections.abc import Callable
 
+LOOK_S_MAX = 1.0
+"""So long the process of a store that failed may outlive its main thread."""
+
 Done = Callable[[BaseException | None], None]
 """Told None when all is durable, or why that is unknown. Must not raise."""
 
@@ -82,8 +85,8 @@ class SyncThread:
 
     `work` runs once per `start`; `rest` runs after it and, with nothing to do, every
     `rest_interval_s`. The thread is no daemon: one that is inside RocksDB while the interpreter
-    exits would abort the process. Instead it looks, when it wakes, whether the main thread has
-    ended.
+    exits would abort the process. Instead it looks, each second at least, whether the main thread
+    has ended.
     """
 
     def __init__(
@@ -108,11 +111,16 @@ class SyncThread:
         self._thread.join()
 
     def _run(self) -> None:
+        look_s = min(self._rest_interval_s, LOOK_S_MAX)
+        idle_s = 0.0
         while True:
             try:
-                request = self._requests.get(timeout=self._rest_interval_s)
+                request = self._requests.get(timeout=look_s)
             except queue.Empty:
-                self._rest()
+                idle_s += look_s
+                if idle_s >= self._rest_interval_s:
+                    idle_s = 0.0
+                    self._rest()
                 if threading.main_thread().is_alive():
                     continue
                 return
@@ -123,6 +131,7 @@ class SyncThread:
             # A loop that has been closed has nobody left to tell.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(finished, error)
+            idle_s = 0.0
             self._rest()
 
     def _attempt(self) -> BaseException | None:

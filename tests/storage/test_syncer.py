@@ -192,10 +192,11 @@ def test_thread_survives_a_loop_that_was_closed_meanwhile() -> None:
     thread.close()
 
 
-def test_interpreter_exits_although_nobody_closed_the_thread() -> None:
+@pytest.mark.parametrize("rest_interval_s", [0.01, 3_600.0])
+def test_interpreter_exits_although_nobody_closed_the_thread(rest_interval_s: float) -> None:
     program = (
         "from multiraft.storage.syncer import SyncThread\n"
-        "SyncThread(work=lambda: None, rest=lambda: None, rest_interval_s=0.01)\n"
+        f"SyncThread(work=lambda: None, rest=lambda: None, rest_interval_s={rest_interval_s})\n"
     )
     finished = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
     assert finished.returncode == 0
