@@ -36,6 +36,8 @@ from multiraft.model.requests import (
     RangeLocks,
     RangeStatus,
     Result,
+    Scan,
+    ScanResult,
     StatusResult,
 )
 from multiraft.ranges import lock_status, membership, protections, split, state
@@ -149,7 +151,7 @@ class AdminRequests:
             assert mismatch is not None, "the key lies outside the range"
             raise mismatch
         if key == descriptor.start:
-            return self._already_split(descriptor)
+            return await self._already_split(descriptor)
         if descriptor.start == keys.MIN:
             raise errors.AdminRefusedError(
                 reason="the first range holds the addressing records and is never split"
@@ -198,10 +200,24 @@ class AdminRequests:
             )
         return None
 
-    def _already_split(self, right: RangeDescriptor) -> AdminResult:
-        left = self._store.map.before(right.start)
-        known = right if left is None or left.descriptor is None else left.descriptor
-        return AdminResult((encoding.pack(known), encoding.pack(right)))
+    async def _already_split(self, right: RangeDescriptor) -> AdminResult:
+        """Answer with the range before `right`, which need not be kept here, and `right`."""
+        here = self._store.map.before(right.start)
+        left = None if here is None else here.descriptor
+        if left is None or left.end != right.start:
+            left = await self._recorded_before(right.start)
+        if left is None or left.end != right.start:
+            raise errors.ConflictingChangeError(
+                range_id=right.range_id, reason="meta does not know the range before it yet"
+            )
+        return AdminResult((encoding.pack(left), encoding.pack(right)))
+
+    async def _recorded_before(self, start: bytes) -> RangeDescriptor | None:
+        """Return the addressing record of the range that starts last before `start`, if any."""
+        span = Scan(keys.META, keys.meta_key(start), reverse=True, limit_keys=1)
+        page = (await self._router.execute((span,))).results[0]
+        assert isinstance(page, ScanResult), "a Scan was asked"
+        return encoding.unpack_descriptor(page.rows[1]) if page.rows else None
 
     # -- membership ------------------------------------------------------------------------------
 

@@ -347,6 +347,23 @@ async def test_of_two_splits_at_one_key_both_end_with_the_same_halves(
     assert len(cluster.range_ids()) == 3
 
 
+@cluster_test(nodes=4)
+async def test_a_split_where_a_boundary_is_already_names_the_range_before_it_wherever_that_is(
+    cluster: Cluster, db: Database
+) -> None:
+    first, _ = await db.admin.split(b"d")
+    middle, last = await db.admin.split(b"m")
+    await cluster.until(lambda: len(cluster.meta_records()) == 4)
+    here, elsewhere = (1, 2, 3), (2, 3, 4)
+    for each, nodes in ((first, here), (middle, elsewhere), (last, here)):
+        await db.admin.change_replicas(each.range_id, tuple(map(NodeId, nodes)))
+    await db.admin.transfer(last.range_id, NodeId(1))
+    await cluster.until(lambda: middle.range_id not in cluster.members[1].up.store.replicas)
+    left, right = await db.admin.split(b"m")
+    assert (left.range_id, left.end) == (middle.range_id, right.start)
+    assert right.range_id == last.range_id
+
+
 @cluster_test()
 async def test_splits_at_different_keys_of_one_range_all_happen(
     cluster: Cluster, db: Database
