@@ -46,6 +46,7 @@ def push(
     priority: int = 0,
     push_to: int = 0,
     force: bool = False,
+    reason: str = "",
 ) -> Outcome:
     return scene.ask(
         PushTransaction(
@@ -57,6 +58,7 @@ def push(
             TransactionMeta(b"p" * 16, priority=priority),
             Timestamp(push_to),
             force,
+            reason,
         )
     )
 
@@ -154,9 +156,22 @@ def test_a_roll_back_removes_what_lies_here_and_may_be_repeated() -> None:
     scene.finish(ABORTED, 0, A)
     assert scene.stats.locks == 0
     scene.lay({b"a": b"1"}, at=50)  # It was delayed.
-    assert status_of(scene.finish(ABORTED, 0, A)) is ABORTED
+    scene.end = b"m"
+    again = scene.finish(ABORTED, 0, A, (b"z", 2))
+    assert status_of(again) is ABORTED
+    assert again.ended is not None, "what it has locked meanwhile goes, too"
+    assert again.unresolved == (b"z",)
     assert scene.stats.locks == 0
     assert scene.newest(b"a") is None
+    assert scene.finish(ABORTED, 0, A).changes is None, "nothing is left to be written"
+
+
+def test_who_comes_after_a_roll_back_is_told_why_it_was() -> None:
+    scene = Scene()
+    scene.part(EndTransaction(b"a", ABORTED, reason="its client was closed"))
+    refused = scene.finish(STAGING, 50, A, B)
+    assert refused.error is not None
+    assert refused.error.facts["reason"] == "its client was closed"
 
 
 def test_staging_lays_the_writes_of_its_part() -> None:
@@ -200,8 +215,34 @@ def test_it_is_staged_anew_above_but_not_below() -> None:
 
 def test_what_is_staged_commits_at_that_timestamp_only() -> None:
     scene = in_state(STAGING)
-    assert code_of(scene.finish(COMMITTED, 60, A, B)) == "bad_request"
-    assert stored(scene) is STAGING
+    for at in (49, 51):
+        assert code_of(scene.finish(COMMITTED, at, A, B)) == "bad_request"
+        assert stored(scene) is STAGING
+
+
+def test_a_commit_that_is_repeated_is_answered_with_the_time_that_it_has() -> None:
+    scene = in_state(COMMITTED)
+    for wanted in (STAGING, COMMITTED):
+        assert scene.finish(wanted, 70, A, B).timestamp == 50
+
+
+@pytest.mark.parametrize("status", [COMMITTED, ABORTED])
+def test_an_end_that_names_no_writes_leaves_those_that_were_staged_to_be_resolved(
+    status: TransactionStatus,
+) -> None:
+    scene = in_state(STAGING)
+    outcome = scene.finish(status, 50)
+    record = record_of(outcome)
+    assert record is not None
+    assert [write.key for write in record.writes] == [b"a", b"b"]
+    assert outcome.unresolved == (b"a", b"b")
+
+
+def test_a_write_that_is_named_twice_is_resolved_once() -> None:
+    scene = in_state(None)
+    outcome = scene.finish(COMMITTED, 60, A, B, A)
+    assert outcome.unresolved == ()
+    assert scene.stats.locks == 0
 
 
 def test_a_roll_back_leaves_what_may_have_committed() -> None:
@@ -209,6 +250,7 @@ def test_a_roll_back_leaves_what_may_have_committed() -> None:
     scene = in_state(STAGING)
     assert status_of(scene.finish(ABORTED, 0, A, B)) is STAGING
     assert status_of(scene.finish(ABORTED, 49, A, B)) is STAGING
+    assert status_of(scene.finish(ABORTED, 51, A, B)) is STAGING
     assert stored(scene) is STAGING
     assert scene.stats.locks == 2
     assert status_of(scene.finish(ABORTED, 50, A, B)) is ABORTED
@@ -341,6 +383,8 @@ def test_a_lock_and_a_heartbeat_are_signs_of_life() -> None:
     scene.part(HeartbeatTransaction(b"a"))
     scene.now = Timestamp(scene.now + EXPIRY)
     assert status_of(push(scene, laid_at=laid_at)) is PENDING
+    scene.now = Timestamp(scene.now + 1)
+    assert status_of(push(scene, laid_at=scene.now)) is PENDING, "it has laid something since"
 
 
 @pytest.mark.parametrize("status", ALL_STATES)
@@ -352,6 +396,12 @@ def test_force_and_a_higher_priority_abort_what_has_not_begun_to_commit(
         scene = in_state(status)
         outcome = push(scene, force=force, priority=priority)
         assert status_of(outcome) is expected.get(status, status)
+
+
+def test_who_aborts_by_force_says_why() -> None:
+    record = record_of(push(in_state(None), force=True, reason="a circle"))
+    assert record is not None
+    assert record.reason == "a circle"
 
 
 def test_h3_a_push_of_the_timestamp_leaves_it_above_the_pushers() -> None:
@@ -368,7 +418,31 @@ def test_h3_a_push_of_the_timestamp_leaves_it_above_the_pushers() -> None:
             assert refused.error.facts["timestamp"] == 61
         again = push(scene, kind=PushKind.TIMESTAMP, priority=1, push_to=60)
         assert again.changes is None
-        assert status_of(scene.finish(STAGING, 61, A, B)) is STAGING
+        higher = record_of(push(scene, kind=PushKind.TIMESTAMP, priority=1, push_to=61))
+        assert higher is not None
+        assert higher.timestamp == 62, "the same time is not above"
+        assert status_of(scene.finish(STAGING, 62, A, B)) is STAGING
+
+
+def test_a_push_is_no_sign_of_life() -> None:
+    scene = in_state(None)
+    laid_at = Timestamp(scene.now - EXPIRY)
+    push(scene, laid_at=laid_at, kind=PushKind.TIMESTAMP, priority=1, push_to=60)
+    record = scene.record()
+    assert record is not None
+    assert record.heartbeat == laid_at
+    scene.now = Timestamp(scene.now + 1)
+    assert status_of(push(scene, laid_at=laid_at)) is ABORTED
+
+
+def test_who_is_aborted_is_as_old_as_its_record_says() -> None:
+    """S18: a record goes when its transaction, not its pusher, is older than the threshold."""
+    scene = in_state(PENDING)
+    scene.gc_threshold = Timestamp(10)
+    push(scene, issued_at=500, force=True)
+    record = scene.record()
+    assert record is not None
+    assert (record.status, record.issued_at) == (ABORTED, 10)
 
 
 def test_no_push_turns_what_is_staged_back_to_pending() -> None:
@@ -404,6 +478,7 @@ def test_a9_recovery_decides_only_what_it_has_looked_at(
         assert status_of(outcome) is status
         return
     assert status_of(outcome) is (COMMITTED if committed else ABORTED)
+    assert outcome.ended == record_of(outcome)
     assert outcome.unresolved == (b"a", b"b")
     assert recover(scene, 50, committed=not committed).changes is None, "for good"
 

@@ -27,6 +27,7 @@ from multiraft.mvcc.versions import VALUE, Version
 from multiraft.mvcc.writes import Effects, WriteSet
 from multiraft.ranges.commands.setting import Outcome, Setting
 from multiraft.ranges.transactions import EVALUATE
+from multiraft.storage import layout
 from multiraft.storage.memory import MemoryEngine
 
 EXPIRY = Timestamp(100)
@@ -94,6 +95,13 @@ class Scene:
         if outcome.changes is not None:
             assert outcome.error is None, "what fails changes nothing"
             effects = outcome.changes.effects()
+            laid = [intent.timestamp for _, intent in outcome.changes.laid]
+            written = [
+                layout.split_version_key(physical)[1]
+                for physical in effects.puts[::2]
+                if physical.startswith(layout.VERSION)
+            ]
+            assert outcome.written_at >= max((*laid, *written), default=0), "nothing lies above it"
             self._apply(effects, outcome.id, outcome.written_at)
             for key, intent in outcome.changes.laid:
                 self.locks.lay(key, intent.txn, intent.timestamp, intent.laid_at)
