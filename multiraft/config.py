@@ -139,7 +139,8 @@ class ClientConfig(msgspec.Struct, frozen=True):
     issued_at_margin_ms: int = 250
     """Requests are dated this much below the estimated clock of the cluster (rule S12)."""
     transaction_buffer_bytes_max: int = 1 * MIB
-    """A transaction keeps so much of what it writes to itself; the rest is laid before it ends."""
+    """A transaction keeps so much of what it writes to itself, and an eighth of `batch_bytes_max`
+    at most; the rest is laid before it ends."""
     transaction_call_keys_max: int = 1_000
     """Keys and spans that a transaction reads, lays or refreshes with one call; so many writes it
     keeps to itself."""

@@ -199,6 +199,7 @@ def size_bytes(operation: Operation) -> int:
         len(part)
         for part in (
             getattr(operation, "key", None),
+            getattr(operation, "end", None),
             getattr(operation, "value", None),
             getattr(operation, "expected", None),
         )

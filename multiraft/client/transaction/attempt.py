@@ -375,8 +375,10 @@ class Attempt:
     def keeps_too_much(self) -> bool:
         """Whether more is unsent than may wait for the commit."""
         buffer, settings = self.buffer, self.coordinator.settings
+        # Beside the names of all that was written or locked, it must fit into a batch.
+        most_bytes = self.coordinator.limits.batch_bytes_max // 8
         return (
-            buffer.unsent_bytes > settings.transaction_buffer_bytes_max
+            buffer.unsent_bytes > min(settings.transaction_buffer_bytes_max, most_bytes)
             or buffer.unsent_count >= settings.transaction_call_keys_max
         )
 

@@ -182,7 +182,8 @@ async def _in_one_phase(attempt: Attempt, target: CachedRange | None, deadline: 
     is_movable, read_spans = not len(reads), tuple[Span, ...]()
     if not is_movable and target is not None and len(reads) <= MOVABLE_SPANS_MAX:
         end_of_range = attempt.coordinator.router.addressing.cache.end_of(target)
-        if reads.within(target.descriptor.start, end_of_range):
+        most_bytes = attempt.coordinator.limits.batch_bytes_max // 8
+        if reads.within(target.descriptor.start, end_of_range) and reads.size_bytes <= most_bytes:
             is_movable, read_spans = True, tuple(reads.all())
     end = EndTransaction(
         attempt.meta.anchor,

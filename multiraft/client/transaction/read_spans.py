@@ -78,6 +78,11 @@ class ReadSpans:
                 elif isinstance(operation, Scan):
                     yield operation.start, operation.end
 
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the keys have that name everything."""
+        return sum(len(first) + len(last) for first, last in self.all())
+
     def within(self, start: bytes, end: bytes) -> bool:
         """Return whether everything that was read lies in `[start, end)`."""
         return all(start <= first < end and last <= end for first, last in self.all())

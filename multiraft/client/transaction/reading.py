@@ -15,6 +15,7 @@ Source
 from collections.abc import Sequence
 
 from multiraft import errors
+from multiraft.client import batch
 from multiraft.client.router import NO_TIMESTAMP
 from multiraft.client.transaction.attempt import Attempt
 from multiraft.ids import Timestamp
@@ -160,17 +161,21 @@ async def move_to(attempt: Attempt, timestamp: Timestamp) -> None:
 async def _refresh(attempt: Attempt, timestamp: Timestamp) -> bytes | None:
     """Ask whether everything read is the same at `timestamp`; return a key that is not."""
     since = attempt.read_timestamp
-    most = attempt.coordinator.settings.transaction_call_keys_max
+    coordinator = attempt.coordinator
+    most = coordinator.settings.transaction_call_keys_max
     waiting = attempt.reads.refreshes(since)
     while waiting:
-        now, waiting = waiting[:most], waiting[most:]
-        reply = await attempt.ask(tuple(now), attempt.reading(), timestamp)
-        for asked, result in zip(now, reply.results, strict=True):
-            assert isinstance(result, RefreshResult), "a refresh is answered by its result"
-            if not result.succeeded:
-                return result.conflict
-            if result.resume:
-                waiting.append(Refresh(result.resume, asked.end, since))
+        pieces = list(batch.cut(waiting, most, coordinator.limits.batch_bytes_max))
+        waiting = []
+        for piece in pieces:
+            reply = await attempt.ask(piece, attempt.reading(), timestamp)
+            for asked, result in zip(piece, reply.results, strict=True):
+                assert isinstance(asked, Refresh), "refreshes are asked for"
+                assert isinstance(result, RefreshResult), "a refresh is answered by its result"
+                if not result.succeeded:
+                    return result.conflict
+                if result.resume:
+                    waiting.append(Refresh(result.resume, asked.end, since))
     return None
 
 

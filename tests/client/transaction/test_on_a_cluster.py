@@ -286,6 +286,39 @@ async def test_more_than_one_part_may_hold_goes_on_under_another_id(
     assert {value for _, value in rows} == {b"v"}
 
 
+SMALL_BATCHES = LimitsConfig(key_bytes_max=500, value_bytes_max=2_000, batch_bytes_max=8_000)
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+@simulated(config=msgspec.structs.replace(SETTINGS, limits=SMALL_BATCHES))
+async def test_more_bytes_than_a_batch_may_have_are_read_and_moved_to_another_time(
+    cluster: Cluster, db: multiraft.Database, is_split: bool
+) -> None:
+    if is_split:
+        await cluster.split(b"m")
+    async with db.transaction() as txn:
+        for number in range(20):
+            start = b"%03d" % number + bytes(400)
+            assert [row async for row in txn.scan(start, start + b"z")] == []
+        await db.get(b"z")  # So that it has to commit at a later time.
+        await txn.put(b"z", b"v")
+    assert await db.get(b"z") == b"v"
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+@simulated(config=msgspec.structs.replace(SETTINGS, limits=SMALL_BATCHES))
+async def test_more_bytes_than_a_batch_may_have_are_written(
+    cluster: Cluster, db: multiraft.Database, is_split: bool
+) -> None:
+    if is_split:
+        await cluster.split(b"m")
+    async with db.transaction() as txn:
+        await txn.put(b"z", b"v")
+        for number in range(20):
+            await txn.put(b"%03d" % number, bytes(1_500))
+    assert len([key async for key, _ in db.scan()]) == 21
+
+
 @simulated(seeds=1)
 async def test_a_read_that_goes_on_when_its_transaction_has_ended_locks_nothing(
     cluster: Cluster, db: multiraft.Database
