@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from multiraft.client.database import Database
+from multiraft.config import LimitsConfig
 from multiraft.model import encoding, keys
 from multiraft.model.descriptor import RangeDescriptor
 from multiraft.model.requests import BatchReply, PutMeta
@@ -15,7 +16,7 @@ from multiraft.ranges.bootstrap import FIRST_RANGE_ID, USER_RANGE_ID
 from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command
 from multiraft.ranges.proposals import Waiter
-from multiraft.sim.cluster import Cluster
+from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
 from tests.support.cluster import cluster_test
 
@@ -173,3 +174,16 @@ async def test_a_record_that_cannot_be_written_is_tried_without_haste(
     await asyncio.sleep(5.0)
     assert versions_of_records(cluster) - before < 15
     assert not cluster.errors
+
+
+SHORT_VALUES = msgspec.structs.replace(FAST, limits=LimitsConfig(value_bytes_max=64))
+
+
+@cluster_test(config=SHORT_VALUES)
+async def test_a_record_is_no_value_of_an_application_however_short_those_have_to_be(
+    cluster: Cluster, db: Database
+) -> None:
+    await db.admin.split(b"m" * SHORT_VALUES.limits.key_bytes_max)
+    await db.admin.split(b"n" * SHORT_VALUES.limits.key_bytes_max)
+    await until_nothing_is_owed(cluster)
+    assert len(records(cluster)) == 4

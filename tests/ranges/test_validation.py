@@ -196,6 +196,9 @@ def bad_requests() -> Iterator[tuple[str, BatchRequest, type[errors.RequestError
     yield "record of another generation", request(PutMeta(RECORD_KEY, RECORD, 2)), bad
     yield "record at another key", request(PutMeta(keys.meta_key(b"x"), RECORD, 1)), bad
     yield "record among the users' keys", request(PutMeta(K, RECORD, 1)), bad
+    crowd = initial_descriptor(RangeId(5), K, keys.END, tuple(map(NodeId, range(1, 2_000))))
+    of_many = PutMeta(RECORD_KEY, encoding.pack(crowd), 1)
+    yield "record of too many replicas", request(of_many), errors.ValueTooLargeError
 
 
 META = TransactionMeta(ID, K)

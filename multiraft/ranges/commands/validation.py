@@ -48,6 +48,8 @@ from multiraft.model.transaction_requests import (
 )
 
 ID_BYTES = 16
+RECORD_BYTES = 4_096
+"""The most that an addressing record has besides two keys: some hundred replicas."""
 PROTECTION_MS_MAX = 86_400_000
 OWNER_MAX = 200
 EDGES_MAX = 10_000
@@ -260,7 +262,11 @@ def _check_conditional_put(operation: ConditionalPut, limits: LimitsConfig) -> i
 
 
 def _check_put_meta(operation: PutMeta, limits: LimitsConfig) -> int:
-    """A record that nobody can read would stop whoever compares generations with it."""
+    """A record that nobody can read would stop whoever compares generations with it.
+
+    It is as long as the keys in it make it, and no value of an application: a range whose record
+    is refused would never be found.
+    """
     try:
         descriptor = encoding.unpack_descriptor(operation.value)
     except encoding.UNREADABLE as error:
@@ -270,7 +276,10 @@ def _check_put_meta(operation: PutMeta, limits: LimitsConfig) -> int:
         or operation.generation != descriptor.generation
     ):
         raise errors.RequestError("an addressing record names another descriptor than it holds")
-    return _check_key(operation.key, limits) + _check_value(operation.value, limits)
+    size, most = len(operation.value), 2 * (limits.key_bytes_max + 1) + RECORD_BYTES
+    if size > most:
+        raise errors.ValueTooLargeError(size_bytes=size, limit_bytes=most)
+    return _check_key(operation.key, limits)
 
 
 def _check_scan(operation: Scan, limits: LimitsConfig) -> int:
