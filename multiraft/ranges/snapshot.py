@@ -187,6 +187,7 @@ class SnapshotSender:
             raise errors.ConflictingChangeError(range_id=replica.range_id, reason=reply.refusal)
         self.sent += 1
         replica.snapshots_sent += 1
+        holder.truncation.snapshot_arrived(replica)
 
     async def _stream(
         self,

@@ -145,6 +145,40 @@ async def test_a_follower_catches_up_though_writes_never_pause_and_logs_are_tiny
     await until_converged(cluster)
 
 
+STREAMING_IN_SMALL_WINDOWS = msgspec.structs.replace(
+    streaming_slowly(log_bytes_max=10_000),
+    raft=msgspec.structs.replace(
+        FAST.raft, append_bytes_max=4_000, inflight_bytes_max=32_000, inflight_messages_max=8
+    ),
+)
+
+
+@cluster_test(config=STREAMING_IN_SMALL_WINDOWS)
+async def test_what_is_logged_during_a_snapshot_waits_till_its_receiver_has_got_it(
+    cluster: Cluster, db: Database
+) -> None:
+    """It is more than is sent at once: cut when the snapshot has arrived, it came in vain."""
+    behind = cluster.followers()[0]
+    await leave_behind(cluster, db, behind)
+    cluster.slow_down(sync_s=0.001, link_s=0.001)
+    stopping = False
+
+    async def write() -> None:
+        while not stopping:
+            await db.put(b"w", b"x" * 60)
+
+    writers = [asyncio.create_task(write()) for _ in range(WRITERS)]
+    cluster.rejoin(behind.number)
+    await cluster.until(lambda: behind.replica().snapshots_installed > 0)
+    await asyncio.sleep(1.0)
+    gap = leader_of(cluster).replica().applied.index - behind.replica().applied.index
+    assert gap < 50, "the follower keeps up with the writes"
+    stopping = True
+    await asyncio.gather(*writers)
+    await until_converged(cluster)
+    assert cluster.snapshots_sent() == 1
+
+
 @cluster_test(config=SHORT_LOGS)
 async def test_a_snapshot_keeps_term_vote_and_fortification(cluster: Cluster, db: Database) -> None:
     """S16: what was promised is one record, and a snapshot is no reason to forget it."""

@@ -104,6 +104,29 @@ def test_while_a_snapshot_travels_what_comes_behind_it_stays() -> None:
     assert look(Truncation(), fake, sending=True) == [30]
 
 
+def test_when_a_snapshot_has_arrived_its_receiver_has_a_whole_log_more_to_catch_up() -> None:
+    truncation = Truncation()
+    fake = Fake(size=3 * MOST, first=11, replicated=10, applied=50)
+    truncation.snapshot_arrived(cast("Replica", fake))
+    fake.size_bytes = 4 * MOST
+    assert look(truncation, fake) == []
+    fake.size_bytes = 4 * MOST + 1
+    assert look(truncation, fake) == [50]
+    truncation.applied()
+    fake.size_bytes = MOST + 1
+    assert look(truncation, fake) == [50, 50], "once, and for the next one as ever"
+
+
+def test_what_a_receiver_was_kept_is_kept_for_nobody_once_it_has_caught_up() -> None:
+    truncation = Truncation()
+    fake = Fake(size=3 * MOST, first=11, replicated=10, applied=50)
+    truncation.snapshot_arrived(cast("Replica", fake))
+    fake.size_bytes = KEEP
+    assert look(truncation, fake) == []
+    fake.size_bytes = MOST + 1
+    assert look(truncation, fake) == [50]
+
+
 def test_one_proposal_is_under_way_at_a_time() -> None:
     truncation = Truncation()
     fake = Fake(size=KEEP + 1, first=11, replicated=30, applied=50)
