@@ -90,7 +90,12 @@ def run(
 def replay(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="SPEC", help="A name or a TOML file.")],
-    seed: Annotated[int, typer.Argument(min=0, metavar="SEED")],
+    seed: Annotated[
+        int,
+        typer.Argument(
+            min=0, metavar="SEED", help="Which run of it; `sim run` tells those that failed."
+        ),
+    ],
     trace: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="Write the run as a page to step through."),
@@ -106,8 +111,6 @@ def replay(
     if session.json:
         session.write_json(msgspec.to_builtins(result))
     else:
-        if not result.ok:
-            _show_failure(session, name, result)
         session.out.print(f"drawn:    {', '.join(result.drawn) or 'nothing'}")
         session.out.print(f"faults:   {_counts(result.faults)}")
         session.out.print(f"calls:    {_counts(result.outcomes)}")
@@ -120,7 +123,12 @@ def replay(
         if trace is not None:
             session.out.print(f"trace:    {trace}", markup=False, soft_wrap=True)
         for verdict in result.verdicts:
-            session.out.print(f"verdict:  {verdict}", markup=False)
+            told = str(verdict)  # what was wrong is among the problems
+            if not verdict.ok:
+                told = told.splitlines()[0]
+            session.out.print(f"verdict:  {told}", markup=False, soft_wrap=True)
+        if not result.ok:
+            _show_failure(session, name, result)
     if not result.ok:
         raise typer.Exit(1)
 

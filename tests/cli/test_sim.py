@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 from typer.testing import CliRunner
 
 from multiraft.cli.app import app
 from multiraft.testing import runner, spec
+from multiraft.testing.checkers.verdict import Anomaly, Verdict
 
 CALM = """
 name = "calm"
@@ -99,6 +101,20 @@ def test_what_failed_is_told_with_a_line_that_repeats_it(tmp_path: Path) -> None
     assert again.exit_code == 1
     assert '"is_failed":true' in page.read_text()
     assert f"  again: multiraft sim replay '{path}' 3\n" in again.stderr
+
+
+def test_what_was_wrong_in_a_replay_is_told_once_and_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = Verdict("counter", 5, (Anomaly("lost-increment", "#3 is nowhere"),))
+    result = runner.run(spec.load(calm(tmp_path)), 3)
+    wrong = msgspec.structs.replace(result, verdicts=(verdict,), problems=(str(verdict),))
+    monkeypatch.setattr(runner, "run", lambda *_: wrong)
+    done = CliRunner().invoke(app, ["sim", "replay", calm(tmp_path), "3"])
+    assert done.exit_code == 1
+    assert done.stdout.endswith("\nverdict:  counter: an anomaly in 5 operations\n")
+    assert done.output.count("#3 is nowhere") == 1
+    assert done.output.index("verdict:") < done.output.index("FAILED calm seed 3")
 
 
 def test_a_page_that_cannot_be_written_is_told_before_the_run(
