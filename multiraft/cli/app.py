@@ -117,9 +117,13 @@ app = typer.Typer(
 )
 
 
+def _version_line() -> str:
+    return f"{NAME} {importlib.metadata.version(NAME)}"
+
+
 def _tell_version(context: typer.Context, asked: bool) -> None:
     if asked:
-        typer.echo(f"{NAME} {importlib.metadata.version(NAME)}")
+        typer.echo(_version_line())
         raise typer.Exit
 
 
@@ -171,11 +175,10 @@ def _open_standard_files() -> None:
 def version(context: typer.Context, json: JsonOption = False) -> None:
     """Print the version."""
     session = Session(context, json=json)
-    number = importlib.metadata.version(NAME)
     if session.json:
-        session.write_json({"version": number})
+        session.write_json({"version": importlib.metadata.version(NAME)})
     else:
-        session.out.print(f"{NAME} {number}")
+        session.out.print(_version_line())
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
