@@ -194,6 +194,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Run one node": (serve.start, serve.join),
     "Test your own code": (check.check,),
+    "Prove it": (torture,),
     "Other": (version,),
 }
 
@@ -201,7 +202,6 @@ for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 
-app.command(rich_help_panel="Prove it")(torture)
 app.add_typer(txn.app, name="txn", rich_help_panel="Read and write")
 app.add_typer(debug.app, name="debug", rich_help_panel="Look after a cluster")
 app.add_typer(sim.app, name="sim", rich_help_panel="Prove it")

@@ -49,7 +49,12 @@ def bench(
     json: JsonOption = False,
     address: Annotated[
         str | None,
-        typer.Option("--address", "-a", help="Measure this cluster instead of one of its own."),
+        typer.Option(
+            "--address",
+            "-a",
+            metavar="HOST:PORT[,...]",
+            help="Measure this cluster instead of one of its own.",
+        ),
     ] = None,
     timeout: TimeoutOption = None,
 ) -> None:
