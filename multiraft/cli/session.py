@@ -17,9 +17,10 @@ import orjson
 import typer
 from rich.console import Console
 
-from multiraft import runtime
+from multiraft import errors, runtime
 from multiraft.cli import tables
 from multiraft.client.database import Database, connect
+from multiraft.net import addresses
 from multiraft.runtime import SystemClock
 
 T = TypeVar("T")
@@ -133,18 +134,17 @@ def write_line(line: bytes) -> None:
 
 def parse_addresses(text: str) -> list[str]:
     """Return the addresses of a comma-separated list. Raises BadParameter for a malformed one."""
-    addresses = [part.strip() for part in text.split(",") if part.strip()]
-    for address in addresses:
+    named = [part.strip() for part in text.split(",") if part.strip()]
+    for address in named:
         check_address(address)
-    if not addresses:
+    if not named:
         raise typer.BadParameter("--address is empty: name at least one node as HOST:PORT")
-    return addresses
+    return named
 
 
 def check_address(address: str) -> None:
     """Raise BadParameter unless `address` is HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
-        raise typer.BadParameter(
-            f"{address!r} is not an address: write HOST:PORT, such as 127.0.0.1:{BASE_PORT}"
-        )
+    try:
+        addresses.split(address)
+    except errors.ConfigError as error:
+        raise typer.BadParameter(error.message) from None

@@ -1,4 +1,4 @@
-"""Addresses as people write them: "host:port", "[::1]:7000".
+"""Addresses as people write them: "host:port", "[::1]:7400".
 
 A host is a name, an IPv4 address, or an IPv6 address in brackets. It is never empty: an address is
 told to other nodes, so it must say which machine it is on.
@@ -13,7 +13,9 @@ def split(address: str) -> tuple[str, int]:
     """Return host (without brackets) and port. Raises ConfigError that says what is wrong."""
     host, colon, port = address.rpartition(":")
     if not colon:
-        raise _refusal(address, "it has no port")
+        raise _refusal(address, "it has no host" if address.isdigit() else "it has no port")
+    if "/" in address:
+        raise _refusal(address, "it holds a slash; it is no URL")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
@@ -48,5 +50,5 @@ def _can_be_looked_up(host: str) -> bool:
 def _refusal(address: str, why: str) -> errors.ConfigError:
     return errors.ConfigError(
         f'"{address}" is not an address: {why}; '
-        "write host:port, such as 127.0.0.1:7000 or [::1]:7000"
+        "write HOST:PORT, such as 127.0.0.1:7400 or [::1]:7400"
     )

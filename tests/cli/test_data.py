@@ -129,3 +129,21 @@ def test_limits_are_told_with_value_limit_and_remedy(terminal: Terminal) -> None
     outcome = terminal.run("put", "k", "-", stdin=b"v" * ((1 << 20) + 1))
     assert outcome.exit_code == 4
     assert "the value has 1048577 bytes; the limit is 1048576" in outcome.notes
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("7400", "it has no host"),
+        ("localhost", "it has no port"),
+        ("localhost:99999", "its port is not a number from 0 to 65535"),
+        ("http://localhost:7400", "it is no URL"),
+    ],
+)
+def test_a_malformed_address_is_a_wrong_command_line(
+    terminal: Terminal, address: str, told: str
+) -> None:
+    outcome = terminal.run("get", "a", "--address", f"127.0.0.1:7400,{address}", "--json")
+    assert outcome.exit_code == 2
+    assert f'"{address}" is not an address: ' in outcome.error["problem"]
+    assert told in outcome.error["problem"]

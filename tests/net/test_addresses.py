@@ -28,6 +28,9 @@ def test_an_address_is_split_and_joined_again(address: str, host: str, port: int
     [
         ("", "has no port"),
         ("localhost", "has no port"),
+        ("7400", "has no host"),
+        ("http://localhost:7400", "is no URL"),
+        ("localhost:7400/", "is no URL"),
         (":7000", "has no host"),
         ("[]:7000", "has no host"),
         ("::1:7000", "needs brackets"),
@@ -51,4 +54,4 @@ def test_a_bad_address_is_refused_with_its_problem_and_an_example(
 ) -> None:
     with pytest.raises(errors.ConfigError, match=problem) as caught:
         addresses.split(address)
-    assert "127.0.0.1:7000" in caught.value.message
+    assert "127.0.0.1:7400" in caught.value.message
