@@ -240,7 +240,7 @@ class _Load:
     def _tell_how_to_go_on(self, position: Position) -> None:
         if self._source.path is not None and self._can_record:
             self._session.notes.print(
-                f"{position.rows:,} rows are in the database; the same command again goes on at "
+                f"in the database: {_rows(position.rows)}; the same command again goes on at "
                 f"line {position.place.line + 1:,}"
             )
 
@@ -264,7 +264,7 @@ def _report(session: Session, summary: Summary) -> None:
     if summary.resumed_at_line is not None:
         session.notes.print(f"went on at line {summary.resumed_at_line:,}")
     session.notes.print(
-        f"{summary.rows:,} rows loaded, {summary.bad_rows:,} bad rows passed over, "
+        f"{_rows(summary.rows)} loaded, {_rows(summary.bad_rows, 'bad ')} passed over, "
         f"{summary.seconds:.1f} s, {summary.rows_per_second:,.0f} rows/s"
     )
     if summary.stopped_at_line is not None:
@@ -272,3 +272,7 @@ def _report(session: Session, summary: Summary) -> None:
             f"stopped before line {summary.stopped_at_line:,}: correct it, or pass over bad rows "
             "with --on-error skip"
         )
+
+
+def _rows(number: int, which: str = "") -> str:
+    return f"{number:,} {which}row" if number == 1 else f"{number:,} {which}rows"

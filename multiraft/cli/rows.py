@@ -111,7 +111,10 @@ def read_json(source: Source) -> Iterator[Row | BadRow]:
 
 
 def _parse_object(raw: bytes) -> tuple[bytes, bytes]:
-    members = orjson.loads(raw)
+    try:
+        members = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise keytext.KeyTextError(f"no JSON: {error.msg}, at character {error.colno}") from None
     if not isinstance(members, dict):
         raise keytext.KeyTextError(f"a row must be an object, but is {type(members).__name__}")
     key = keytext.from_json("key", members)
@@ -145,7 +148,8 @@ def _pick_columns(source: Source, key_at: int, value_at: int) -> Iterator[Row | 
         if not record:
             continue
         if len(record) <= max(key_at, value_at):
-            reason = f"{len(record)} columns, but column {max(key_at, value_at) + 1} is needed"
+            needed = max(key_at, value_at) + 1
+            reason = f"column {needed} is needed, but the last one is column {len(record)}"
             yield BadRow(first_line, reason, source.place)
             continue
         key, value = record[key_at].encode(), record[value_at].encode()

@@ -66,6 +66,13 @@ def test_a_bad_json_row_costs_that_row_only(bad: bytes) -> None:
     assert "\n" not in found[1].reason if isinstance(found[1], BadRow) else False
 
 
+def test_what_is_no_json_is_told_with_its_place_in_the_line() -> None:
+    (found,) = read_json(b'{"key":"a",}\n')
+    assert isinstance(found, BadRow)
+    assert found.reason.startswith("no JSON: ")
+    assert found.reason.endswith(", at character 11")
+
+
 @given(st.lists(st.tuples(st.binary(), st.binary())))
 def test_exported_json_loads_to_the_same_bytes(table: list[tuple[bytes, bytes]]) -> None:
     written = b"".join(rows.write_json(key, value) for key, value in table)
