@@ -86,7 +86,8 @@ def parse_mix(text: str) -> Mix:
         name, _, share = part.strip().partition("=")
         if name not in OPERATIONS or not share.isascii() or not share.isdigit():
             raise MixError(
-                f"{part.strip()!r} is not an operation and its share: write put=50,get=40,scan=10"
+                f"{part.strip()!r} is not an operation and its share: write "
+                f"put=50,get=40,scan=10, or others of {', '.join(OPERATIONS)}"
             )
         shares[name] = int(share)
     if not any(shares.values()):
