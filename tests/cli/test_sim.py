@@ -162,6 +162,7 @@ def test_a_run_of_several_rounds_tells_of_each(tmp_path: Path) -> None:
 def test_a_bound_for_what_is_not_counted_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(CALM + "\n[bounds]\nelephants = 1\n")
-    done = CliRunner().invoke(app, ["sim", "run", str(path)])
+    done = CliRunner().invoke(app, ["--json", "sim", "run", str(path)])
     assert done.exit_code == 2
-    assert "bounds has no 'elephants', but: replicas" in " ".join(done.output.split())
+    told = orjson.loads(done.stderr)["error"]["problem"]
+    assert "bounds has no 'elephants', but: replicas" in told
