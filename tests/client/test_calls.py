@@ -1,16 +1,20 @@
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from multiraft import errors
 from multiraft.client.calls import MUTATIONS, WRITES, Call, Part, wrote
-from multiraft.ids import Timestamp
+from multiraft.client.connections import Link
+from multiraft.client.range_cache import CachedRange
+from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import requests
+from multiraft.model.descriptor import initial_descriptor
 from multiraft.model.requests import (
     AdminTransfer,
     BatchReply,
+    BatchRequest,
     ConditionalPut,
     ConditionalPutResult,
     Delete,
@@ -27,6 +31,7 @@ from multiraft.model.requests import (
     Result,
     Scan,
 )
+from multiraft.model.transaction_requests import OBSERVED_MAX
 from multiraft.sim import loop as virtual_loop
 from multiraft.sim.loop import VirtualLoop
 
@@ -97,6 +102,16 @@ def test_of_several_errors_the_first_operations_is_raised() -> None:
     run(main)
 
 
+def test_that_a_transaction_must_move_is_the_least_of_its_errors() -> None:
+    async def main(desk: Desk) -> None:
+        desk.left.fail(errors.TransactionPushedError(timestamp=Timestamp(9)))
+        desk.right.fail(errors.TransactionAbortedError(reason="a circle"))
+        with pytest.raises(errors.TransactionAbortedError):
+            await desk.call.future
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("attempts_open", "expected"),
     [(0, errors.DeadlineExceededError), (1, errors.OutcomeUnknownError)],
@@ -136,6 +151,154 @@ def test_what_arrives_after_the_end_changes_nothing() -> None:
         desk.call.future.exception()
 
     run(main)
+
+
+# -- several attempts ------------------------------------------------------------------------------
+
+
+class FakeLink:
+    """A connection that keeps who waits for which reply."""
+
+    def __init__(self, node_id: int, first_id: int) -> None:
+        self.node_id = NodeId(node_id)
+        self.pending: dict[int, Part] = {}
+        self._next_id = first_id
+
+    def call(self, request: BatchRequest, part: Part) -> int:
+        call_id, self._next_id = self._next_id, self._next_id + 1
+        self.pending[call_id] = part
+        return call_id
+
+    def forget(self, call_id: int) -> None:
+        self.pending.pop(call_id, None)
+
+
+class TwoNodes(Desk):
+    """The same desk, with two nodes to send parts to; it notes which of them are unsettled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = FakeLink(1, 10), FakeLink(2, 20)
+        self.pursued: list[Part] = []
+
+    def unsettled(self, part: Part, error: errors.MultiraftError, reply: BatchReply | None) -> None:
+        self.pursued.append(part)
+
+    def send(self, part: Part, link: FakeLink, bounds: tuple[bytes | None, ...] = ()) -> int:
+        part.send(cast("Link", link), RANGE, 1.0, bounds=bounds or None)
+        return part.call_id
+
+
+RANGE = CachedRange(initial_descriptor(RangeId(2), b"", b"~", (NodeId(1), NodeId(2))))
+
+
+def run_on_two(main: Callable[[TwoNodes], Coroutine[Any, Any, None]]) -> None:
+    async def with_desk(_loop: VirtualLoop) -> None:
+        await main(TwoNodes())
+
+    virtual_loop.run(with_desk)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "expected"),
+    [
+        (errors.RangeMismatchError(range_id=RangeId(2), descriptors=[]), "deadline_exceeded"),
+        (errors.RangeNotFoundError(range_id=RangeId(2), node_id=NodeId(1)), "deadline_exceeded"),
+        (errors.OverloadedError(what="r2", retry_after_ms=10), "deadline_exceeded"),
+        (errors.ClockOffsetError(ahead_ms=600, limit_ms=500), "deadline_exceeded"),
+        (errors.DiskFullError(path="d", free_bytes=1, reserve_bytes=2), "deadline_exceeded"),
+        (errors.LockWaitError(key="k", holder="t", waited_ms=10), "deadline_exceeded"),
+        # It may have been proposed before its leader lost the term.
+        (errors.NotLeaseholderError(range_id=RangeId(2), leaseholder=None), "outcome_unknown"),
+    ],
+    ids=lambda given: given.code if isinstance(given, errors.MultiraftError) else "",
+)
+def test_what_was_refused_before_it_was_evaluated_leaves_nothing_open(
+    refusal: errors.MultiraftError, expected: str
+) -> None:
+    async def main(desk: TwoNodes) -> None:
+        call_id = desk.send(desk.right, desk.one)
+        desk.right.replied(call_id, BatchReply((), error=errors.to_wire(refusal)))
+        assert desk.pursued == [desk.right]
+        desk.call.expire()
+        error = desk.call.future.exception()
+        assert isinstance(error, errors.MultiraftError)
+        assert error.code == expected
+
+    run_on_two(main)
+
+
+def test_a_late_answer_tells_nothing_of_the_clock_of_the_node_that_was_asked_since() -> None:
+    async def main(desk: TwoNodes) -> None:
+        observed = desk.call.observed = dict[NodeId, Timestamp]()
+        first, _ = desk.send(desk.right, desk.one), desk.send(desk.right, desk.two)
+        late = errors.NotLeaseholderError(range_id=RangeId(2), leaseholder=None)
+        desk.right.replied(first, BatchReply((), clock=Timestamp(5), error=errors.to_wire(late)))
+        assert observed == {}
+
+    run_on_two(main)
+
+
+def test_no_more_clocks_are_noted_than_a_request_may_tell() -> None:
+    async def main(desk: TwoNodes) -> None:
+        full = {NodeId(100 + number): Timestamp(1) for number in range(OBSERVED_MAX)}
+        desk.call.observed = dict(full)
+        call_id = desk.send(desk.right, desk.one)
+        desk.right.replied(call_id, BatchReply(RIGHT.results, clock=Timestamp(5)))
+        assert desk.call.observed == full
+
+    run_on_two(main)
+
+
+def test_a_connection_that_breaks_late_does_not_disturb_a_newer_attempt() -> None:
+    async def main(desk: TwoNodes) -> None:
+        first, second = desk.send(desk.right, desk.one), desk.send(desk.right, desk.two)
+        broken = errors.NodeUnavailableError(target="n1", reason="it is down")
+        desk.right.unanswered(first, broken)
+        assert desk.pursued == []
+        desk.right.unanswered(second, broken)
+        assert desk.pursued == [desk.right]
+
+    run_on_two(main)
+
+
+def test_a_late_answer_to_a_read_is_as_good_as_one_in_time() -> None:
+    async def main(desk: TwoNodes) -> None:
+        first, _ = desk.send(desk.left, desk.one), desk.send(desk.left, desk.two)
+        desk.right.replied(0, RIGHT)
+        desk.left.replied(first, LEFT)
+        assert (await desk.call.future).results[0] == LEFT.results[0]
+
+    run_on_two(main)
+
+
+def test_a_late_answer_to_a_scan_that_was_cut_elsewhere_is_not_believed() -> None:
+    async def main(desk: TwoNodes) -> None:
+        first = desk.send(desk.left, desk.one, (b"m", None))
+        second = desk.send(desk.left, desk.two, (b"k", None))
+        desk.right.replied(0, RIGHT)
+        desk.left.replied(first, LEFT)
+        assert not desk.call.future.done()
+        desk.left.replied(second, LEFT)
+        assert desk.call.future.done()
+
+    run_on_two(main)
+
+
+def test_a_part_that_was_cut_waits_for_none_of_its_earlier_attempts() -> None:
+    """Their answers are about more than this part."""
+
+    async def main(desk: TwoNodes) -> None:
+        for link in (desk.one, desk.two):
+            desk.send(desk.left, link)
+        desk.left.split_off((2,))
+        desk.left.keep_only((0,))
+        assert (desk.one.pending, desk.two.pending) == ({}, {})
+
+    run_on_two(main)
+
+
+# -- what was written ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
