@@ -38,7 +38,7 @@ class StuckError(Exception):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """See the module. Time starts at `start_s`; going past `limit_s` raises StuckError."""
+    """See the module. Time starts at 0; going past `limit_s` raises StuckError."""
 
     # Of asyncio.BaseEventLoop, and the same from Python 3.11 to 3.14.
     _ready: deque[asyncio.Handle]
@@ -48,11 +48,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(
         self,
         *,
-        start_s: float = 0.0,
         limit_s: float = 1e6,
         scheduling: random.Random | None = None,
     ) -> None:
-        self._now_s = start_s
+        self._now_s = 0.0
         self._limit_s = limit_s
         self._scheduling = scheduling
         self.callbacks = 0

@@ -70,9 +70,9 @@ class Conditions:
     Pairs are (source, destination), by name.
     """
 
-    def __init__(self, rng: random.Random, delay: Delay = AT_ONCE) -> None:
+    def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.delay = delay
+        self.delay = AT_ONCE
         self.delays: dict[tuple[str, str], Delay] = {}
         self.losses: dict[tuple[str, str], float] = {}
         """How likely a batch of frames is lost with its connection."""

@@ -14,6 +14,9 @@ from collections.abc import Collection, Iterator
 Edges = dict[int, list[int]]
 """The successors of each node; all nodes are keys."""
 
+STARTS_MAX = 300
+"""Through so many nodes of a part a cycle is looked for: from each, the whole part may be seen."""
+
 
 def components(edges: Edges) -> list[list[int]]:
     """Return the strongly connected parts that have more than one node."""
@@ -90,14 +93,14 @@ def shortest_path(edges: Edges, start: int, end: int, within: Collection[int]) -
     return None
 
 
-def shortest_cycle(edges: Edges, part: list[int], starts_max: int = 300) -> list[int]:
+def shortest_cycle(edges: Edges, part: list[int]) -> list[int]:
     """Return the nodes of a shortest cycle in a strongly connected part, each once.
 
-    In a part of more than `starts_max` nodes, of those through the first ones.
+    In a part of more than `STARTS_MAX` nodes, of those through the first ones.
     """
     within = frozenset(part)
     best: list[int] | None = None
-    for start in part[:starts_max]:
+    for start in part[:STARTS_MAX]:
         path = shortest_path(edges, start, start, within)
         assert path is not None, "every node of a strongly connected part lies on a cycle"
         if best is None or len(path) < len(best):
