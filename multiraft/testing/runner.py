@@ -161,6 +161,8 @@ class Run:
                     await self._forget_round(admin)
                 await self._work(admin, target, self._workloads(number))
                 await self._recover(target)
+                if not self.problems:
+                    self._inspect()
                 await self._judge(admin)
                 self._count(number)
                 if self.problems:
@@ -312,6 +314,7 @@ class Run:
         return 3 * self.recovery_bound_s / 10 + self.config.ranges.transaction_expiry_ms / 1_000
 
     async def _recover(self, target: SimulatedTarget) -> None:
+        """Wait until everything is served and equal again; then with those that were lost."""
         cluster = self.cluster
         for when in ("recovery", "recovery of the lost"):
             began = self.loop.time()
@@ -323,8 +326,10 @@ class Run:
             with self._noted("placement"):
                 await Placement(cluster, self.recovery_bound_s).wait()
                 await Recovery(cluster, self.recovery_bound_s).wait()
-        if self.problems:
-            return
+
+    def _inspect(self) -> None:
+        """Look whether replicas hold the same, and whether the spec's own promises were kept."""
+        cluster = self.cluster
         for range_id in cluster.range_ids():
             replicas = [m for m in cluster.running() if range_id in m.up.store.replicas]
             contents = {m.name: cluster.contents(m.number, range_id) for m in replicas}
@@ -426,8 +431,8 @@ def run(
 ) -> RunResult:
     """Run `spec` with `seed` to its end. Never raises for what the database does wrong.
 
-    `tell` hears a line at the end of each round, if there are several.
-    Writes the run as a page to look at to `page`, if that is given; raises OSError if it cannot.
+    `tell` hears a line at the end of each round, if there are several. Writes the run as a page to
+    look at to `page`, if that is given; raises OSError if it cannot.
     """
     with _without_collector():
         return _run(spec, seed, page, tell)
