@@ -31,7 +31,8 @@ from multiraft.model.requests import (
     Result,
     Scan,
 )
-from multiraft.model.transaction_requests import OBSERVED_MAX
+from multiraft.model.transaction import TransactionMeta
+from multiraft.model.transaction_requests import OBSERVED_MAX, TransactionContext
 from multiraft.sim import loop as virtual_loop
 from multiraft.sim.loop import VirtualLoop
 
@@ -224,6 +225,31 @@ def test_what_was_refused_before_it_was_evaluated_leaves_nothing_open(
         error = desk.call.future.exception()
         assert isinstance(error, errors.MultiraftError)
         assert error.code == expected
+
+    run_on_two(main)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_open"),
+    [
+        (errors.TransactionPushedError(timestamp=Timestamp(9)), False),
+        (errors.TransactionAbortedError(reason="a circle"), False),
+        (errors.OutcomeUnknownError(reason="too old"), True),
+    ],
+    ids=lambda given: given.code if isinstance(given, errors.MultiraftError) else "",
+)
+def test_a_part_of_a_transaction_that_was_refused_closes_the_whole_call(
+    refusal: errors.MultiraftError, is_open: bool
+) -> None:
+    async def main(desk: TwoNodes) -> None:
+        desk.call.txn = TransactionContext(TransactionMeta(b"t" * 16))
+        desk.left.is_mutation = True
+        written = desk.send(desk.left, desk.one)
+        refused = desk.send(desk.right, desk.two)
+        desk.left.replied(written, LEFT)
+        desk.right.replied(refused, BatchReply((), error=errors.to_wire(refusal)))
+        assert isinstance(desk.call.future.exception(), type(refusal))
+        assert desk.call.is_open is is_open
 
     run_on_two(main)
 
