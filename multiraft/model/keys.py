@@ -9,8 +9,8 @@ Format
         0x10  plain     what `Database.put` writes
         0x20 etcd, 0x30 catalog, 0x40 SQL: reserved for the gateways
 
-The first range holds `[MIN, FIRST_RANGE_END)`, that is meta and system, and is never split (rule L6),
-so that whoever knows its members can find everything else.
+The first range holds `[MIN, FIRST_RANGE_END)`, that is meta and system, and is never split (rule
+L6), so that whoever knows its members can find everything else.
 """
 
 from multiraft.ids import NodeId
