@@ -429,13 +429,15 @@ class Leaseholder:
             pending.answer = BatchReply(evaluation.results, timestamp, timestamp)
         else:
             pending.answer = self.context.refusal(evaluation.error)
-        if evaluation.write_set.is_empty:
+        write_set = evaluation.write_set
+        for key in keys:
             # What was read to come to this answer must not change below its timestamp.
-            for key in keys:
+            if not write_set.writes(key):
                 self.cache.add_point(key, timestamp, SHARED)
+        if write_set.is_empty:
             return pending.answer
-        effects = evaluation.write_set.effects()
-        pending.write_set = evaluation.write_set
+        effects = write_set.effects()
+        pending.write_set = write_set
         command = Command(request.id, timestamp, effects.puts, effects.stats)
         if self._propose_plain(command, pending):
             return None

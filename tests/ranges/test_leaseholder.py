@@ -12,7 +12,7 @@ from multiraft.client.database import Database
 from multiraft.config import LimitsConfig, LivenessConfig
 from multiraft.ids import Index, Term, Timestamp
 from multiraft.model import hlc
-from multiraft.model.requests import ConditionalPut, Increment
+from multiraft.model.requests import ConditionalPut, Get, Increment, Operation
 from multiraft.mvcc import reads
 from multiraft.sim.cluster import FAST, Cluster
 from tests.support.cluster import cluster_test
@@ -29,6 +29,7 @@ from tests.support.serving import (
     put,
     scan,
 )
+from tests.support.transactions import Transaction
 
 OFFSET = hlc.from_ms(LivenessConfig().clock_offset_ms_max)
 SMALL_REPLIES = LimitsConfig(key_bytes_max=100, value_bytes_max=600, batch_bytes_max=1_000)
@@ -537,3 +538,26 @@ async def test_what_a_part_that_wrote_nothing_saw_is_not_changed_below_it(
     assert failed.code == ""
     floor = holder_of(leader).cache.write_floor(plain(b"k"))
     assert floor > failed.reply.timestamp
+
+
+@pytest.mark.parametrize(
+    ("operation", "attempt"),
+    [(put(b"b", b"1"), 1), (ConditionalPut(plain(b"b"), b"x", None), 2)],
+    ids=["with a write", "with an outcome"],
+)
+def test_what_a_part_that_writes_has_read_is_not_changed_below_it(
+    operation: Operation, attempt: int
+) -> None:
+    @cluster_test()
+    async def run(cluster: Cluster, db: Database) -> None:
+        txn = Transaction(cluster, b"a")
+        assert await txn.get(b"b") is None
+        part = ask(cluster, leader_of(cluster), Get(plain(b"a")), operation, attempt=attempt)
+        await answered(cluster, part)
+        assert part.value is None
+        commit = txn.one_phase({b"a": b"1"})
+        await answered(cluster, commit)
+        assert commit.code == "transaction_pushed", "neither has seen what the other wrote"
+        assert await db.get(b"a") is None
+
+    run()
