@@ -129,11 +129,14 @@ def test_joining_nobody_fails_and_leaves_nothing_in_the_way(tmp_path: Path) -> N
 def test_a_start_that_waits_for_others_ends_at_a_signal(
     tmp_path: Path, number: signal.Signals
 ) -> None:
+    config_file = tmp_path / "patient.toml"
+    config_file.write_text("[net]\nhandshake_timeout_ms = 3600000\n")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(processes.PATIENCE_S)
         member = addresses.join(*silent.getsockname())
-        directory = ("--data", str(tmp_path / "n1"), "--listen", free_address())
-        joining = subprocess.Popen([sys.executable, "-m", "multiraft", "join", member, *directory])
+        options = ("--listen", free_address(), "--config", str(config_file))
+        command = ("join", member, "--data", str(tmp_path / "n1"), *options)
+        joining = subprocess.Popen([sys.executable, "-m", "multiraft", *command])
         try:
             connection, _ = silent.accept()
             with connection:
