@@ -292,6 +292,8 @@ class Database:
             loop = self._loop
             if loop is None or self._is_closing:
                 coroutine.close()
+                if not self._is_closing:
+                    raise errors.RequestError("the database is not open: use `with` or `open`")
                 raise errors.StoppedError(what="the database")
             future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:

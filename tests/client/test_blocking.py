@@ -249,6 +249,15 @@ def test_closing_ends_calls_of_other_threads(cluster: FakeCluster) -> None:
     database.close()
 
 
+def test_who_forgets_to_open_a_database_is_told(cluster: FakeCluster) -> None:
+    database = multiraft.blocking.connect("c1-n1:7000", transport=FakeTransport(cluster))
+    with pytest.raises(errors.RequestError, match="is not open: use `with`"):
+        database.get(b"a")
+    database.close()
+    with pytest.raises(errors.StoppedError):
+        database.get(b"a")
+
+
 def test_a_database_is_opened_once(cluster: FakeCluster) -> None:
     database = multiraft.blocking.connect("c1-n1:7000", transport=SlowTransport(cluster))
     for _ in range(2):
