@@ -1,17 +1,9 @@
 r"""The lines that `multiraft txn` carries out: one operation each, in words as in a shell.
 
 Format
-        get KEY [--for-update] [--counter]
-        put KEY VALUE [--if-absent | --expect VALUE]
-        delete KEY
-        increment KEY [N]
-        scan [START [END]] [--prefix PREFIX] [--limit N] [--reverse] [--for-update]
-        delete-range START END
-        commit
-        rollback
-
-    Words are separated by spaces; 'quotes' or "quotes" keep spaces in one, and `#` begins a remark.
-    Keys are text with `\xNN` for a byte; in quotes or without, the backslash is left to that.
+    A line is one of `USAGES`. Words are separated by spaces; 'quotes' or "quotes" keep spaces in
+    one, and `#` begins a remark. Keys are text with `\xNN` for a byte; in quotes or without, the
+    backslash is left to that.
 """
 
 import shlex
@@ -21,6 +13,18 @@ import msgspec
 
 from multiraft.cli import keytext
 from multiraft.model import encoding
+
+USAGES = {
+    "get": "get KEY [--for-update] [--counter]",
+    "put": "put KEY VALUE [--if-absent | --expect VALUE]",
+    "delete": "delete KEY",
+    "increment": "increment KEY [N]",
+    "scan": "scan [START [END]] [--prefix P] [--limit N] [--reverse] [--for-update]",
+    "delete-range": "delete-range START END",
+    "commit": "commit",
+    "rollback": "rollback",
+}
+"""How the line of each verb is written."""
 
 
 class ScriptError(keytext.KeyTextError):
@@ -79,8 +83,9 @@ class _Words:
         except ValueError:
             raise self.wrong(f"{what} must be a whole number, not '{text}'") from None
 
-    def rest(self, usage: str, *, at_least: int, at_most: int) -> list[str]:
+    def rest(self, *, at_least: int, at_most: int) -> list[str]:
         """Take all words that are left; there are as many as there should be."""
+        usage = USAGES[self.verb]
         unknown = [word for word in self._words if word.startswith("--")]
         if unknown:
             raise self.wrong(f"it has no {unknown[0]}; write: {usage}")
@@ -128,16 +133,15 @@ def parse(text: str, line: int, *, as_hex: bool = False) -> Step | None:
 
 def _get(words: _Words) -> Step:
     for_update, counter = words.flag("--for-update"), words.flag("--counter")
-    (key,) = words.rest("get KEY [--for-update] [--counter]", at_least=1, at_most=1)
+    (key,) = words.rest(at_least=1, at_most=1)
     return Step(words.line, "get", words.key(key), for_update=for_update, counter=counter)
 
 
 def _put(words: _Words) -> Step:
-    usage = "put KEY VALUE [--if-absent | --expect VALUE]"
     if_absent, expect = words.flag("--if-absent"), words.option("--expect")
     if if_absent and expect is not None:
         raise words.wrong("--if-absent and --expect exclude each other: use one of them")
-    key, value = words.rest(usage, at_least=2, at_most=2)
+    key, value = words.rest(at_least=2, at_most=2)
     return Step(
         words.line,
         "put",
@@ -149,12 +153,12 @@ def _put(words: _Words) -> Step:
 
 
 def _delete(words: _Words) -> Step:
-    (key,) = words.rest("delete KEY", at_least=1, at_most=1)
+    (key,) = words.rest(at_least=1, at_most=1)
     return Step(words.line, "delete", words.key(key))
 
 
 def _increment(words: _Words) -> Step:
-    key, *delta = words.rest("increment KEY [N]", at_least=1, at_most=2)
+    key, *delta = words.rest(at_least=1, at_most=2)
     by = words.number(delta[0], "N") if delta else 1
     if not encoding.COUNTER_MIN <= by <= encoding.COUNTER_MAX:
         raise words.wrong(f"{by} does not fit into 64 signed bits")
@@ -162,14 +166,13 @@ def _increment(words: _Words) -> Step:
 
 
 def _scan(words: _Words) -> Step:
-    usage = "scan [START [END]] [--prefix PREFIX] [--limit N] [--reverse] [--for-update]"
     for_update = words.flag("--for-update")
     reverse, prefix, limit = (
         words.flag("--reverse"),
         words.option("--prefix"),
         words.option("--limit"),
     )
-    span = words.rest(usage, at_least=0, at_most=2)
+    span = words.rest(at_least=0, at_most=2)
     most = None if limit is None else words.number(limit, "--limit")
     if most is not None and most < 0:
         raise words.wrong("--limit must be 0 or more")
@@ -186,12 +189,12 @@ def _scan(words: _Words) -> Step:
 
 
 def _delete_range(words: _Words) -> Step:
-    start, end = words.rest("delete-range START END", at_least=2, at_most=2)
+    start, end = words.rest(at_least=2, at_most=2)
     return Step(words.line, "delete-range", words.key(start), end=words.key(end))
 
 
 def _end(words: _Words) -> Step:
-    words.rest(words.verb, at_least=0, at_most=0)
+    words.rest(at_least=0, at_most=0)
     return Step(words.line, words.verb)
 
 

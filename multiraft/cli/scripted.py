@@ -36,7 +36,11 @@ PROMPT = "txn> "
 LATE_S = 5.0
 LATE = "no answer yet: `multiraft status` or `multiraft locks` may tell why; Ctrl-C gives up"
 """Told once when a line at a prompt takes that long; it may take as long as the transaction."""
-GREETING = "One transaction: `commit` ends it, `rollback` or Ctrl-D ends it without a trace."
+GREETING = (
+    "One transaction: `commit` ends it, `rollback` or Ctrl-D ends it without a trace. "
+    "`help` lists what else there is."
+)
+HELP = "\n".join(f"  {usage}" for usage in script.USAGES.values())
 PROMPT_S = 300.0
 """How long a transaction at a prompt may take unless --timeout says otherwise."""
 
@@ -140,6 +144,9 @@ async def converse(
                 await transaction.rollback()
                 break
             line += 1
+            if typed.strip() == "help":
+                session.notes.print(HELP, markup=False, soft_wrap=True)
+                continue
             try:
                 step = script.parse(typed, line, as_hex=as_hex)
                 if step is None:

@@ -176,6 +176,17 @@ def test_at_a_prompt_what_is_wrong_can_be_typed_again(capsys: pytest.CaptureFixt
     assert shown.err.endswith("committed\n")
 
 
+def test_help_at_a_prompt_lists_how_every_line_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def main(bench: Bench) -> None:
+        await converse(bench, "help", "rollback")
+
+    clients.run(main)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in told if line.startswith("  ")] == list(VERBS)
+
+
 def test_a_prompt_tells_once_that_an_answer_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
     async def main(bench: Bench) -> None:
         await converse(bench, "get a", "rollback")
