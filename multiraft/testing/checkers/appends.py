@@ -8,7 +8,7 @@ Source
     Adya, "Weak consistency" (1999), section 4.2; Kingsbury and Alvaro, "Elle" (2020), section 4.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from multiraft.testing.checkers.verdict import Anomaly, show
@@ -139,13 +139,20 @@ def writers_of(transactions: Iterable[Transaction]) -> dict[tuple[Any, Any], Tra
 
 
 def seen_writers(
-    transactions: Iterable[Transaction], writers: dict[tuple[Any, Any], Transaction]
+    transactions: Iterable[Transaction],
+    longest: Mapping[Any, Version],
+    writers: Mapping[tuple[Any, Any], Transaction],
 ) -> frozenset[int]:
     """Return the ids of those of whom a read shows something, in whatever order."""
-    reads = {read for transaction in transactions for read in transaction.reads}
+    contradictory = {
+        (key, version)
+        for transaction in transactions
+        for key, version in transaction.reads
+        if longest[key][: len(version)] != version
+    }
     return frozenset(
         writers[key, value].id
-        for key, version in reads
+        for key, version in (*longest.items(), *contradictory)
         for value in version
         if (key, value) in writers
     )

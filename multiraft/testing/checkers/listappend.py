@@ -45,7 +45,7 @@ def check(history: Iterable[Operation], *, strict: bool = False, process: bool =
     anomalies += contradictions
     anomalies += _lost_updates(transactions)
     # Whoever was seen did commit, whatever its client was told.
-    seen = appends.seen_writers(transactions, writers)
+    seen = appends.seen_writers(transactions, longest, writers)
     committed = [t for t in transactions if t.operation.outcome == "ok" or t.id in seen]
     order = Dependencies(committed)
     dependencies.add_versions(order, longest, writers)
