@@ -204,8 +204,9 @@ class Node:
         what a crash leaves of it.
         """
         await self.store.halt()
-        await self._router.close()
-        await self._links.close()
+        if self._listener is not None:
+            await self._router.close()
+            await self._links.close()
 
     def status(self) -> NodeStatus:
         """Return what this node, once it is started, tells of itself."""

@@ -86,6 +86,8 @@ class Cluster(Inspection):
         self.mortals: dict[str, Process] = {}
         """Clients that may vanish: whoever starts them starts others in their place."""
         self.snapshots_of_the_dead = 0
+        self._starting: dict[int, asyncio.Task[None]] = {}
+        """The last start of each node that lives."""
         self._dying: dict[int, asyncio.Task[None]] = {}
         """Nodes whose store failed on a loop with real time, where to end them takes a moment."""
         self.members = {number: Member(number, loop) for number in range(1, nodes + 1)}
@@ -127,7 +129,8 @@ class Cluster(Inspection):
     async def start_node(self, number: int) -> None:
         """Start one node on what its engine holds; return when it takes part, or is dead again.
 
-        It may be killed while it starts, and die of what its member has an excuse for.
+        It may be killed while it starts, and die of what its member has an excuse for. The start
+        goes on if whoever waits for it is cancelled, until the node is crashed or stopped.
         """
         member = self.members[number]
         assert member.node is None, f"{member.name} is up"
@@ -144,10 +147,20 @@ class Cluster(Inspection):
             member.engine = member.engine.reopen()
             return
         starting = process.spawn(node.start(member.address, locality=member.locality))
-        if await process.outlives(starting) and starting.exception() is not None:
+        self._starting[number] = starting
+        if not await process.outlives(starting) or starting.cancelled():
+            return
+        if starting.exception() is not None:
             await self.crash(number)
             if not member.excuses:
                 starting.result()
+
+    async def _give_up_start(self, number: int) -> None:
+        """End the start of a living node, if it is still under way."""
+        starting = self._starting.pop(number, None)
+        if starting is not None and not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
 
     def _make_node(self, member: Member, process: Process) -> Node:
         transport = InprocTransport(self.network, member.name, self._erred)
@@ -209,6 +222,7 @@ class Cluster(Inspection):
                 while member.process.is_frozen:
                     self._thaw(member)
                 self.wiretap.hang_up(member.number)
+                await self._give_up_start(member.number)
                 await member.process.spawn(node.stop())
         assert not self.errors, self.errors
         assert not self.invariants.violations, "\n".join(self.invariants.violations)
@@ -228,6 +242,7 @@ class Cluster(Inspection):
         if member.process.is_frozen:
             self.network.rejoin(member.name)
         member.process.kill()
+        self._starting.pop(number, None)
         self.wiretap.hang_up(number)
         self.network.crash(member.name)
         unsynced = member.engine.unsynced_count
@@ -243,6 +258,7 @@ class Cluster(Inspection):
         if not isinstance(self.loop, VirtualLoop):
             member = self.members[number]
             node = member.up
+            await self._give_up_start(number)
             await node.kill()
             if member.node is not node:
                 return  # Its store failed meanwhile, and that was faster.

@@ -153,8 +153,10 @@ class Process:
     async def outlives(self, task: asyncio.Task[Any]) -> bool:
         """Wait until a task of this process has ended, or the process; return whether it lives."""
         death = asyncio.ensure_future(self.death.wait())
-        await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
-        death.cancel()
+        try:
+            await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            death.cancel()
         return not self.is_dead
 
 

@@ -11,7 +11,8 @@ Purpose
     users: what a test asks wrongly is answered with a reason.
 Invariants
     - What is broken here stays broken until the test mends it, or the cluster ends.
-    - When the cluster ends, no task, timer or connection of it is left.
+    - When the cluster ends, no task, timer or connection of it is left, also if the test is
+      cancelled, however often, or has nodes that are about to start.
     - A cluster that has seen the database break a promise fails the test: two leaders of one term,
       two entries in one place of a log, an exception that nobody expected.
 """
@@ -41,6 +42,7 @@ from multiraft.testing.cluster_status import (
     NodeStatus,
     RangeStatus,
 )
+from multiraft.testing.completion import to_the_end
 
 SETTINGS = Config(raft=RaftConfig(tick_ms=20), client=ClientConfig(attempt_timeout_ms=500))
 """Those of production, except that elections and attempts are as fast as memory is."""
@@ -108,7 +110,7 @@ class Cluster:
             self._admin = self.connect(name="admin")
             await self._admin.open()
         except BaseException:
-            await self._stop()
+            await to_the_end(self._stop())
             raise
         return self
 
@@ -119,7 +121,7 @@ class Cluster:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await self._stop()
+            await to_the_end(self._stop())
         except AssertionError as found:
             if error is None:
                 raise

@@ -114,6 +114,87 @@ def test_a_cluster_is_left_in_order_when_the_test_fails(run: Run) -> None:
 
 
 @LOOPS
+def test_nothing_is_left_behind_however_often_the_test_is_cancelled(run: Run) -> None:
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        is_started = asyncio.Event()
+
+        async def test() -> None:
+            async with Cluster() as cluster, cluster.connect():
+                is_started.set()
+                await asyncio.sleep(100.0)
+
+        task = asyncio.create_task(test())
+        await is_started.wait()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        assert task.cancelled()
+        assert asyncio.all_tasks() == before
+
+    run(main)
+
+
+@LOOPS
+@pytest.mark.parametrize("steps", [1, 3, 10, 30])
+def test_nothing_is_left_behind_if_the_test_is_cancelled_while_its_cluster_starts(
+    run: Run, steps: int
+) -> None:
+    async def main() -> None:
+        before = asyncio.all_tasks()
+
+        async def test() -> None:
+            async with Cluster():
+                pass
+
+        task = asyncio.create_task(test())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == before
+
+    run(main)
+
+
+@LOOPS
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6])
+def test_a_cluster_may_end_while_a_node_starts(run: Run, steps: int) -> None:
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        async with Cluster() as cluster:
+            await cluster.crash(1)
+            restarting = asyncio.create_task(cluster.restart(1))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+        await restarting
+        assert asyncio.all_tasks() == before
+
+    run(main)
+
+
+@LOOPS
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6])
+def test_a_node_may_crash_while_it_starts(run: Run, steps: int) -> None:
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        async with Cluster() as cluster, cluster.connect() as db:
+            await cluster.crash(1)
+            restarting = asyncio.create_task(cluster.restart(1))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await cluster.crash(1)
+            await restarting
+            assert cluster.status().nodes[0].state == "down"
+            await cluster.restart(1)
+            await db.put(b"k", b"v")
+        assert asyncio.all_tasks() == before
+
+    run(main)
+
+
+@LOOPS
 def test_two_clusters_in_one_loop_know_nothing_of_each_other(run: Run) -> None:
     async def main() -> None:
         async with (

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import msgspec
 
+from multiraft.testing.completion import to_the_end
 from multiraft.testing.target import Target
 
 Undo = Callable[[], Awaitable[None]]
@@ -64,16 +65,7 @@ class Wounds:
         traceback: TracebackType | None,
     ) -> None:
         """Heal, to the end, even if cancelled meanwhile."""
-        healing = asyncio.ensure_future(self._heal())
-        cancelled: asyncio.CancelledError | None = None
-        while not healing.done():
-            try:
-                await asyncio.wait((healing,))
-            except asyncio.CancelledError as cancellation:
-                cancelled = cancellation
-        healing.result()
-        if cancelled is not None:
-            raise cancelled
+        await to_the_end(self._heal())
 
     async def _heal(self) -> None:
         for undo in reversed(self._undos):
