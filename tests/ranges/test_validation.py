@@ -285,6 +285,9 @@ def bad_parts_of_transactions() -> Iterator[tuple[str, BatchRequest, type[errors
         name = type(operation).__name__
         yield f"{name} not at the anchor", of_transaction(operation, meta=elsewhere), bad
         yield f"{name} of no transaction", request(operation), bad
+        yield f"{name} of no transaction, and a put", request(operation, Put(K, b"")), bad
+        yield f"{name} of no transaction, and a get", request(operation, Get(K)), bad
+    yield "an end between puts", request(Put(K, b""), END, Put(K, b"")), bad
     yield "Refresh of no transaction", request(Refresh(K, b"", Timestamp(1)), timestamp=2), bad
     yield "a refresh backward", of_transaction(Refresh(K, b"", Timestamp(9)), timestamp=8), bad
     yield (
@@ -339,6 +342,16 @@ def bad_parts_of_transactions() -> Iterator[tuple[str, BatchRequest, type[errors
         ResolveIntent(K, ID, ABORTED, Timestamp(1)),
     ):
         yield f"resolved as {resolution.status.name}", request(resolution), bad
+    before = Timestamp(-1)
+    ancient = TransactionMeta(ID, K, began=before)
+    for operation in (
+        QueryTransaction(K, ID, before),
+        RecoverTransaction(K, ID, Timestamp(1), True, before),
+        QueryIntent(K, ID, 1, Timestamp(1), before),
+        msgspec.structs.replace(PUSH, txn=ancient),
+    ):
+        yield f"{type(operation).__name__} since a time below 0", request(operation), bad
+    yield "a transaction that began below 0", of_transaction(Put(K, b""), meta=ancient), bad
     yield "push at another key", request(msgspec.structs.replace(PUSH, key=MAX_KEY)), bad
     edges = (WaitsFor(META, META),) * (validation.EDGES_MAX + 1)
     yield (
@@ -414,6 +427,7 @@ def test_a_bad_request_is_refused(bad: BatchRequest, error: type[errors.RequestE
         request(PUSH, id=b""),
         request(msgspec.structs.replace(PUSH, pusher=TransactionMeta(ID)), id=b""),
         request(QueryTransaction(K, ID), id=b""),
+        request(QueryTransaction(K, ID, Timestamp(HUGE)), id=b""),
         request(RecoverTransaction(K, ID, Timestamp(1), False), id=b""),
         request(*[QueryIntent(K, ID, 1, Timestamp(1))] * 4, id=b""),
         request(

@@ -98,8 +98,8 @@ def check(request: BatchRequest, limits: LimitsConfig) -> None:
         raise errors.RequestError("a timestamp has 64 bits and no sign")
     if request.txn is not None:
         _check_transaction(request, request.txn, limits)
-    elif type(operations[-1]) in _OF_A_TRANSACTION:
-        raise errors.RequestError(f"{type(operations[-1]).__name__} needs a transaction")
+    elif not _OF_A_TRANSACTION.isdisjoint(map(type, operations)):
+        raise errors.RequestError("only a transaction ends or refreshes itself")
     elif writes:
         _check_write(request)
 
@@ -206,6 +206,7 @@ def _check_refreshes(request: BatchRequest) -> None:
 
 def _check_meta(meta: TransactionMeta, limits: LimitsConfig) -> None:
     _check_transaction_id(meta.id)
+    _check_time(meta.began)
     if meta.anchor:
         _check_lockable(meta.anchor, limits)
 
@@ -333,7 +334,7 @@ def _check_end(operation: EndTransaction, limits: LimitsConfig) -> int:
 
 
 def _check_push(operation: PushTransaction, limits: LimitsConfig) -> int:
-    _check_transaction_id(operation.txn.id)
+    _check_meta(operation.txn, limits)
     if operation.txn.anchor != operation.key:
         raise errors.RequestError("the record of a transaction is at its anchor")
     if operation.pusher is not None:
@@ -347,12 +348,14 @@ def _check_push(operation: PushTransaction, limits: LimitsConfig) -> int:
 
 def _check_record(operation: QueryTransaction | RecoverTransaction, limits: LimitsConfig) -> int:
     _check_transaction_id(operation.id)
+    _check_time(operation.since)
     return _check_lockable(operation.key, limits)
 
 
 def _check_query_intent(operation: QueryIntent, limits: LimitsConfig) -> int:
     _check_transaction_id(operation.id)
     _check_time(operation.timestamp)
+    _check_time(operation.since)
     return _check_lockable(operation.key, limits)
 
 
