@@ -9,6 +9,8 @@ Invariants
     - A file that cannot be used is refused with the number of the line and the reason.
 """
 
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +25,10 @@ _FREE = ("key", "argument", "result")
 
 NESTING_MAX = 100
 """How deep arrays may stand in one another."""
+
+_MAY_BE_TOO_LARGE = re.compile(rb"[0-9]{19}")
+_DIGITS_MAX = 20
+"""Of an integer of 64 bits, with its sign."""
 
 
 class BadHistoryError(ValueError):
@@ -95,7 +101,15 @@ def decode(line: bytes) -> Operation:
     except msgspec.ValidationError as error:
         raise BadHistoryError(str(error)) from None
     _check_moments(operation)
+    if _MAY_BE_TOO_LARGE.search(line):  # Last, when arrays are known not to be too deep for this.
+        json.loads(line, parse_int=_check_integer)
     return operation
+
+
+def _check_integer(digits: str) -> None:
+    """Refuse what orjson takes for a number with a fraction, so that it equals its neighbours."""
+    if len(digits) > _DIGITS_MAX or not -(2**63) <= int(digits) < 2**64:
+        raise BadHistoryError(f"{digits[:_DIGITS_MAX]}... is no integer of 64 bits")
 
 
 def _check_moments(operation: Operation) -> None:

@@ -157,6 +157,21 @@ def test_a_number_too_large_for_json_is_refused() -> None:
         history_file.encode(Operation(0, 1, "put", 0.0, argument=2**70))
 
 
+@pytest.mark.parametrize(
+    "digits", [b"18446744073709551616", b"-9223372036854775809", b"1" + 300 * b"0"]
+)
+def test_a_number_that_a_file_would_round_is_refused(digits: bytes) -> None:
+    line = GOOD.replace(b"}", b',"result":[%s]}' % digits)
+    with pytest.raises(BadHistoryError, match=r"is no integer of 64 bits"):
+        history_file.decode(line)
+
+
+def test_large_numbers_with_fractions_and_long_texts_are_none_that_is_rounded() -> None:
+    result = (2**64 - 1, -(2**63), 1e300, 0.1, "9" * 30, bytes.fromhex("99" * 20))
+    operation = Operation(0, 1, "get", 0.0, result=result, completed=1.0, outcome="ok")
+    assert history_file.decode(history_file.encode(operation)) == operation
+
+
 def test_arrays_are_nested_only_so_deep() -> None:
     nested: Any = ()
     for _ in range(history_file.NESTING_MAX - 1):
