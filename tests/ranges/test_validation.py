@@ -126,6 +126,8 @@ def bad_requests() -> Iterator[tuple[str, BatchRequest, type[errors.RequestError
         ("a long owner", AdminProtect(ID, Timestamp(1), 1, "x" * (OWNER_MAX + 1))),
     ):
         yield f"a protection with {name}", request(protect), bad
+    unheard_of = AdminChangeReplicas((NodeId(1), NodeId(-1)), 1)
+    yield "voters on a node below 0", request(unheard_of), bad
     for duration_ms in (0, PROFILE_MS_MAX + 1):
         yield f"a profile of {duration_ms} ms", request(NodeProfile(duration_ms)), bad
     negative = msgspec.structs.replace(request(RangeStatus()), range_id=RangeId(-1))
@@ -405,6 +407,7 @@ def test_a_bad_request_is_refused(bad: BatchRequest, error: type[errors.RequestE
         request(Get(RECORD_KEY)),
         request(AdminSplit(MAX_KEY)),
         request(AdminTransfer(NodeId(-1))),
+        request(AdminChangeReplicas((NodeId(0), NodeId(HUGE)), 1), id=b""),
         request(RangeStatus(), id=b""),
         request(RangeLocks(), id=b""),
         request(AdminProtect(ID, Timestamp(HUGE), PROTECTION_MS_MAX, "x" * OWNER_MAX), id=b""),

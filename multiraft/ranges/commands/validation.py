@@ -296,6 +296,13 @@ def _check_split(operation: AdminSplit, limits: LimitsConfig) -> int:
     return _check_key(operation.key, limits)
 
 
+def _check_voters(operation: AdminChangeReplicas, limits: LimitsConfig) -> int:
+    # Who is not known yet is looked for in the registry, where a node has its number for a key.
+    if min(operation.voters, default=0) < 0:
+        raise errors.RequestError("a node ID has no sign")
+    return 0
+
+
 def _check_anchor(operation: HeartbeatTransaction, limits: LimitsConfig) -> int:
     return _check_lockable(operation.key, limits)
 
@@ -431,7 +438,7 @@ _CHECKS: dict[type, Callable[[Any, LimitsConfig], int]] = {
     Scan: _check_scan,
     AdminSplit: _check_split,
     AdminTransfer: _check_nothing,
-    AdminChangeReplicas: _check_nothing,
+    AdminChangeReplicas: _check_voters,
     RangeStatus: _check_nothing,
     NodeStatus: _check_nothing,
     NodeProfile: _check_profile,
