@@ -10,12 +10,14 @@ Invariants
     - No two moments of one recorder are equal: they keep the order in which they were noted even
       where the clock stands still. So "a had ended before b began" is `a.completed < b.invoked`.
     - Keys, arguments and results are frozen when noted: lists become tuples.
+    - Any thread may note, as clients of a `BlockingCluster` do.
 Source
     Herlihy and Wing, "Linearizability" (1990), section 2; Jepsen's ok, fail and info.
 """
 
 import asyncio
 import math
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Literal, TypeVar
 
@@ -76,6 +78,7 @@ class History:
         self._now = now
         self._last = -math.inf
         self._operations: list[Operation] = []
+        self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(tuple(self._operations))
@@ -94,15 +97,17 @@ class History:
 
         Raises TypeError for a key or argument that no history file can hold.
         """
-        operation = Operation(
-            id=len(self._operations),
-            process=process,
-            function=function,
-            invoked=self._moment(),
-            key=frozen(key),
-            argument=frozen(argument),
-        )
-        self._operations.append(operation)
+        key, argument = frozen(key), frozen(argument)
+        with self._lock:
+            operation = Operation(
+                id=len(self._operations),
+                process=process,
+                function=function,
+                invoked=self._moment(),
+                key=key,
+                argument=argument,
+            )
+            self._operations.append(operation)
         return operation
 
     def ok(self, operation: Operation, result: object = None) -> None:
@@ -150,15 +155,19 @@ class History:
     def _end(
         self, operation: Operation, outcome: Outcome, *, result: object = None, error: object = None
     ) -> None:
-        noted = self._operations[operation.id]
-        assert noted is operation, f"operation {operation.id} is not this history's, or has ended"
-        self._operations[operation.id] = msgspec.structs.replace(
-            operation,
-            completed=self._moment(),
-            outcome=outcome,
-            result=result,
-            error=None if error is None else _describe(error),
-        )
+        described = None if error is None else _describe(error)
+        with self._lock:
+            noted = self._operations[operation.id]
+            assert noted is operation, (
+                f"operation {operation.id} is not this history's, or has ended"
+            )
+            self._operations[operation.id] = msgspec.structs.replace(
+                operation,
+                completed=self._moment(),
+                outcome=outcome,
+                result=result,
+                error=described,
+            )
 
     def _moment(self) -> float:
         self._last = max(float(self._now()), math.nextafter(self._last, math.inf))

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import io
+import os
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,24 @@ def test_a_condition_that_does_not_hold_is_an_answer_of_cas_only() -> None:
     compared = _recorded("cas", _raise(error))
     assert (compared.outcome, compared.result) == ("ok", False)
     assert _recorded("txn", _raise(error)).outcome == "failed"
+
+
+def test_threads_may_note_at_once() -> None:
+    def now() -> float:
+        os.sched_yield()  # In the middle of a note.
+        return 0.0
+
+    history = History(now)
+
+    def client(number: int) -> None:
+        for value in range(100):
+            history.ok(history.invoke(number, "put", argument=value))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(client, range(4)))
+    assert [operation.id for operation in history] == list(range(400))
+    moments = [moment for o in history for moment in (o.invoked, o.completed)]
+    assert len(set(moments)) == len(moments)
 
 
 VALUES = st.recursive(
