@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from multiraft import errors
 from multiraft.cli import cluster_process, tables
 from multiraft.cli.cluster_process import LocalCluster, NodeProcess
 from multiraft.cli.session import BASE_PORT, DEFAULT_ADDRESSES, JsonOption, Session
+from multiraft.net import addresses as net_addresses
 
 DEFAULT_DIRECTORY = Path("multiraft-data")
 DEFAULT_NODES = 3
@@ -60,6 +63,7 @@ def _addresses(directory: Path, nodes: int | None, port: int | None) -> list[str
     manifest = cluster_process.read_manifest(directory)
     if manifest is None:
         wanted = cluster_process.addresses_from(port or BASE_PORT, nodes or DEFAULT_NODES)
+        _refuse_taken(wanted)
         cluster_process.create(directory, wanted)
         return wanted
     addresses = list(manifest.addresses)
@@ -74,6 +78,22 @@ def _addresses(directory: Path, nodes: int | None, port: int | None) -> list[str
             "leave --port out, or name another directory"
         )
     return addresses
+
+
+def _refuse_taken(addresses: list[str]) -> None:
+    """Raise AddressInUseError for ports that others have: a cluster keeps those it is made with."""
+    for address in addresses:
+        host, port = net_addresses.split(address)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a node binds it
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise errors.AddressInUseError(
+                        f"{address} is in use by another process: choose other ports with --port, "
+                        "or stop what listens there"
+                    ) from None
 
 
 async def _serve(

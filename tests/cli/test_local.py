@@ -173,6 +173,7 @@ def test_a_taken_port_is_named_and_nothing_is_left_running(tmp_path: Path) -> No
             status, error = failure_of(process)
     assert status == 6
     assert port in error["problem"]
+    assert not (tmp_path / "data").exists(), "it would be bound to that port"
 
 
 def test_a_directory_in_use_is_named(tmp_path: Path) -> None:
