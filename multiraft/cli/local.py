@@ -157,7 +157,8 @@ def _tell_start(session: Session, cluster: LocalCluster, *, ephemeral: bool) -> 
 def _next_steps(addresses: list[str]) -> Iterator[tuple[str, str]]:
     by_default = DEFAULT_ADDRESSES.startswith(addresses[0])
     if not by_default:
-        yield f"  export MULTIRAFT_ADDRESS={','.join(addresses)}\n", "cyan"
+        some = ",".join(addresses[:3])  # the first that answers tells of the others
+        yield f"  export MULTIRAFT_ADDRESS={some}\n", "cyan"
     for command, meaning in (
         ("multiraft put hello world", "write a key"),
         ("multiraft get hello", "read it"),
