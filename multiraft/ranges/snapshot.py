@@ -258,7 +258,7 @@ class Intake(Protocol):
         """Return why a snapshot cannot be taken now, or "" and expect its data."""
         ...
 
-    def over(self, range_id: RangeId) -> None:
+    def over(self, header: SnapshotHeader) -> None:
         """A snapshot that was admitted is complete, or will never be."""
         ...
 
@@ -301,7 +301,7 @@ class SnapshotReceiver:
     def closed(self, reason: str) -> None:
         """The connection is gone; what was not complete is dropped."""
         if self._header is not None:
-            self._intake.over(self._header.state.descriptor.range_id)
+            self._intake.over(self._header)
         self._header = None
         self._chunks = []
 
@@ -322,7 +322,7 @@ class SnapshotReceiver:
         staged = StagedSnapshot(header.state, header.clock, self._chunks)
         self._chunks = []
         self._header = None
-        self._intake.over(header.state.descriptor.range_id)
+        self._intake.over(header)
         self._reply(self._intake.install(header, staged, self._source))
 
     def _reply(self, refusal: str) -> None:

@@ -6,7 +6,9 @@ Invariants
       does not start with a replica that its own descriptor leaves out.
     - No other replica here, nor another snapshot on its way in, covers any of its span (rule A4);
       asked when it begins and again when it is complete.
-    - At most one snapshot per range is received, and one waits to be installed.
+    - At most one snapshot per range is received, and one waits to be installed. One of a later term
+      takes the place of an earlier one: a sender that is stopped keeps its connection, and may
+      never go on.
 """
 
 from functools import partial
@@ -29,8 +31,8 @@ class SnapshotIntake:
 
     def __init__(self, store: "Store") -> None:
         self._store = store
-        self.receiving: dict[RangeId, RangeDescriptor] = {}
-        """Spans of snapshots on their way in, by range."""
+        self.receiving: dict[RangeId, SnapshotHeader] = {}
+        """Of snapshots on their way in."""
 
     def admit(self, header: SnapshotHeader) -> str:
         """Return why a snapshot cannot be taken now, or "" and expect its data."""
@@ -48,17 +50,20 @@ class SnapshotIntake:
             return f"replica {header.target} is no member any more as of it"
         if replica.applied.index >= header.state.applied.index:
             return f"it is at {header.state.applied.index}, but we applied {replica.applied.index}"
-        if descriptor.range_id in self.receiving:
+        coming = self.receiving.get(descriptor.range_id)
+        if coming is not None and coming.term >= header.term:
             return "another one is being received"
         conflict = self._conflict(descriptor)
         if conflict is None:
-            self.receiving[descriptor.range_id] = descriptor
+            self.receiving[descriptor.range_id] = header
             return ""
         return conflict
 
-    def over(self, range_id: RangeId) -> None:
+    def over(self, header: SnapshotHeader) -> None:
         """A snapshot is complete here, or will never be."""
-        self.receiving.pop(range_id, None)
+        range_id = header.state.descriptor.range_id
+        if self.receiving.get(range_id) is header:
+            del self.receiving[range_id]
 
     def install(self, header: SnapshotHeader, staged: StagedSnapshot, source: NodeId) -> str:
         """Hand a complete snapshot to its core; return why not, or ""."""
@@ -81,7 +86,8 @@ class SnapshotIntake:
         for other in self._store.map.overlapping(descriptor.start, descriptor.end):
             if other.range_id != descriptor.range_id:
                 return f"r{other.range_id} covers part of its span here"
-        for coming in (*self.receiving.values(), *self._store.turns.staged_descriptors()):
+        received = [header.state.descriptor for header in self.receiving.values()]
+        for coming in (*received, *self._store.turns.staged_descriptors()):
             if coming.range_id != descriptor.range_id and coming.overlaps(
                 descriptor.start, descriptor.end
             ):

@@ -277,6 +277,25 @@ async def test_a_sender_that_leads_no_more_stops_and_the_next_leader_sends_its_o
 
 
 @cluster_test(config=streaming_slowly())
+async def test_a_sender_that_is_stopped_keeps_its_receiver_from_no_later_snapshot(
+    cluster: Cluster, db: Database
+) -> None:
+    """Its connection lives on: else the range would stand still for as long as it does."""
+    behind, other = cluster.followers()
+    await leave_behind(cluster, db, behind)
+    old = leader_of(cluster)
+    cluster.rejoin(behind.number)
+    await cluster.until(lambda: bool(behind.up.store.intake.receiving))
+    cluster.freeze(old.number)
+    await cluster.until(lambda: cluster.leader() is other)
+    await cluster.until(lambda: behind.replica().snapshots_installed == 1)
+    await db.put(b"after", b"1")
+    cluster.thaw(old.number)
+    await until_converged(cluster)
+    assert cluster.leader() is other
+
+
+@cluster_test(config=streaming_slowly())
 async def test_a_receiver_that_is_stopped_is_given_up_whether_it_has_all_chunks_or_not(
     cluster: Cluster, db: Database
 ) -> None:
@@ -414,10 +433,15 @@ async def test_what_cannot_be_taken_is_refused_with_the_reason(
     )
     assert "clock is" in store.intake.admit(ahead)
     assert hlc.now() < ahead.clock, "and is not followed"
-    assert store.intake.admit(header_for(mine)) == ""
+    first = header_for(mine)
+    assert store.intake.admit(first) == ""
     assert "another one" in store.intake.admit(header_for(mine))
-    store.intake.over(mine.range_id)
+    store.intake.over(first)
     assert store.intake.admit(header_for(mine)) == ""
+    later = msgspec.structs.replace(first, term=Term(first.term + 1))
+    assert store.intake.admit(later) == "", "of a later leader"
+    store.intake.over(first)
+    assert "another one" in store.intake.admit(later), "the end of an earlier one is not its end"
 
 
 @cluster_test()
@@ -431,8 +455,8 @@ async def test_a_snapshot_over_a_span_that_is_covered_here_is_refused(
     wide = cluster.range_at(b"a")
     wide = msgspec.structs.replace(wide, end=keys.END)
     assert f"r{right.range_id} covers" in store.intake.admit(header_for(wide))
-    store.intake.receiving[RangeId(99)] = initial_descriptor(
-        RangeId(99), keys.PLAIN + b"b", keys.PLAIN + b"c", (NodeId(3),)
+    store.intake.receiving[RangeId(99)] = header_for(
+        initial_descriptor(RangeId(99), keys.PLAIN + b"b", keys.PLAIN + b"c", (NodeId(3),))
     )
     narrow = msgspec.structs.replace(wide, end=keys.PLAIN + b"m")
     assert "snapshot of r99" in store.intake.admit(header_for(narrow))
@@ -547,7 +571,7 @@ async def test_of_two_snapshots_that_overlap_the_second_is_refused_before_the_fi
         header = header_for(each, target=2)
         staged = StagedSnapshot(header.state, header.clock, [])
         assert store.intake.admit(header) == refusal
-        store.intake.over(each.range_id)
+        store.intake.over(header)
         assert store.intake.install(header, staged, source) == refusal
     await asyncio.sleep(0.1)
     assert store.replicas[RangeId(70)].descriptor == wide
@@ -590,8 +614,8 @@ class Recording:
     def admit(self, header: SnapshotHeader) -> str:
         return self.refusal
 
-    def over(self, range_id: RangeId) -> None:
-        self.ended.append(range_id)
+    def over(self, header: SnapshotHeader) -> None:
+        self.ended.append(header.state.descriptor.range_id)
 
     def install(self, header: SnapshotHeader, staged: StagedSnapshot, source: NodeId) -> str:
         self.installed.append(staged)
