@@ -442,6 +442,22 @@ def test_an_input_at_the_edge_is_good(good: BatchRequest) -> None:
     validation.check(good, msgspec.structs.replace(LIMITS, value_bytes_max=100))
 
 
+def test_the_anchor_counts_for_each_intent() -> None:
+    """An entry of the log that no frame holds would stop every leader that sends it."""
+    limits = LimitsConfig()
+    anchor = keys.PLAIN + bytes(limits.key_bytes_max)
+    meta = TransactionMeta(ID, anchor)
+    operations = [Put(keys.PLAIN + b"%d" % n, b"") for n in range(2_500)]
+    end = EndTransaction(anchor, COMMITTED, one_phase=True)
+    validation.check(of_transaction(*operations[:1_500], meta=meta), limits)
+    validation.check(of_transaction(*operations, end, meta=meta), limits)
+    with pytest.raises(errors.BatchTooLargeError):
+        validation.check(of_transaction(*operations, meta=meta), limits)
+    staged = EndTransaction(anchor, STAGING, Timestamp(1))
+    with pytest.raises(errors.BatchTooLargeError):
+        validation.check(of_transaction(*operations, staged, meta=meta), limits)
+
+
 def test_requests_that_are_none_at_all_are_not_decoded() -> None:
     good = encoding.pack(request(Get(K)))
     frame = msgspec.msgpack.decode(good)

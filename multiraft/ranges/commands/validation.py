@@ -52,6 +52,9 @@ RECORD_BYTES = 4_096
 """The most that an addressing record has besides two keys: some hundred replicas."""
 PROTECTION_MS_MAX = 86_400_000
 OWNER_MAX = 200
+INTENTS_BYTES = 16 << 20
+"""So much what one part lays may come to in any case: half a frame, unless those are made smaller.
+Twice as much as a batch may hold, it may if that is more."""
 EDGES_MAX = 10_000
 """Of the wait-for graph, in one push."""
 
@@ -97,7 +100,7 @@ def check(request: BatchRequest, limits: LimitsConfig) -> None:
     if not 0 <= request.timestamp <= hlc.MAX:
         raise errors.RequestError("a timestamp has 64 bits and no sign")
     if request.txn is not None:
-        _check_transaction(request, request.txn, limits)
+        _check_transaction(request, request.txn, limits, total)
     elif not _OF_A_TRANSACTION.isdisjoint(map(type, operations)):
         raise errors.RequestError("only a transaction ends or refreshes itself")
     elif writes:
@@ -146,7 +149,7 @@ def _check_write(request: BatchRequest) -> None:
 
 
 def _check_transaction(
-    request: BatchRequest, txn: TransactionContext, limits: LimitsConfig
+    request: BatchRequest, txn: TransactionContext, limits: LimitsConfig, total: int
 ) -> None:
     """Check a part of a transaction: it reads, or writes, or asks one thing about itself."""
     meta = txn.meta
@@ -175,6 +178,7 @@ def _check_transaction(
         raise errors.RequestError("a transaction that writes has an anchor")
     if HeartbeatTransaction not in kinds:
         _check_transaction_writes(request, txn)
+        _check_intents(request, meta, limits, total)
     for operation in request.operations:
         if type(operation) in _AT_THE_ANCHOR and key_of(operation) != meta.anchor:
             raise errors.RequestError("the record of a transaction is at its anchor")
@@ -196,6 +200,19 @@ def _check_transaction_writes(request: BatchRequest, txn: TransactionContext) ->
             raise errors.RequestError("what commits or rolls back comes without new writes")
     elif end.status is not TransactionStatus.COMMITTED or not writes:
         raise errors.RequestError("a commit in one phase commits, and writes")
+
+
+def _check_intents(
+    request: BatchRequest, meta: TransactionMeta, limits: LimitsConfig, total: int
+) -> None:
+    """Refuse writes whose intents, each of which names the anchor, are too large for one entry."""
+    last = request.operations[-1]
+    if type(last) is EndTransaction and last.one_phase:
+        return
+    most = max(INTENTS_BYTES, 2 * limits.batch_bytes_max)
+    size = total + len(request.operations) * len(meta.anchor)
+    if size > most:
+        raise errors.BatchTooLargeError(what="bytes of intents", size=size, limit=most)
 
 
 def _check_refreshes(request: BatchRequest) -> None:
