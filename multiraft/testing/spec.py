@@ -9,7 +9,7 @@ Format
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -44,9 +44,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How often that happens, in one cluster, with keys that are removed after each round."""
     splits: tuple[str, ...] = ()
     """Where ranges begin from the start."""
-    link: str = "lan"
-    """at-once, lan or wan: what a link without faults does."""
-    clock_offset_ms: int = 10
+    link: Literal["at-once", "lan", "wan"] = "lan"
+    """What a link without faults does."""
+    clock_offset_ms: Annotated[int, msgspec.Meta(ge=0)] = 10
     """Each node's clock is off by up to this much, either way."""
     buggify: bool = True
     messages: Tricks = HONEST

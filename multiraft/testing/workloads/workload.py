@@ -91,7 +91,7 @@ class Workload(
     """See the module. The order of calls: `set_up`, `client` for each, `finish`, `check`."""
 
     clients: Annotated[int, msgspec.Meta(ge=1)] = 4
-    think_s: float = 0.1
+    think_s: Annotated[float, msgspec.Meta(gt=0)] = 0.1
     """How long a client waits between two calls, on average."""
     space: str = ""
     """What all its keys begin with: its name, unless two of a kind run together."""
