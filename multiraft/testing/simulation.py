@@ -16,6 +16,7 @@ Invariants
     - What fails says how to repeat it.
 """
 
+import asyncio
 import functools
 import inspect
 import os
@@ -60,6 +61,7 @@ def run_simulated(
     the virtual loop.
     """
     arguments.check_seconds("limit_s", limit_s, least=0.0)
+    _refuse_within_a_loop()
     loop_of_the_run: list[VirtualLoop] = []
 
     async def on_loop(loop: VirtualLoop) -> T:
@@ -78,6 +80,14 @@ def run_simulated(
         if loop_of_the_run:
             error.add_note(f"seed {seed}, {loop_of_the_run[0].time():.3f} s of virtual time")
         raise
+
+
+def _refuse_within_a_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise MisuseError("a simulation has a loop of its own: run it outside of `async def`")
 
 
 def simulated(

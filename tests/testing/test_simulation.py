@@ -157,6 +157,16 @@ def test_a_test_without_seeds_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         test()
 
 
+def test_a_loop_within_a_loop_is_refused() -> None:
+    async def main(cluster: Cluster) -> None: ...
+
+    async def test() -> None:
+        run_simulated(main)
+
+    with pytest.raises(MisuseError, match="a loop of its own"):
+        asyncio.run(test())
+
+
 def test_what_cannot_be_simulated_is_refused() -> None:
     with pytest.raises(MisuseError, match="a parameter `cluster` or `db`"):
 
