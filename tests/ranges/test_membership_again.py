@@ -12,6 +12,8 @@ from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.cluster import replica_gc
 from multiraft.cluster.replica_gc import ReplicaGc
+from multiraft.concurrency import latches
+from multiraft.concurrency.latches import Latch
 from multiraft.ids import NodeId, RangeId, ReplicaId
 from multiraft.model.descriptor import (
     RangeDescriptor,
@@ -19,15 +21,17 @@ from multiraft.model.descriptor import (
     ReplicaKind,
     initial_descriptor,
 )
-from multiraft.raft.messages import StillLeading
+from multiraft.raft.messages import AppendEntriesReply, StillLeading
 from multiraft.ranges import membership
 from multiraft.ranges.bootstrap import FIRST_RANGE_ID, USER_RANGE_ID
+from multiraft.ranges.change import LatchedChange
+from multiraft.ranges.messages import GroupEnvelope
 from multiraft.ranges.replica import Replica
 from multiraft.ranges.store import Store
 from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
 from tests.support.cluster import cluster_test
-from tests.support.serving import leader_of
+from tests.support.serving import holder_of, leader_of
 
 SLOW_SNAPSHOTS = msgspec.structs.replace(
     FAST,
@@ -248,3 +252,71 @@ async def test_a_snapshot_that_waited_till_its_receiver_was_removed_is_refused(
     await cluster.crash(away.number, keep=away.engine.unsynced_count)
     await cluster.restart(away.number)
     await cluster.until(lambda: USER_RANGE_ID not in away.up.store.replicas)
+
+
+@cluster_test(nodes=4, config=SLOW_SNAPSHOTS)
+async def test_who_has_its_state_but_is_far_behind_does_not_vote_yet(
+    cluster: Cluster, db: Database
+) -> None:
+    """It would count for a majority that waits for it."""
+    newcomer, change = await begin_to_add_the_fourth(cluster, db, snapshot_bytes=5_000)
+    for _ in range(100):
+        await db.increment(b"n")
+    assert newcomer.replica().descriptor is None, "its snapshot is older than all of these"
+    acknowledged: list[int] = []
+
+    def lose_all_but_the_first(source: int, _target: int, envelope: GroupEnvelope) -> bool:
+        message = envelope.message
+        if source != newcomer.number or envelope.range_id != USER_RANGE_ID:
+            return False
+        if not isinstance(message, AppendEntriesReply) or not message.accepted:
+            return False
+        acknowledged.append(message.match_index)
+        return message.match_index > acknowledged[0]
+
+    cluster.wiretap.drop = lose_all_but_the_first
+    await cluster.until(lambda: bool(acknowledged), within_s=30.0)
+    await asyncio.sleep(1.0)
+    descriptor = leader_of(cluster).replica().descriptor
+    assert descriptor is not None
+    assert [replica.kind for replica in descriptor.replicas][3:] == [ReplicaKind.LEARNER]
+    cluster.wiretap.drop = None
+    assert {replica.kind for replica in (await change).replicas} == {ReplicaKind.VOTER}
+
+
+@cluster_test(nodes=4, config=SLOW_SNAPSHOTS)
+async def test_a_learner_that_another_change_has_left_is_neither_waited_for_nor_kept(
+    cluster: Cluster, db: Database
+) -> None:
+    away, change = await begin_to_add_the_fourth(cluster, db, snapshot_bytes=10_000)
+    await cluster.crash(away.number)
+    with pytest.raises(errors.OutcomeUnknownError, match="did not catch up"):
+        await change
+    leader = leader_of(cluster)
+    staying = sorted({leader.node_id, *THREE[:2]})[:2]
+    left = await db.admin.change_replicas(USER_RANGE_ID, tuple(staying))
+    assert [(r.node_id, r.kind) for r in left.replicas] == [
+        (node_id, ReplicaKind.VOTER) for node_id in staying
+    ]
+
+
+@cluster_test()
+async def test_a_step_waits_for_the_descriptors_latch_and_is_refused_if_another_came_first(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = leader_of(cluster)
+    replica, holder = leader.replica(), holder_of(leader)
+    other = LatchedChange(holder, Latch(read_points=(latches.DESCRIPTOR,)))
+    await other.acquire()
+    seen = replica.descriptor
+    assert seen is not None
+    new = msgspec.structs.replace(seen, generation=seen.generation + 1)
+    step = asyncio.create_task(membership.propose_descriptor(replica, holder, seen, new))
+    await asyncio.sleep(1.0)
+    assert not step.done()
+    other.give_back()
+    await step
+    assert replica.descriptor == new
+    with pytest.raises(errors.ConflictingChangeError):
+        await membership.propose_descriptor(replica, holder, seen, new)
+    await db.admin.split(b"m", deadline_s=1.0)  # The latch is free.
