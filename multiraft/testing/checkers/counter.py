@@ -6,6 +6,7 @@ Purpose
     is what the model `register` judges.
 Anomalies
     duplicate-result   two increments returned one value
+    overlap            two increments counted some of the same steps: one did not see the other
     lost-increment     a value below the sum of what was acknowledged before it was asked for
     extra-increment    a value above the sum of all that had begun when it was answered
     went-back          a value below what another call had been told before this one began
@@ -27,7 +28,7 @@ READS = frozenset({"read", "get"})
 
 
 def check(history: Iterable[Operation]) -> Verdict:
-    """Judge the counter of each key. Raises BadHistoryError for deltas below 1."""
+    """Judge the counter of each key. Raises BadHistoryError for deltas below 0."""
     operations, others = select(history, INCREMENTS | READS)
     by_key: dict[Any, list[Operation]] = {}
     for operation in operations:
@@ -73,6 +74,20 @@ def _check_counter(key: object, operations: list[Operation]) -> Iterator[Anomaly
         if value > most:
             text = f"{told}, but all increments that had begun make no more than {most}"
             yield Anomaly("extra-increment", text, (operation.id,))
+    yield from _overlaps(key, [o for o in increments if o.outcome == "ok"])
+
+
+def _overlaps(key: object, increments: list[Operation]) -> Iterator[Anomaly]:
+    """Each increment goes from some value to the one it returned, and no other one goes there."""
+    increments.sort(key=lambda one: one.result)
+    for one, other in itertools.pairwise(increments):
+        found = other.result - _delta(other)
+        if found < one.result < other.result:
+            text = (
+                f"increment #{other.id} of {show(key)} went from {found} to {other.result}, past "
+                f"{one.result}, which increment #{one.id} returned"
+            )
+            yield Anomaly("overlap", text, (one.id, other.id))
 
 
 class _Running:

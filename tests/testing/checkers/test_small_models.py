@@ -129,6 +129,14 @@ def test_two_increments_that_return_one_value_are_told(notes: Notes) -> None:
     assert (anomaly.name, anomaly.operations) == ("duplicate-result", (0, 1))
 
 
+def test_two_increments_from_one_value_are_told_whatever_they_add(notes: Notes) -> None:
+    notes.ok("increment", 0, 9, argument=3, result=3)
+    notes.ok("increment", 0, 9, argument=2, result=5)
+    notes.ok("increment", 0, 9, argument=4, result=4)
+    found = [(a.name, a.operations) for a in counter.check(notes.operations).anomalies]
+    assert found == [("overlap", (0, 2)), ("overlap", (2, 1))]
+
+
 def test_a_counter_that_goes_back_is_told(notes: Notes) -> None:
     notes.unknown("increment", 0)
     notes.ok("get", 1, 2, result=1)
