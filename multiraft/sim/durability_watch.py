@@ -121,12 +121,14 @@ class DurabilityWatch:
 
     def acknowledges(self, place: Place, term: Term, index: Index) -> None:
         """A replica tells the leader of `term` that it has everything up to `index`."""
-        log = self._logs.get(place)
-        written = None if log is None else log.written.get(index)
-        if log is None or written is None or written > term or log.has(index, written):
-            return
-        problem = f"n{place[0]} acknowledges {index} of term {written}, which is not synced"
-        self._report(place[1], problem)
+        log = self._logs.get(place) or _Log()
+        written = log.written.get(index)
+        if written is None:
+            if index > log.covered:
+                self._report(place[1], f"n{place[0]} acknowledges {index}, which it does not have")
+        elif written <= term and not log.has(index, written):
+            problem = f"n{place[0]} acknowledges {index} of term {written}, which is not synced"
+            self._report(place[1], problem)
 
     def commits(self, number: int, replica: Replica, index: Index, term: Term) -> None:
         """A leader is the first to know that `index` is committed."""

@@ -147,6 +147,27 @@ def test_a_snapshot_counts_for_everything_before_it_once_it_is_synced() -> None:
     assert len(seen.problems) == 2
 
 
+def test_what_a_replica_never_had_is_not_acknowledged() -> None:
+    seen = Seen()
+    seen.acknowledge(2, 1)
+    assert seen.problems == ["n2 acknowledges 1, which it does not have"]
+    seen.write(2, 11)
+    seen.acknowledge(2, 11)
+    assert len(seen.problems) == 1
+    seen.acknowledge(2, 12)
+    assert len(seen.problems) == 2
+
+
+def test_a_snapshot_is_acknowledged_once_it_is_synced() -> None:
+    seen = Seen()
+    seen.watch.cut((2, RANGE), Index(30))
+    seen.acknowledge(2, 30)
+    assert len(seen.problems) == 1
+    seen.watch.synced(seen.watch.take(2))
+    seen.acknowledge(2, 30)
+    assert len(seen.problems) == 1
+
+
 def test_what_is_cut_off_for_good_is_forgotten_and_counts_as_durable() -> None:
     seen = Seen()
     for index in (11, 12, 13):
