@@ -190,8 +190,8 @@ def scan(
 
     Stops once there are `limit_keys` keys, or `limit_bytes` bytes of keys and values or a little
     more; there is then at least one key in the page. Stops also when it has passed `limit_passed`
-    keys that are not live, so that a caller can let others run; the page may then be empty. 0 means
-    no limit.
+    keys that are not live, or outcomes, so that a caller can let others run; the page may then be
+    empty. 0 means no limit.
     """
     lower, upper = layout.span(layout.VERSION, start, end)
     limits = _Limits(limit_keys or hlc.MAX, limit_bytes or hlc.MAX, limit_passed or hlc.MAX)
@@ -263,7 +263,11 @@ def _ascending(
                 elif kind & KIND_MASK != OUTCOME:
                     value = _value(stored)
                 else:
-                    continue
+                    passes_left -= 1
+                    if passes_left > 0:
+                        continue
+                    # The page ends with this key, so it is decided at once.
+                    value = _seek_value(reader, physical[:_SUFFIX], suffix)
             decided = escaped
             if value is None:
                 passes_left -= 1
@@ -272,7 +276,7 @@ def _ascending(
                 append(value)
                 keys_left -= 1
                 bytes_left -= len(escaped) + len(value)
-            if keys_left == 0 or bytes_left <= 0 or passes_left == 0:
+            if keys_left == 0 or bytes_left <= 0 or passes_left <= 0:
                 return rows, escaped
             if unseen:  # So many that the value was sought: past the rest.
                 break

@@ -294,6 +294,27 @@ def test_scan_over_removed_keys_pauses(reverse: bool) -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
+def test_scan_over_keys_that_have_nothing_but_outcomes_pauses(reverse: bool) -> None:
+    engine, model = MemoryEngine(), Model()
+    for number in range(100):
+        model.add(b"k%02d" % number, Version(Timestamp(2), OUTCOME, write_id(number)))
+    model.add(b"k50", Version(Timestamp(1), VALUE, write_id(0), b"", b"v"))
+    model.store(engine)
+    reader = EngineReader(engine)
+    rows: list[tuple[bytes, bytes]] = []
+    start, end, pages = b"", keys.END, 0
+    while True:
+        page = reads.scan(reader, start, end, Timestamp(9), reverse=reverse, limit_passed=10)
+        rows += pairs(page.rows)
+        pages += 1
+        if page.resume is None:
+            break
+        start, end = (start, page.resume) if reverse else (page.resume, end)
+    assert rows == [(b"k50", b"v")]
+    assert pages >= 10
+
+
+@pytest.mark.parametrize("reverse", [False, True])
 def test_scan_over_keys_of_the_future_pauses(reverse: bool) -> None:
     engine = MemoryEngine()
     model = Model()
