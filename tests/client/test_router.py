@@ -350,6 +350,60 @@ def test_a_refused_clock_lowers_what_later_requests_claim() -> None:
     clients.run(main)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.OverloadedError(what="r2", retry_after_ms=400),
+        errors.ClockOffsetError(ahead_ms=900, limit_ms=250),
+    ],
+    ids=lambda error: error.code,
+)
+def test_a_write_gets_no_younger_however_often_it_is_sent(error: errors.MultiraftError) -> None:
+    """S12: its first attempt may have been carried out, and that is looked for from then on."""
+
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        bench.cluster.intercept = planned(Put, *[refusal(error)] * 3)
+        await bench.db.put(b"a", b"1")
+        first, *later = [request.issued_at for _, request in bench.cluster.sent(Put)]
+        assert len(later) == 3
+        assert max(later) <= first
+
+    clients.run(main)
+
+
+def test_what_is_sent_for_a_transaction_is_as_old_as_that_says() -> None:
+    async def main(bench: Bench) -> None:
+        call = bench.router.start_in_transaction(
+            (Put(keys.PLAIN + b"a", b"1"),),
+            TransactionContext(TransactionMeta(b"t" * 16, keys.PLAIN + b"a")),
+            issued_at=Timestamp(5),
+            timestamp=Timestamp(7),
+            deadline=bench.router.now() + 1.0,
+        )
+        await call.future
+        assert {request.issued_at for _, request in bench.cluster.sent(Put)} == {5}
+
+    clients.run(main)
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "least_ms", "most_ms"), [(0.01, 0, 0), (1.0, 500, 950), (60.0, 1_500, 2_900)]
+)
+def test_a_range_may_wait_for_locks_as_long_as_it_can_still_tell_of_it(
+    deadline_s: float, least_ms: int, most_ms: int
+) -> None:
+    """Before the deadline, and before the attempt is given up; 0 is for no time to tell it."""
+
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        await bench.db.put(b"a", b"1", deadline_s=deadline_s)
+        ((_, request),) = bench.cluster.sent(Put)
+        assert least_ms <= request.wait_ms_max <= most_ms
+
+    clients.run(main)
+
+
 def test_a_definite_error_is_raised_at_once() -> None:
     async def main(bench: Bench) -> None:
         await bench.db.put(b"a", b"text")
@@ -851,6 +905,26 @@ def test_a_call_that_is_cancelled_in_the_iteration_it_was_made_is_not_sent() -> 
         call.abandon()
         await asyncio.sleep(1.0)
         assert bench.cluster.requests == []
+
+    clients.run(main)
+
+
+def test_calls_that_wait_for_an_answer_and_those_that_rest_are_pending_until_it_is_closed() -> None:
+    async def main(bench: Bench) -> None:
+        await warm_up(bench)
+        overloaded = refusal(errors.OverloadedError(what="r3", retry_after_ms=60_000))
+        bench.cluster.intercept = lambda node, _: (
+            Plan(drop_request=True) if node == N2 else overloaded
+        )
+        waits, rests = (
+            bench.router.start((Get(keys.PLAIN + key),), deadline_s=100.0) for key in (b"a", b"j")
+        )
+        await asyncio.sleep(0.1)
+        status = bench.router.status()
+        assert (status.calls_pending, status.parts_pursued) == (2, 1)
+        await bench.router.close()
+        for call in (waits, rests):
+            assert isinstance(call.future.exception(), errors.StoppedError)
 
     clients.run(main)
 
