@@ -50,3 +50,17 @@ async def test_a_part_whose_time_is_a_little_ahead_is_served_when_the_clock_is_t
         reply = await db._router.execute(scan, timestamp=ahead)
         assert reply.timestamp == ahead
     assert 0.05 <= loop.time() - began < 0.4, "and not at the next tick"
+
+
+@cluster_test(config=Config())
+async def test_no_scan_is_older_than_what_its_client_has_been_told(
+    cluster: Cluster, db: Database
+) -> None:
+    """Also one page alone, which no other page moves on to a later time."""
+    await db.put(b"k", b"v")
+    leader = cluster.leader((await db.admin.ranges())[-1].descriptor.range_id)
+    assert leader is not None
+    ahead = Timestamp(leader.up.store.context.hlc.now() + hlc.from_ms(50))
+    db._router._observe(ahead)
+    reply = await db._router.execute((Scan(keys.PLAIN, keys.END),))
+    assert ahead <= reply.timestamp < ahead + hlc.from_ms(250)
