@@ -17,8 +17,8 @@ from multiraft.ranges.leaseholder import Leaseholder
 from multiraft.ranges.messages import Command
 from multiraft.ranges.proposals import Waiter
 from multiraft.sim.cluster import FAST, Cluster
-from multiraft.sim.inspection import Member
 from tests.support.cluster import cluster_test
+from tests.support.serving import leader_of
 
 
 class Refusing(Leaseholder):
@@ -30,12 +30,6 @@ class Refusing(Leaseholder):
         self, command: Command, waiter: Waiter, configuration: Configuration | None = None
     ) -> bool:
         return False
-
-
-def leader_of(cluster: Cluster, range_id: int = USER_RANGE_ID) -> Member:
-    leader = cluster.leader(range_id)
-    assert leader is not None
-    return leader
 
 
 def records(cluster: Cluster) -> dict[bytes, RangeDescriptor]:

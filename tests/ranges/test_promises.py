@@ -7,14 +7,9 @@ from multiraft.ids import Epoch, NodeId, Term
 from multiraft.raft.messages import Fortify, FortifyReply, RequestVote
 from multiraft.ranges.messages import GroupEnvelope
 from multiraft.sim.cluster import Cluster
-from tests.ranges.test_split_races import (
-    LATER,
-    inject,
-    leader_of,
-    vote_request,
-    withhold_splits_from,
-)
+from tests.ranges.test_split_races import LATER, inject, vote_request, withhold_splits_from
 from tests.support.cluster import cluster_test
+from tests.support.serving import leader_of
 
 
 @cluster_test()

@@ -33,6 +33,7 @@ from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
 from multiraft.storage.memory import MemoryEngine
 from tests.support.cluster import cluster_test
+from tests.support.serving import leader_of
 
 SHORT_LOGS = msgspec.structs.replace(
     FAST,
@@ -52,12 +53,6 @@ def streaming_slowly(config: Config = SHORT_LOGS, **ranges: int) -> Config:
     return msgspec.structs.replace(
         config, ranges=msgspec.structs.replace(config.ranges, **settings)
     )
-
-
-def leader_of(cluster: Cluster, range_id: int = USER_RANGE_ID) -> Member:
-    leader = cluster.leader(range_id)
-    assert leader is not None
-    return leader
 
 
 async def leave_behind(cluster: Cluster, db: Database, member: Member) -> None:

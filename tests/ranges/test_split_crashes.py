@@ -15,14 +15,9 @@ from multiraft.ranges.bootstrap import USER_RANGE_ID
 from multiraft.sim.cluster import Cluster
 from multiraft.sim.inspection import Member
 from tests.support.cluster import cluster_test
+from tests.support.serving import leader_of
 
 ROWS = {b"%03d" % n: b"v%d" % n for n in range(100)}
-
-
-def leader_of(cluster: Cluster, range_id: int = USER_RANGE_ID) -> Member:
-    leader = cluster.leader(range_id)
-    assert leader is not None
-    return leader
 
 
 async def check_all(cluster: Cluster, db: Database) -> None:

@@ -10,7 +10,7 @@ from multiraft.config import LimitsConfig
 from multiraft.ids import Epoch, Index, NodeId, RangeId, ReplicaId, Term, Timestamp
 from multiraft.model import encoding, hlc, keys
 from multiraft.model.descriptor import RangeDescriptor
-from multiraft.model.requests import AdminSplit, BatchReply, Get, GetResult, Put, Scan
+from multiraft.model.requests import AdminSplit, Get, GetResult, Put, Scan
 from multiraft.raft.messages import Fortify, Message, RequestVote
 from multiraft.raft.ready import HardState
 from multiraft.ranges import messages, state
@@ -21,6 +21,7 @@ from multiraft.sim.cluster import FAST, Cluster
 from multiraft.sim.inspection import Member
 from multiraft.storage import raft_log
 from tests.support.cluster import cluster_test
+from tests.support.serving import error_of, leader_of
 
 ROWS = {b"%c%d" % (letter, n): b"v%d" % n for letter in b"afkmqtx" for n in range(5)}
 LATER = Term(state.INITIAL_TERM + 3)
@@ -35,12 +36,6 @@ def withhold_splits_from(cluster: Cluster, member: Member, range_id: int = USER_
     cluster.wiretap.drop = lambda _, target, envelope: (
         target == member.number and envelope.range_id == range_id
     )
-
-
-def leader_of(cluster: Cluster, range_id: int = USER_RANGE_ID) -> Member:
-    leader = cluster.leader(range_id)
-    assert leader is not None
-    return leader
 
 
 def inject(store: Store, source: int, range_id: int, target: int, message: Message) -> None:
@@ -279,7 +274,7 @@ async def test_a_read_sequenced_before_and_evaluated_after_a_split_is_sent_to_th
     cluster.wiretap.drop = None
     left, right = await task
     for replies in (on_the_right, across):
-        error = _error_of(replies)
+        error = error_of(replies)
         assert isinstance(error, errors.RangeMismatchError)
         known = {d.range_id: d for d in map(_descriptor, error.descriptors)}
         assert known[right.range_id] == right, "and the reply brings the descriptor to go on with"
@@ -381,7 +376,7 @@ async def test_the_first_range_is_never_split(cluster: Cluster, db: Database) ->
     leader = leader_of(cluster, 1)
     replies = cluster.submit(leader.number, (AdminSplit(b"\x01x"),), range_id=1)
     await cluster.until(lambda: bool(replies))
-    assert isinstance(_error_of(replies), errors.AdminRefusedError)
+    assert isinstance(error_of(replies), errors.AdminRefusedError)
 
 
 # -- S2: the left leader and the right range -------------------------------------------------------
@@ -415,7 +410,7 @@ async def test_a_paused_left_leader_cannot_serve_the_right_half_stale(
     await task
     await cluster.until(lambda: bool(early and late))
     for replies in (early, late):
-        assert isinstance(_error_of(replies), errors.RangeMismatchError)
+        assert isinstance(error_of(replies), errors.RangeMismatchError)
 
 
 @cluster_test()
@@ -458,12 +453,6 @@ async def test_a_leader_starts_above_the_floor_even_if_no_clock_ever_told_it(
     holder = leader_of(cluster).replica().leaseholder
     assert holder is not None
     assert holder.cache.low_water > ahead
-
-
-def _error_of(replies: list[BatchReply]) -> errors.MultiraftError:
-    (reply,) = replies
-    assert reply.error is not None
-    return errors.from_wire(reply.error)
 
 
 def _descriptor(packed: bytes) -> RangeDescriptor:

@@ -27,6 +27,7 @@ from multiraft.sim.cluster import Cluster
 from multiraft.sim.inspection import Member
 from multiraft.storage import layout, raft_log
 from tests.support.cluster import cluster_test
+from tests.support.serving import error_of
 
 HIGH = Term(90)
 
@@ -226,9 +227,9 @@ async def test_who_waits_at_a_leader_that_is_removed_is_sent_away(
     replies: list[BatchReply] = cluster.submit(leader.number, (Get(keys.PLAIN + b"x"),))
     assert not replies, "it waits for the split's latch"
     remove(leader, without(descriptor, leader.number))
-    assert isinstance(_error(replies), errors.NotLeaseholderError)
+    assert isinstance(error_of(replies), errors.NotLeaseholderError)
     late = cluster.submit(leader.number, (Get(keys.PLAIN + b"x"),))
-    assert isinstance(_error(late), errors.RetryableError)
+    assert isinstance(error_of(late), errors.RetryableError)
     cluster.wiretap.drop = None
     await task
     assert await db.get(b"x") is None
@@ -242,12 +243,6 @@ async def test_a_client_that_comes_to_a_removed_replica_learns_where_the_range_w
     member, descriptor = a_follower(cluster)
     newer = without(descriptor, member.number)
     remove(member, newer)
-    error = _error(cluster.submit(member.number, (Get(keys.PLAIN + b"x"),)))
+    error = error_of(cluster.submit(member.number, (Get(keys.PLAIN + b"x"),)))
     assert isinstance(error, errors.RangeMismatchError)
     assert [encoding.unpack_descriptor(packed) for packed in error.descriptors] == [newer]
-
-
-def _error(replies: list[BatchReply]) -> errors.MultiraftError:
-    (reply,) = replies
-    assert reply.error is not None
-    return errors.from_wire(reply.error)

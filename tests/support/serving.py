@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.ids import NodeId, RangeId, Timestamp
 from multiraft.model import hlc, keys
@@ -124,6 +125,13 @@ def ask(
             Timestamp(timestamp),
         ),
     )
+
+
+def error_of(replies: Sequence[BatchReply]) -> errors.MultiraftError:
+    """Return the error that is the one answer."""
+    (reply,) = replies
+    assert reply.error is not None, "it was refused"
+    return errors.from_wire(reply.error)
 
 
 async def answered(cluster: Cluster, *asked: Asked, within_s: float = 10.0) -> None:
