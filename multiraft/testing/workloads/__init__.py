@@ -21,7 +21,7 @@ What is where
                   what weaker levels than serializable allow
     locks         deadlocks, all the time
     workload.py   the base, and what a client is given
-    values.py, groups.py
+    values.py, groups.py, growing.py
                   parts that they share
     scan_rows.py  the judge of `scans`
 """

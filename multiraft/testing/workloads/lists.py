@@ -16,14 +16,10 @@ import msgspec
 from multiraft.client.database import Database
 from multiraft.client.transaction import Transaction
 from multiraft.testing.checkers import Verdict, listappend
+from multiraft.testing.checkers.appends import APPEND, FUNCTION, READ
 from multiraft.testing.history import History, Operation
+from multiraft.testing.workloads.growing import Elements, KnownLists, Part, appended, decode
 from multiraft.testing.workloads.workload import FINAL, ClientRun, Workload
-
-Part = tuple[str, str, object]
-"""What is done, with which list, and the element or what was read."""
-
-READ, APPEND = "r", "append"
-FUNCTION = "txn"
 
 
 class ListsWorkload(Workload, frozen=True, kw_only=True, tag="lists"):
@@ -38,54 +34,34 @@ class ListsWorkload(Workload, frozen=True, kw_only=True, tag="lists"):
 
     async def client(self, c: ClientRun) -> None:
         """Append and read."""
-        known = {self._list(place, 0): 0 for place in range(self.lists)}
-        """How many elements each list is known to have."""
+        known = KnownLists(self, self.lists, self.elements_max)
         elements = (f"{c.number}.{serial}" for serial in itertools.count())
-
-        def noted(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-            for function, key, found in parts:
-                if function == READ and isinstance(found, tuple):
-                    known[key] = max(known.get(key, 0), len(found))
-            return parts
 
         while not c.is_over():
             if c.rng.random() < 0.15:
-                call = self._read_all(c.db, list(known))
-                await c.ask(FUNCTION, None, (), call, result_of=noted)
+                call = self._read_all(c.db, known.keys())
+                await c.ask(FUNCTION, None, (), call, result_of=known.note)
             else:
                 asked = tuple(self._drawn(c, known, elements))
                 is_locking = c.rng.random() < self.locking_share
                 call = _carry_out(c.db, asked, is_locking=is_locking)
-                await c.ask(FUNCTION, None, asked, call, result_of=noted)
+                await c.ask(FUNCTION, None, asked, call, result_of=known.note)
             await c.pause()
 
-    def _drawn(
-        self, c: ClientRun, known: dict[str, int], elements: Iterator[str]
-    ) -> Iterator[Part]:
+    def _drawn(self, c: ClientRun, known: KnownLists, elements: Iterator[str]) -> Iterator[Part]:
         for place in c.rng.sample(range(self.lists), c.rng.randint(1, self.parts_max)):
-            key = self._open_list(place, known)
+            key = known.open_list(place)
             yield READ, key, None
             if c.rng.random() < 0.5:
                 yield APPEND, key, next(elements)
-
-    def _list(self, place: int, generation: int) -> str:
-        return self.key(place, f"{generation:04}")
-
-    def _open_list(self, place: int, known: dict[str, int]) -> str:
-        """Return the first list in a place that is not known to be full."""
-        for generation in itertools.count():
-            key = self._list(place, generation)
-            if known.get(key, 0) < self.elements_max:
-                return key
-        raise AssertionError("counting has no end")
 
     async def _read_all(self, db: Database, known: list[str]) -> tuple[Part, ...]:
         """Read all lists at one moment; those of `known` that are not there are empty."""
 
         async def read(txn: Transaction) -> tuple[Part, ...]:
-            found: dict[str, tuple[str, ...]] = dict.fromkeys(known, ())
+            found: dict[str, Elements] = dict.fromkeys(known, ())
             async for key, value in txn.scan(prefix=self.key("").encode()):
-                found[key.decode()] = _decoded(value)
+                found[key.decode()] = decode(value)
             return tuple((READ, key, elements) for key, elements in found.items())
 
         return await db.run(read)
@@ -127,21 +103,15 @@ async def _carry_out(
 
     async def work(txn: Transaction) -> tuple[Part, ...]:
         done: list[Part] = []
-        appended = {key for function, key, _ in asked if function == APPEND}
+        to_grow = {key for function, key, _ in asked if function == APPEND}
         for function, key, element in asked:
             name = key.encode()
             if function == READ:
-                held = await txn.get(name, for_update=is_locking and key in appended)
-                done.append((READ, key, _decoded(held)))
+                held = await txn.get(name, for_update=is_locking and key in to_grow)
+                done.append((READ, key, decode(held)))
             else:
-                before = await txn.get(name)
-                added = str(element).encode()
-                await txn.put(name, added if before is None else before + b" " + added)
+                await txn.put(name, appended(await txn.get(name), str(element)))
                 done.append((APPEND, key, element))
         return tuple(done)
 
     return await db.run(work)
-
-
-def _decoded(value: bytes | None) -> tuple[str, ...]:
-    return () if value is None else tuple(value.decode().split(" "))
