@@ -1,9 +1,9 @@
 """Accounts between which money is moved: whoever looks at all of them finds the same total.
 
 Purpose
-    Transfers are atomic and carried out once, and a read of all accounts is of one moment. Until
-    there are transactions, a bank lies in one range and a transfer is a batch of two increments, so
-    accounts may go below zero; `_transfer` is all that transactions change.
+    Transfers are atomic and carried out once, and a read of all accounts is of one moment. Here a
+    bank lies in one range and a transfer is a batch of two increments, so accounts may go below
+    zero; in transfers.py it is a transaction over any ranges.
 Anomalies
     wrong-total, wrong-accounts   as in checkers/bank.py
     wrong-balance                 an account that does not end with what its transfers made of it

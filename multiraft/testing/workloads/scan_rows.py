@@ -7,7 +7,7 @@ Anomalies
     stale-scan    a rung as it was before a height that its client was told of before it scanned
 
 What another client was told a moment before may be missing where a scan goes over several ranges
-whose clocks differ: that takes the uncertainty intervals of transactions (rule S13).
+whose clocks differ, and what it had read by then has changed, so that it cannot move on (rule S19).
 """
 
 import bisect
