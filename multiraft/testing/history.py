@@ -199,7 +199,7 @@ def frozen(value: object) -> Any:  # noqa: ANN401
         return bytes(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise TypeError(f"a history cannot hold {value!r}: its numbers are finite")
-    if value is None or isinstance(value, bool | int | float | str | bytes):
+    if isinstance(value, int | float | str | bytes):
         return value
     raise TypeError(
         f"a history cannot hold {type(value).__name__}: only None, booleans, numbers, str, bytes "
