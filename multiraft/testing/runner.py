@@ -30,6 +30,7 @@ from multiraft import errors
 from multiraft.client.database import Database
 from multiraft.sim import buggify, footprint, network, probes
 from multiraft.sim.cluster import Cluster
+from multiraft.sim.collector import without_collector
 from multiraft.sim.loop import VirtualLoop
 from multiraft.sim.process import Process
 from multiraft.sim.trace import Trace
@@ -434,7 +435,7 @@ def run(
     `tell` hears a line at the end of each round, if there are several. Writes the run as a page to
     look at to `page`, if that is given; raises OSError if it cannot.
     """
-    with _without_collector():
+    with without_collector():
         return _run(spec, seed, page, tell)
 
 
@@ -480,22 +481,3 @@ def _broken(spec: Spec, seed: int, started: list[Run], error: BaseException) -> 
 
 def _told(context: dict[str, Any]) -> str:
     return f"nobody handled: {context.get('message')}: {context.get('exception')!r}"
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Have no garbage collected in between: when that happens depends on the machine.
-
-    At the end, only what came into being meanwhile is looked through. Whoever runs many seeds keeps
-    nothing of any, if the body has let go of the run by then.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.collect()
-        gc.unfreeze()
-        if was_enabled:
-            gc.enable()

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from multiraft.config import Config
 from multiraft.sim import loop as virtual_loop
+from multiraft.sim.collector import without_collector
 from multiraft.sim.loop import VirtualLoop
 from multiraft.sim.network import LAN
 from multiraft.testing import arguments
@@ -62,10 +63,8 @@ def run_simulated(
     """
     arguments.check_seconds("limit_s", limit_s, least=0.0)
     _refuse_within_a_loop()
-    loop_of_the_run: list[VirtualLoop] = []
 
     async def on_loop(loop: VirtualLoop) -> T:
-        loop_of_the_run.append(loop)
         made = Cluster(nodes, seed=seed, config=config, localities=localities)
         async with made as cluster:
             cluster.simulated.conditions.delay = LAN
@@ -73,12 +72,23 @@ def run_simulated(
                 member.sync_delay_s = SYNC_S
             return await main(cluster)
 
+    with without_collector():
+        return _run(on_loop, seed, limit_s)
+
+
+def _run(on_loop: Callable[[VirtualLoop], Coroutine[Any, Any, T]], seed: int, limit_s: float) -> T:
+    """Run it with the scheduling of the seed; what is raised says how to repeat it."""
+    loops: list[VirtualLoop] = []
+
+    def noted(loop: VirtualLoop) -> Coroutine[Any, Any, T]:
+        loops.append(loop)
+        return on_loop(loop)
+
     scheduling = random.Random(f"scheduling {seed}")
     try:
-        return virtual_loop.run(on_loop, limit_s=limit_s, scheduling=scheduling)
+        return virtual_loop.run(noted, limit_s=limit_s, scheduling=scheduling)
     except BaseException as error:
-        if loop_of_the_run:
-            error.add_note(f"seed {seed}, {loop_of_the_run[0].time():.3f} s of virtual time")
+        error.add_note(f"seed {seed}, {loops[0].time():.3f} s of virtual time")
         raise
 
 

@@ -1,7 +1,10 @@
 """An application and a cluster on one virtual clock."""
 
 import asyncio
+import gc
 import inspect
+from collections.abc import AsyncGenerator
+from typing import cast
 
 import pytest
 
@@ -155,6 +158,36 @@ def test_a_test_without_seeds_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv(SEED_VARIABLE, "first")
     with pytest.raises(MisuseError, match=f"{SEED_VARIABLE} is 'first'"):
         test()
+
+
+def test_a_run_does_not_depend_on_when_garbage_is_collected() -> None:
+    async def main(cluster: Cluster) -> list[float]:
+        closed: list[float] = []
+
+        async def numbers() -> AsyncGenerator[int, None]:
+            try:
+                yield 1
+            finally:
+                closed.append(asyncio.get_running_loop().time())
+
+        for _ in range(5):
+            ring: list[object] = [numbers()]
+            ring.append(ring)
+            async for _ in cast("AsyncGenerator[int, None]", ring[0]):
+                break
+            del ring
+            await asyncio.sleep(0.2)
+        return list(closed)
+
+    thresholds = gc.get_threshold()
+    try:
+        gc.set_threshold(50)
+        often = run_simulated(main)
+        gc.set_threshold(1_000_000)
+        assert run_simulated(main) == often
+        assert gc.isenabled()
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def test_a_loop_within_a_loop_is_refused() -> None:
