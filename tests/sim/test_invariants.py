@@ -368,6 +368,40 @@ async def test_a_snapshot_of_an_earlier_term_holds_no_log(cluster: Cluster, db: 
     assert found(cluster) == ""
 
 
+@cluster_test(config=SHORT_LOGS)
+async def test_a_log_that_is_cut_behind_the_snapshot_on_its_way(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = await leader_of(cluster, db)
+    away = cluster.followers()[0]
+    cluster.isolate(away.number)
+    for _ in range(20):
+        await db.put(b"k", b"x" * 100)
+    assert leader.replica().log.first_index() > away.replica().log.last_index() + 1
+    target = away.replica().replica_id
+    leader.up.store.send_snapshot(leader.replica(), target)
+    job = (leader.node_id, USER_RANGE_ID, target)
+    snapshots = cluster.invariants.snapshots
+    term, index = snapshots._under_way[job]
+    assert index >= leader.replica().log.first_index() - 1
+    snapshots._under_way[job] = term, away.replica().log.last_index()
+    await db.put(b"k", b"y")
+    assert "cuts its log at" in found(cluster)
+    cluster.rejoin(away.number)
+
+
+@cluster_test()
+async def test_a_clock_that_is_dragged_ahead_of_its_wall_clock(
+    cluster: Cluster, db: Database
+) -> None:
+    leader = await leader_of(cluster, db)
+    clock = leader.up.store.context.hlc
+    clock.forward(Timestamp(clock.wall() + 4 * clock.offset_max))
+    await db.put(b"k", b"v")
+    await cluster.until(lambda: bool(cluster.invariants.violations))
+    assert f"the HLC of {leader.name} is " in found(cluster)
+
+
 @cluster_test()
 async def test_a_replica_that_a_split_will_bring_needs_no_snapshot(
     cluster: Cluster, db: Database
