@@ -49,6 +49,35 @@ def test_the_next_attempt_has_another_id_the_same_age_and_locks_what_it_wrote() 
     clients.run(main)
 
 
+def test_what_any_attempt_before_has_locked_or_written_is_locked_when_it_is_read() -> None:
+    async def main(bench: Bench) -> None:
+        attempts = 0
+
+        async def disturbed(txn: Transaction, written: bytes) -> None:
+            await txn.get(b"q")
+            await txn.put(written, b"1")
+            await bench.db.put_many({b"q": b"%d" % attempts, written: b"0"})
+
+        async def work(txn: Transaction) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts == 1:
+                await txn.get(b"a", for_update=True)
+                await disturbed(txn, b"b")
+            elif attempts == 2:
+                await disturbed(txn, b"c")
+            else:
+                bench.cluster.requests.clear()
+                for key in (b"a", b"b", b"c", b"q"):
+                    await txn.get(key)
+
+        await bench.db.run(work)
+        assert attempts == 3
+        assert [is_locking for _, _, is_locking in contexts(bench)] == [True, True, True, False]
+
+    clients.run(main)
+
+
 def test_everybody_who_wants_the_same_key_gets_it() -> None:
     async def main(bench: Bench) -> None:
         async def work(txn: Transaction) -> None:
