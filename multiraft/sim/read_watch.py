@@ -9,7 +9,8 @@ Invariants
     - A get at a timestamp returns the newest version of its key at or below it, of all that any
       replica ever applies.
     - A scan at a timestamp returns all there is: no version of its span comes later at or below it.
-    - When a read is answered, the lease covers its timestamp.
+    - When a read is answered that came without writes, the lease covers its timestamp. With writes
+      it is answered when they are applied, and the lease may have ended since.
     - A key of which nothing is remembered counts as read until `read_until`.
 """
 
@@ -18,7 +19,18 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from multiraft.ids import RangeId, Timestamp
-from multiraft.model.requests import BatchReply, BatchRequest, Get, GetResult, Scan, ScanResult
+from multiraft.model.requests import (
+    BatchReply,
+    BatchRequest,
+    ConditionalPut,
+    Delete,
+    Get,
+    GetResult,
+    Increment,
+    Put,
+    Scan,
+    ScanResult,
+)
 from multiraft.mvcc.versions import KIND_MASK, OUTCOME, VALUE
 from multiraft.ranges.pending import Reply
 from multiraft.storage import layout
@@ -32,6 +44,7 @@ IsStored = Callable[[bytes], bool]
 _Read = tuple[Timestamp, Timestamp, RangeId]
 """What was found, by its timestamp; when it was read, and in which range."""
 
+_WRITES = (Put, ConditionalPut, Delete, Increment)
 _SCANS_KEPT_MAX = 32
 _READS_KEPT_MAX = 16
 
@@ -63,21 +76,27 @@ class ReadWatch:
                 submit(request, reply)
                 return
 
+            written = frozenset(o.key for o in request.operations if isinstance(o, _WRITES))
+
             def answered(answer: BatchReply) -> None:
                 if answer.error is None:
-                    if not covers(request.range_id, answer.timestamp):
+                    if not written and not covers(request.range_id, answer.timestamp):
                         problem = f"{name} answers a read at {answer.timestamp} without a lease"
                         self._report(request.range_id, problem)
-                    self._answered(name, request, answer)
+                    self._answered(name, request, written, answer)
                 reply(answer)
 
             submit(request, answered)
 
         return watched
 
-    def _answered(self, name: str, request: BatchRequest, answer: BatchReply) -> None:
+    def _answered(
+        self, name: str, request: BatchRequest, written: frozenset[bytes], answer: BatchReply
+    ) -> None:
         for operation, result in zip(request.operations, answer.results, strict=True):
             if type(operation) is Get and type(result) is GetResult:
+                if operation.key in written:
+                    continue  # Before or behind a write of the same time.
                 key, timestamp = operation.key, max(answer.timestamp, result.timestamp)
                 known = self._versions.get(key, [])
                 newest = known[place - 1] if (place := bisect_right(known, timestamp)) else None

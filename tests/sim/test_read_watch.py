@@ -9,6 +9,8 @@ from multiraft.model.requests import (
     BatchRequest,
     Get,
     GetResult,
+    Increment,
+    IncrementResult,
     Scan,
     ScanResult,
 )
@@ -178,3 +180,22 @@ def test_an_old_version_of_a_key_that_is_remembered_is_no_news() -> None:
     assert not seen.problems
     seen.wrote(b"k", 24)
     assert "had been read at 25" in seen.problems[0]
+
+
+def test_what_came_with_writes_needs_no_lease_when_it_is_answered() -> None:
+    seen = Seen()
+    request = BatchRequest(RANGE, (Get(b"k"), Increment(b"other", 1)))
+    results = (GetResult(None, Timestamp(0)), IncrementResult(1))
+    seen.answered(request, BatchReply(results, Timestamp(100)))
+    assert not seen.problems
+    seen.wrote(b"k", 100)
+    assert "came after the key had been read at 100" in seen.problems[0]
+
+
+def test_a_read_of_what_its_own_part_writes_may_stand_before_that() -> None:
+    seen = Seen()
+    seen.wrote(b"k", 20)
+    request = BatchRequest(RANGE, (Get(b"k"), Increment(b"k", 1)))
+    results = (GetResult(None, Timestamp(0)), IncrementResult(1))
+    seen.answered(request, BatchReply(results, Timestamp(20)))
+    assert not seen.problems
