@@ -265,8 +265,11 @@ class FakeCluster:
             if isinstance(operation, PointOperation):
                 self.transactions.wait_for(operation.key, b"")
         if any(type(operation) in WRITES for operation in request.operations):
-            return self._write_once(request), self.now()
+            results = self._write_once(request)
+            self.transactions.note_reads(request, self.now())
+            return results, self.now()
         timestamp = request.timestamp or self.now()
+        self.transactions.note_reads(request, timestamp)
         return tuple(
             self._carry_out(found, operation, timestamp) for operation in request.operations
         ), timestamp

@@ -175,6 +175,14 @@ class FakeTransactions:
                 self.reads.append((start, end, at, txn.meta.id))
         return tuple(results), at, limit
 
+    def note_reads(self, request: BatchRequest, at: Timestamp) -> None:
+        """Remember what a part outside of transactions has read."""
+        for operation in request.operations:
+            if isinstance(operation, Get):
+                self.reads.append((operation.key, b"", at, b""))
+            elif isinstance(operation, Scan):
+                self.reads.append((operation.start, operation.end, at, b""))
+
     def _look_at(
         self,
         key: bytes,

@@ -19,6 +19,7 @@ What is where
                   the same by transactions over any ranges
     write-skew, long-fork, rooms
                   what weaker levels than serializable allow
+    crossings     the same between batches and transactions
     locks         deadlocks, all the time
     workload.py   the base, and what a client is given
     values.py, groups.py, growing.py
@@ -30,6 +31,7 @@ from multiraft.testing.workloads.bank import BankWorkload
 from multiraft.testing.workloads.batches import BatchesWorkload
 from multiraft.testing.workloads.conditional import ConditionalWorkload
 from multiraft.testing.workloads.counter import CounterWorkload
+from multiraft.testing.workloads.crossings import CrossingsWorkload
 from multiraft.testing.workloads.cycle import CycleWorkload
 from multiraft.testing.workloads.freshness import FreshnessWorkload
 from multiraft.testing.workloads.list_append import ListAppendWorkload
@@ -51,6 +53,7 @@ AnyWorkload = (
     | BatchesWorkload
     | ConditionalWorkload
     | CounterWorkload
+    | CrossingsWorkload
     | CycleWorkload
     | FreshnessWorkload
     | ListAppendWorkload

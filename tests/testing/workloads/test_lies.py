@@ -6,6 +6,7 @@ from multiraft.testing.workloads import Workload
 from multiraft.testing.workloads.bank import BankWorkload
 from multiraft.testing.workloads.batches import BatchesWorkload
 from multiraft.testing.workloads.conditional import ConditionalWorkload
+from multiraft.testing.workloads.crossings import CrossingsWorkload
 from multiraft.testing.workloads.cycle import CycleWorkload
 from multiraft.testing.workloads.freshness import FreshnessWorkload
 from multiraft.testing.workloads.list_append import ListAppendWorkload
@@ -62,6 +63,7 @@ CASES: list[tuple[type[Liar], Workload, str]] = [
     (liars.LostWrites, ListsWorkload(), "lost-update"),
     (liars.StaleValues, RingsWorkload(), "broken-cycle"),
     (liars.StaleValues, WriteSkewWorkload(pairs=1, think_s=0.02), "both-off"),
+    (liars.StaleValues, CrossingsWorkload(), "crossed"),
     (liars.LostWrites, LongForkWorkload(), "lost"),
     (liars.MissedRows, RoomsWorkload(rooms=1), "overfull"),
     (liars.LostWrites, RoomsWorkload(rooms=1), "lost"),

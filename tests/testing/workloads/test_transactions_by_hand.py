@@ -4,6 +4,8 @@ import pytest
 
 from multiraft.testing import Outcome
 from multiraft.testing.workloads import Workload
+from multiraft.testing.workloads.crossings import CrossingsWorkload
+from multiraft.testing.workloads.groups import CUT
 from multiraft.testing.workloads.lists import ListsWorkload
 from multiraft.testing.workloads.locks import LocksWorkload
 from multiraft.testing.workloads.long_fork import LongForkWorkload
@@ -80,6 +82,25 @@ def test_long_fork(calls: list[Call], expected: list[str]) -> None:
 def test_write_skew_is_two_switches_that_are_off() -> None:
     calls = [Call("turn", 0, "a", ("on", "off")), Call("look", 0, None, ("off", "off"))]
     assert names(WriteSkewWorkload(), *calls) == ["both-off"]
+
+
+def at(function: str, first: int, second: int, outcome: Outcome = "ok") -> Call:
+    return Call(function, "p", None, (first, second), outcome)
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([at("batch", 0, 1), at("transaction", 1, 1), at("look", 1, 1)], []),
+        ([at("transaction", 1, 0), at("batch", 1, 1)], []),
+        ([at("batch", 0, 1), at("transaction", 1, 0)], ["crossed"]),
+        ([at("batch", 2, 5), at("look", 1, 6), at("transaction", 3, 6)], ["crossed"]),
+        ([at("batch", 0, 1), at("transaction", 1, 0, "unknown")], []),
+        ([at("batch", 0, 1), at("transaction", 1, 0), Call(CUT, "p", None, None)], []),
+    ],
+)
+def test_crossings(calls: list[Call], expected: list[str]) -> None:
+    assert names(CrossingsWorkload(), *calls) == expected
 
 
 @pytest.mark.parametrize(
