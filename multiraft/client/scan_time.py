@@ -13,6 +13,8 @@ Source
     Safety rules S13 and S19.
 """
 
+import asyncio
+
 from multiraft.client import batch
 from multiraft.client.calls import Call
 from multiraft.client.router import NO_TIMESTAMP, Router
@@ -68,8 +70,9 @@ class ScanTime:
             call = self._ask((Refresh(start, end, self.timestamp),), timestamp)
             try:
                 reply = await call.future
-            finally:
+            except asyncio.CancelledError:
                 call.abandon()
+                raise
             result = reply.results[0]
             if not isinstance(result, RefreshResult):
                 raise batch.unexpected(result)

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
@@ -219,6 +220,27 @@ def test_a_scan_that_is_cancelled_while_its_time_moves_leaves_nothing_behind() -
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert isinstance(bench.cluster.requests[-1][1].operations[0], Refresh)
+        assert bench.is_quiet()
+
+    clients.run(main)
+
+
+def test_a_scan_that_is_collected_where_no_loop_runs_while_its_time_moves_ends_quietly() -> None:
+    async def main(bench: Bench) -> None:
+        fill(bench)
+        await bench.db.get(b"b")
+        at = bench.cluster.now()
+        time = ScanTime(bench.router, 0.05, NO_TIMESTAMP)
+        busy = errors.OverloadedError(what="r1", retry_after_ms=10)
+        time.chosen(at, Timestamp(at + 10))
+        bench.cluster.intercept = lambda _n, _r: Plan(refusal=busy)
+        moving = time.move_to(Timestamp(at + 5), keys.PLAIN + b"b", keys.PLAIN + b"c")
+        refresh = moving.send(None)
+        await asyncio.sleep(0.02)
+        with ThreadPoolExecutor() as elsewhere:
+            elsewhere.submit(moving.close).result()
+        await asyncio.wait([refresh])
+        assert isinstance(refresh.exception(), errors.DeadlineExceededError)
         assert bench.is_quiet()
 
     clients.run(main)
