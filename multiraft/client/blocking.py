@@ -128,7 +128,8 @@ class Database:
         with self._lock:
             self._is_closing = True
         if self._borrowed is not None:
-            asyncio.run_coroutine_threadsafe(self._inner.close(), self._borrowed).result()
+            if not self._borrowed.is_closed():  # Whoever ended the loop has ended all on it.
+                asyncio.run_coroutine_threadsafe(self._inner.close(), self._borrowed).result()
             return
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None and self._thread.is_alive():
@@ -290,10 +291,11 @@ class Database:
         """Run a coroutine on the loop's thread and return what it returns."""
         with self._lock:
             loop = self._loop
-            if loop is None or self._is_closing:
+            if loop is None and not self._is_closing:
                 coroutine.close()
-                if not self._is_closing:
-                    raise errors.RequestError("the database is not open: use `with` or `open`")
+                raise errors.RequestError("the database is not open: use `with` or `open`")
+            if loop is None or self._is_closing or loop.is_closed():
+                coroutine.close()
                 raise errors.StoppedError(what="the database")
             future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:

@@ -157,6 +157,6 @@ class BlockingCluster:
             runner.get_loop().run_forever()
 
     def _end(self) -> None:
-        assert self._loop is not None, "only a started cluster ends"
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()

@@ -70,3 +70,19 @@ def test_a_cluster_that_does_not_run_says_so() -> None:
         cluster.status()
     with pytest.raises(MisuseError, match="started before"):
         cluster.__enter__()
+    with pytest.raises(MisuseError, match="use it with `with`"):
+        cluster.__exit__(None, None, None)
+
+
+def test_one_that_was_never_started_cannot_end() -> None:
+    with pytest.raises(MisuseError, match="use it with `with`"):
+        BlockingCluster(1).__exit__(None, None, None)
+
+
+def test_a_client_that_outlives_its_cluster_says_so_and_closes() -> None:
+    with BlockingCluster(1) as cluster:
+        db = cluster.connect()
+        db.open()
+    with pytest.raises(errors.StoppedError):
+        db.get(b"k")
+    db.close()
