@@ -25,7 +25,7 @@ demo: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-SEEDS ?= 1..8
+SEEDS ?= 1..6
 
 test: lint unit simulation integration
 
