@@ -88,7 +88,8 @@ def _run(on_loop: Callable[[VirtualLoop], Coroutine[Any, Any, T]], seed: int, li
     try:
         return virtual_loop.run(noted, limit_s=limit_s, scheduling=scheduling)
     except BaseException as error:
-        error.add_note(f"seed {seed}, {loops[0].time():.3f} s of virtual time")
+        if loops:
+            error.add_note(f"seed {seed}, {loops[0].time():.3f} s of virtual time")
         raise
 
 

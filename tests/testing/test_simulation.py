@@ -1,6 +1,7 @@
 """An application and a cluster on one virtual clock."""
 
 import asyncio
+import errno
 import gc
 import inspect
 from collections.abc import AsyncGenerator
@@ -9,7 +10,8 @@ from typing import cast
 import pytest
 
 from multiraft.client.database import Database
-from multiraft.sim.loop import StuckError
+from multiraft.sim import loop as virtual_loop
+from multiraft.sim.loop import StuckError, VirtualLoop
 from multiraft.testing import Cluster, MisuseError, run_simulated, simulated
 from multiraft.testing.simulation import SEED_VARIABLE
 
@@ -208,3 +210,14 @@ def test_what_cannot_be_simulated_is_refused() -> None:
 
     with pytest.raises(MisuseError, match="`async def`"):
         simulated()(lambda cluster: cluster)
+
+
+def test_why_there_is_no_loop_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> VirtualLoop:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async def main(cluster: Cluster) -> None: ...
+
+    monkeypatch.setattr(virtual_loop, "VirtualLoop", fail)
+    with pytest.raises(OSError, match="too many open files"):
+        run_simulated(main)
