@@ -111,6 +111,8 @@ class Database:
         RequestError if it was opened before, also if that failed.
         """
         if self._borrowed is not None:
+            if self._borrowed.is_closed():
+                raise errors.StoppedError(what="the database")
             asyncio.run_coroutine_threadsafe(self._inner.open(), self._borrowed).result()
             self._loop = self._borrowed
             return

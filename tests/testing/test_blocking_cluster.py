@@ -86,3 +86,11 @@ def test_a_client_that_outlives_its_cluster_says_so_and_closes() -> None:
     with pytest.raises(errors.StoppedError):
         db.get(b"k")
     db.close()
+
+
+def test_a_client_that_is_opened_after_its_cluster_says_so() -> None:
+    with BlockingCluster(1) as cluster:
+        db = cluster.connect()
+    with pytest.raises(errors.StoppedError):
+        db.open()
+    db.close()
