@@ -143,7 +143,7 @@ class ClientConfig(msgspec.Struct, frozen=True):
     at most; the rest is laid before it ends."""
     transaction_call_keys_max: int = 1_000
     """Keys and spans that a transaction reads, lays or refreshes with one call; so many writes it
-    keeps to itself."""
+    keeps to itself. Fewer are laid if its first key, which each of them names, is long."""
     transaction_spans_max: int = 1_000
     """Keys and spans that a transaction has read and remembers exactly; of more, it remembers
     wider spans, which more writes of others disturb."""

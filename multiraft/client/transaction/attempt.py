@@ -379,8 +379,16 @@ class Attempt:
         most_bytes = self.coordinator.limits.batch_bytes_max // 8
         return (
             buffer.unsent_bytes > min(settings.transaction_buffer_bytes_max, most_bytes)
-            or buffer.unsent_count >= settings.transaction_call_keys_max
+            or buffer.unsent_count >= self._intents_per_call
         )
+
+    @property
+    def _intents_per_call(self) -> int:
+        """How many writes may be laid with one call: the intent of each names the anchor, too."""
+        anchor = self.meta.anchor or next(iter(self.buffer.values), b"")
+        coordinator = self.coordinator
+        fitting = coordinator.limits.batch_bytes_max // (len(anchor) or 1)
+        return min(coordinator.settings.transaction_call_keys_max, fitting)
 
     def next_write(self) -> tuple[int, tuple[Operation, ...], tuple[bytes, ...]]:
         """Take everything unsent. Return its sequence, the operations, and their keys."""
@@ -407,7 +415,7 @@ class Attempt:
         coordinator = self.coordinator
         for piece in batch.cut(
             operations,
-            coordinator.settings.transaction_call_keys_max,
+            self._intents_per_call,
             coordinator.limits.batch_bytes_max // 2,
         ):
             call = self.start(piece, self.context(sequence), self.commit_timestamp)

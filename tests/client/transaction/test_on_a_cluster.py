@@ -9,7 +9,7 @@ import pytest
 import multiraft
 from multiraft import errors
 from multiraft.client.transaction import Transaction
-from multiraft.config import LimitsConfig
+from multiraft.config import KIB, LimitsConfig
 from multiraft.model import encoding
 from multiraft.testing import Cluster, simulated
 from multiraft.testing.cluster import SETTINGS
@@ -317,6 +317,22 @@ async def test_more_bytes_than_a_batch_may_have_are_written(
         for number in range(20):
             await txn.put(b"%03d" % number, bytes(1_500))
     assert len([key async for key, _ in db.scan()]) == 21
+
+
+LONG_KEYS = LimitsConfig(key_bytes_max=64 * KIB)
+
+
+@pytest.mark.parametrize("writes", [300, 900])
+@simulated(seeds=1, config=msgspec.structs.replace(SETTINGS, limits=LONG_KEYS))
+async def test_small_writes_that_each_name_a_long_anchor_are_laid(
+    cluster: Cluster, db: multiraft.Database, writes: int
+) -> None:
+    await cluster.split(b"m")
+    async with db.transaction() as txn:
+        await txn.put(b"z" * LONG_KEYS.key_bytes_max, b"v")
+        for number in range(writes):
+            await txn.put(b"%03d" % number, b"v")
+    assert len([key async for key, _ in db.scan()]) == 1 + writes
 
 
 @simulated(seeds=1)
