@@ -312,6 +312,8 @@ class World:
             grant.incarnation = asker.incarnation
             grant.epoch = Epoch(grant.epoch + 1)
             grant.until = 0
+            # What was granted before ends here, so this clock, past its end, is kept (rule S3).
+            supporter.clock_durable = max(supporter.clock_durable, supporter.clock)
         grant.live = True
         grant.until = max(grant.until, until)
         if supporter.support_for(asker.id) != before:
