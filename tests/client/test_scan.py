@@ -1,5 +1,6 @@
 import asyncio
 import gc
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -206,16 +207,20 @@ def test_a_scan_that_is_cancelled_while_it_waits_leaves_nothing_behind() -> None
     clients.run(main)
 
 
+async def moving(bench: Bench, plan: Plan, deadline_s: float | None) -> Coroutine[Any, Any, bool]:
+    """Return the move of a scan's time to a later one; what it asks then meets with `plan`."""
+    fill(bench)
+    await bench.db.get(b"b")
+    at = bench.cluster.now()
+    time = ScanTime(bench.router, deadline_s, NO_TIMESTAMP)
+    time.chosen(at, Timestamp(at + 10))
+    bench.cluster.intercept = lambda _node, _request: plan
+    return time.move_to(Timestamp(at + 5), keys.PLAIN + b"b", keys.PLAIN + b"c")
+
+
 def test_a_scan_that_is_cancelled_while_its_time_moves_leaves_nothing_behind() -> None:
     async def main(bench: Bench) -> None:
-        fill(bench)
-        await bench.db.get(b"b")
-        at = bench.cluster.now()
-        time = ScanTime(bench.router, None, NO_TIMESTAMP)
-        time.chosen(at, Timestamp(at + 10))
-        bench.cluster.intercept = lambda _n, _r: Plan(drop_reply=True)
-        moving = time.move_to(Timestamp(at + 5), keys.PLAIN + b"b", keys.PLAIN + b"c")
-        task = asyncio.ensure_future(moving)
+        task = asyncio.ensure_future(await moving(bench, Plan(drop_reply=True), None))
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -227,18 +232,12 @@ def test_a_scan_that_is_cancelled_while_its_time_moves_leaves_nothing_behind() -
 
 def test_a_scan_that_is_collected_where_no_loop_runs_while_its_time_moves_ends_quietly() -> None:
     async def main(bench: Bench) -> None:
-        fill(bench)
-        await bench.db.get(b"b")
-        at = bench.cluster.now()
-        time = ScanTime(bench.router, 0.05, NO_TIMESTAMP)
         busy = errors.OverloadedError(what="r1", retry_after_ms=10)
-        time.chosen(at, Timestamp(at + 10))
-        bench.cluster.intercept = lambda _n, _r: Plan(refusal=busy)
-        moving = time.move_to(Timestamp(at + 5), keys.PLAIN + b"b", keys.PLAIN + b"c")
-        refresh = moving.send(None)
+        move = await moving(bench, Plan(refusal=busy), 0.05)
+        refresh = move.send(None)
         await asyncio.sleep(0.02)
         with ThreadPoolExecutor() as elsewhere:
-            elsewhere.submit(moving.close).result()
+            elsewhere.submit(move.close).result()
         await asyncio.wait([refresh])
         assert isinstance(refresh.exception(), errors.DeadlineExceededError)
         assert bench.is_quiet()
